@@ -1,0 +1,24 @@
+# The relay. Runs with a read-only root: docker run --read-only --tmpfs /tmp -v relay:/data -p 8440:8440 IMAGE
+# TLS ends at a proxy in front. PostgreSQL: RELAY_DATABASE_URL, and `relay migrate` before the first start.
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY relay relay
+COPY clients clients
+COPY migrations migrations
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
+ && python -m venv /opt/relay \
+ && /opt/relay/bin/pip install --no-cache-dir "$(ls /wheel/*.whl)[server,postgres]"
+
+FROM python:3.13-slim
+RUN useradd --system --uid 8440 --no-create-home --shell /usr/sbin/nologin relay \
+ && install --directory --owner relay --group relay --mode 0700 /data
+COPY --from=build /opt/relay /opt/relay
+ENV PATH=/opt/relay/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+USER relay
+VOLUME /data
+EXPOSE 8440
+HEALTHCHECK --interval=15s --timeout=5s --start-period=10s CMD \
+    ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8440/health', timeout=4)"]
+CMD ["relay", "serve", "--host", "0.0.0.0", "--data", "/data"]

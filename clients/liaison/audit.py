@@ -1,0 +1,142 @@
+"""Pulling the access log: verified entry by entry before anything is shown.
+
+The pulled leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree
+must extend the last one seen. Nothing is printed past the first entry that does not hold.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from relay.protocol.canonical import expect, expect_bytes
+from relay.protocol.entry import AccessEntry, parse_access_entry
+from relay.protocol.envelope import decode_list
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.merkle import MerkleTree, leaf_hash
+
+from .client import Client
+from .trust import ACCESS
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class PulledEntry:
+    """An entry of the log: in scope with its content, out of scope as a hash."""
+
+    index: int
+    leaf_hash: bytes
+    entry: AccessEntry | None
+
+    def as_json(self, client: Client) -> dict[str, Any]:
+        """The line of `audit pull`."""
+        entry = self.entry
+        if entry is None:
+            return {"v": 1, "index": self.index, "event": None, "leaf_hash": self.leaf_hash.hex()}
+        label = client.labels.label_of(entry.label) if entry.label is not None else None
+        return {
+            "v": 1,
+            "index": self.index,
+            "time": datetime.fromtimestamp(entry.time / 1000, UTC)
+            .isoformat(timespec="milliseconds")
+            .replace("+00:00", "Z"),
+            "event": entry.event.value,
+            "actor": entry.address,
+            "office": entry.office,
+            "message_id": entry.message_id.hex() if entry.message_id is not None else None,
+            "label": client.labels.marking(label) if entry.label is not None else None,
+            "decision": "permit" if entry.permitted else "deny",
+            "rules": list(entry.rules),
+            "leaf_hash": self.leaf_hash.hex(),
+        }
+
+
+class AuditPull:
+    """One walk over the whole log. Keeps the leaves of earlier pulls, so that only what is new is fetched."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._cabinet = client.profile.cabinet
+
+    def pull(self) -> None:
+        """Fetch what is new and verify it, with what was pulled before, under the newest checkpoint.
+
+        Raises Unverified naming the first entry that does not hold; what was verified before stays.
+        """
+        client, trust = self._client, self._client.trust
+        kept = self._cabinet.entries(ACCESS)
+        tree = MerkleTree(_leaf(row) for row in kept)
+        start, fresh = len(kept), list[bytes]()
+        # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
+        note = client.transport.get("/v1/log/access/checkpoint")
+        checkpoint = trust.read_checkpoint(ACCESS, note)
+        while start + len(fresh) < checkpoint.size:
+            fresh += self._page(start + len(fresh), checkpoint.size)
+        for row in fresh:
+            tree.append(_leaf(row))
+        if tree.size > checkpoint.size:
+            raise self._alarm(f"the access log went back from {tree.size} entries to {checkpoint.size}", note)
+        if tree.root() != checkpoint.root:
+            raise self._alarm(
+                f"{self._where(tree, start)} of the access log does not hold: edited, dropped or forged", note
+            )
+        trust.advance(checkpoint, note, (), client.transport)
+        self._cabinet.append_entries(ACCESS, start, fresh)
+
+    def _page(self, first: int, size: int) -> list[bytes]:
+        answer = self._client.transport.get("/v1/audit/entries", after=first, count=min(_PAGE, size - first))
+        _size, rows = decode_list(answer, "audit entries")
+        if not rows:
+            raise Unverified(f"entries {first} to {size} of the access log are withheld")
+        return [_row(row) for row in expect(rows, list, "audit entries")]
+
+    def _where(self, tree: MerkleTree, start: int) -> str:
+        """The first entry whose tile differs from the log's own hash tiles, as near as hashes can tell."""
+        for first in range(start - start % 256, tree.size, 256):
+            width = min(256, tree.size - first)
+            suffix = "" if width == 256 else f".p/{width}"
+            number = first // 256
+            path = f"{number:03}" if number < 1000 else f"x{number // 1000:03}/{number % 1000:03}"
+            try:
+                tile = self._client.transport.get(f"/v1/log/access/tile/0/{path}{suffix}")
+            except LiaisonError:
+                return f"entry {first} or a later one"
+            for offset in range(width):
+                if tile[32 * offset : 32 * offset + 32] != tree.node(0, first + offset):
+                    return f"entry {first + offset}"
+        return f"an entry from {start} on" if start < tree.size else "an earlier entry"
+
+    def _alarm(self, text: str, evidence: bytes) -> Unverified:
+        self._cabinet.raise_alarm(text, evidence, int(time.time()))
+        return Unverified(text)
+
+    def entries(self, first: int = 0) -> Iterator[PulledEntry]:
+        """What has been verified, from entry `first` on."""
+        for offset, row in enumerate(self._cabinet.entries(ACCESS, first)):
+            content = row[1:]
+            entry = parse_access_entry(content) if row[:1] == b"\x01" else None
+            yield PulledEntry(first + offset, _leaf(row), entry)
+
+    def count(self) -> int:
+        return self._cabinet.count_entries(ACCESS)
+
+
+def _row(value: object) -> bytes:
+    """As kept: 1 and the entry, or 0 and its leaf hash."""
+    shown, content = (
+        expect(value, list, "audit entry") if isinstance(value, list) and len(value) == 2 else (None, None)
+    )
+    if shown is True:
+        parse_access_entry(expect(content, bytes, "audit entry"))
+        return b"\x01" + bytes(content or b"")
+    if shown is False:
+        return b"\x00" + expect_bytes(content, 32, "audit entry: hash")
+    raise Malformed("audit entry: neither an entry nor a hash")
+
+
+def _leaf(row: bytes) -> bytes:
+    return leaf_hash(row[1:]) if row[:1] == b"\x01" else row[1:]

@@ -1,0 +1,242 @@
+"""What an office's security officer does: found the authority, enrol and revoke devices, publish policies, sign agreements.
+
+The authority's key never leaves this profile. Everything it signs is published in the relay's directory log,
+where the office's own people and its partners find it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from relay.protocol.canonical import encode
+from relay.protocol.directory import AgreementState, Device
+from relay.protocol.entry import Change
+from relay.protocol.errors import Malformed, Refused, Unknown
+from relay.protocol.identity import (
+    CERTIFICATE,
+    REQUEST,
+    REVOCATION,
+    STATEMENT,
+    Certificate,
+    EnrolmentRequest,
+    Kind,
+    Revocation,
+    Statement,
+    parse_request,
+)
+from relay.protocol.label import Clearance
+from relay.protocol.policy import Policy
+from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.publication import POLICY, PublishedPolicy
+from relay.protocol.spif import read_spif
+
+from .documents import Documents
+from .keys import SigningKey
+from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, home_folder, open_profile
+from .transport import HttpTransport, Transport
+from .trust import Trust
+
+DAY = 86400
+
+
+def found_authority(
+    folder: Path, office: str, nation: str, relay_url: str, relay_keys: Sequence[str], passphrase: str
+) -> bytes:
+    """Make an authority's profile; the answer is its self-signed statement."""
+    signing, request = SigningKey.generate(), Ed25519PrivateKey.generate()
+    statement = Statement(
+        office=office,
+        nation=nation,
+        suite=signing.suite.number,
+        authority_public=signing.public,
+        request_public=request.public_key().public_bytes_raw(),
+        created=int(time.time()),
+        relay_keys=tuple(sorted(relay_keys)),
+    )
+    signed = signing.sign_object(STATEMENT, statement.payload())
+    pins = Pins(AUTHORITY, f"authority@{office}", relay_url, signed, tuple(sorted(relay_keys)))
+    create_profile(folder, pins, signing, request, passphrase)
+    return signed
+
+
+def found_device(
+    folder: Path,
+    address: str,
+    relay_url: str,
+    relay_keys: Sequence[str],
+    statement: tuple[bytes, Statement],
+    passphrase: str,
+) -> bytes:
+    """Make a device's profile; the answer is its signed enrolment request."""
+    signed_statement, stated = statement
+    if not address.endswith(f"@{stated.office}"):
+        raise Malformed(
+            f"{address} is not an address of {stated.office}", hint="the statement must be your own office's"
+        )
+    signing, request = SigningKey.generate(), Ed25519PrivateKey.generate()
+    wanted = EnrolmentRequest(
+        address=address,
+        suite=signing.suite.number,
+        signature_public=signing.public,
+        request_public=request.public_key().public_bytes_raw(),
+        authority_kid=stated.kid,
+        created=int(time.time()),
+    )
+    pins = Pins(DEVICE, address, relay_url, signed_statement, tuple(sorted(relay_keys)))
+    create_profile(folder, pins, signing, request, passphrase)
+    return signing.sign_object(REQUEST, wanted.payload())
+
+
+@dataclass(slots=True)
+class Authority:
+    """An open authority profile with its relay."""
+
+    profile: Profile
+    transport: Transport
+    trust: Trust
+    documents: Documents
+
+    @classmethod
+    def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
+        profile = open_profile(folder or home_folder(), passphrase)
+        if profile.pins.kind != AUTHORITY:
+            raise Refused(
+                "this is an officer's profile, not an office authority's",
+                hint="set LIAISON_HOME",
+                rules=("authority",),
+            )
+        transport = HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)
+        trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
+        return cls(profile, transport, trust, Documents(profile.folder / "documents", transport))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.transport.close()
+        self.profile.close()
+
+    @property
+    def office(self) -> str:
+        return self.profile.statement.office
+
+    def sync(self) -> None:
+        self.trust.require_no_alarm()
+        self.trust.sync(self.transport)
+
+    def policies(self) -> list[Policy]:
+        """What this authority has published."""
+        return list(self.documents.policies_of(self.trust.directory, self.office))
+
+    def enrol(
+        self,
+        request: bytes,
+        *,
+        kind: Kind,
+        roles: Sequence[str],
+        clearances: Sequence[Clearance],
+        scope: Sequence[str],
+        valid_days: int,
+    ) -> Certificate:
+        """Certify a device that asked for it; the certificate, published."""
+        wanted = parse_request(request)
+        if wanted.authority_kid != self.profile.statement.kid:
+            raise Refused("the request is addressed to another authority", rules=("authority",))
+        now = int(time.time())
+        certificate = Certificate(
+            device_id=wanted.device_id,
+            address=wanted.address,
+            kind=kind,
+            roles=tuple(sorted(set(roles))),
+            clearances=tuple(sorted(clearances, key=lambda c: (c.policy_name, c.policy_oid))),
+            scope=tuple(sorted(set(scope))),
+            suite=wanted.suite,
+            signature_public=wanted.signature_public,
+            request_public=wanted.request_public,
+            not_before=now - 60,  # so that a clock a little behind does not make it wait
+            not_after=now + valid_days * DAY,
+            serial=os.urandom(16),
+        )
+        self._publish(
+            Change.CERTIFICATE, self.profile.signing.sign_object(CERTIFICATE, certificate.payload())
+        )
+        return certificate
+
+    def revoke(self, wanted: str, reason: str) -> list[Device]:
+        """Revoke every device of an address, or the one whose id begins with `wanted`. Raises Unknown."""
+        self.sync()
+        directory = self.trust.directory
+        devices = [
+            device
+            for device in directory.devices.values()
+            if device.office == self.office
+            and device.certificate is not None
+            and device.device_id not in directory.revoked
+            if device.address == wanted or device.device_id.hex().startswith(wanted.lower())
+        ]
+        if not devices:
+            raise Unknown(
+                f"no device of this office answers to {wanted}", hint="give an address or a device id"
+            )
+        for device in devices:
+            revocation = Revocation(device.device_id, device.address, reason, int(time.time()))
+            self._publish(
+                Change.REVOCATION, self.profile.signing.sign_object(REVOCATION, revocation.payload())
+            )
+        return devices
+
+    def publish_policy(self, spif: bytes, extensions: bytes | None = None) -> Policy:
+        """Adopt a security policy for this office; it is read whole before it is signed."""
+        policy = read_spif(spif, NO_EXTENSIONS if extensions is None else parse_extensions(extensions))[0]
+        published = PublishedPolicy(
+            office=self.office,
+            name=policy.name,
+            oid=policy.oid,
+            version=policy.version,
+            spif_digest=hashlib.sha256(spif).digest(),
+            extensions_digest=None if extensions is None else hashlib.sha256(extensions).digest(),
+            published=int(time.time()),
+        )
+        files = [spif] if extensions is None else [spif, extensions]
+        self._publish(Change.POLICY, self.profile.signing.sign_object(POLICY, published.payload()), files)
+        return policy
+
+    def sign_agreement(self, agreement: Agreement) -> None:
+        """Sign, in the office's name. Whoever calls has compared the other parties' keys out of band."""
+        party = agreement.party(self.office)
+        if party is None or party.authority_kid != self.profile.statement.kid:
+            raise Refused("this office is not a party of the agreement under this key", rules=("authority",))
+        self._publish(Change.AGREEMENT, self.profile.signing.sign_object(AGREEMENT, agreement.payload()))
+
+    def withdraw(self, agreement_id: bytes, reason: str) -> None:
+        withdrawal = Withdrawal(agreement_id, self.office, reason, int(time.time()))
+        self._publish(Change.WITHDRAWAL, self.profile.signing.sign_object(WITHDRAWAL, withdrawal.payload()))
+
+    def agreement(self, prefix: str) -> AgreementState:
+        """The agreement whose id begins with these digits. Raises Unknown."""
+        matching = [
+            state
+            for key, state in self.trust.directory.agreements.items()
+            if key.hex().startswith(prefix.lower())
+        ]
+        if len(matching) != 1 or not prefix:
+            raise Unknown(
+                f"{len(matching)} agreements begin with {prefix!r}", hint="see: liaison agreement list"
+            )
+        return matching[0]
+
+    def _publish(self, change: Change, signed: bytes, files: Sequence[bytes] = ()) -> None:
+        self.transport.post("/v1/directory", encode([change.value, signed, list(files)]))
+        self.trust.sync(self.transport)

@@ -1,0 +1,318 @@
+"""One officer's, or one partner system's, way to the relay: send, list, open, acknowledge, explain.
+
+    with Client.open(passphrase="...") as client:
+        sent = client.send(["anna.nowak@lo-warsaw"], label="NATO SECRET", subject="Sitrep", body="All quiet.")
+        for item in client.inbox():
+            message = client.read(item.message_id)
+            client.acknowledge(item.message_id)
+
+`Client` joins the rooms beside it: `release` decides, `seal` seals, `trust` verifies, `transport` carries.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from relay.protocol.access import Judge
+from relay.protocol.canonical import decode
+from relay.protocol.directory import Device
+from relay.protocol.envelope import Addressee, AddresseeKind, Message, Precedence, parse_message
+from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
+from relay.protocol.identity import parse_address
+from relay.protocol.label import Label, label_bytes
+
+from .documents import Documents
+from .incoming import Incoming, Opened
+from .labels import LabelReader
+from .outgoing import (
+    DEFAULT_LIFETIME,
+    Draft,
+    Outgoing,
+    Plan,
+    Sent,
+    check_addressees,
+    message_handling,
+    next_dtg,
+)
+from .portions import PortionContent, PortionKind
+from .profile import DEVICE, Profile, home_folder, open_profile
+from .record import HANDLED, IN, OPEN, OUT, SENT, Record, read_record
+from .stock import refill
+from .transport import HttpTransport, Transport
+from .trust import Trust
+
+MAX_CONTENT = 32 * 1024 * 1024  # octets, all portions together
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """A message in the inbox; its header has been verified, or `problem` says why not."""
+
+    message_id: bytes
+    message: Message
+    state: str  # unread, open, handled
+    marking: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file to send: its name, its content, and its label if it is not the message's."""
+
+    name: str
+    content: bytes
+    label: str | None = None
+
+
+class Client:
+    """An open profile with its relay. Not for several threads at once."""
+
+    def __init__(self, profile: Profile, transport: Transport) -> None:
+        self.profile = profile
+        self.transport = transport
+        self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
+        self.documents = Documents(profile.folder / "documents", transport)
+        self.labels = LabelReader(self.documents, self.trust, profile.statement.office)
+
+    @classmethod
+    def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
+        """Unlock the profile in `folder` (default: LIAISON_HOME). Raises Unauthenticated."""
+        profile = open_profile(folder or home_folder(), passphrase)
+        return cls(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.transport.close()
+        self.profile.close()
+
+    def sync(self) -> Device:
+        """Bring the directory up to date, refill keys, post what waits. The own device, or Unauthenticated."""
+        self.trust.require_no_alarm()
+        self.trust.sync(self.transport)
+        own = self.trust.directory.device(self.profile.signing.device_id, int(time.time()))
+        if own is None or not self.trust.is_trusted(own):
+            raise Unauthenticated(
+                f"{self.profile.pins.address} is not enrolled, or no longer",
+                hint="ask your security officer: liaison authority enrol FILE.request",
+            )
+        if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
+            refill(self.profile, self.transport)
+            self._post_outbox()
+        return own
+
+    @property
+    def judge(self) -> Judge:
+        """This endpoint's own view: its verified directory, its own office's policies."""
+        directory = self.trust.directory
+        return Judge(directory, lambda office, ref: self.documents.policy_of(directory, office, ref))
+
+    # -- sending --------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        to: Sequence[str],
+        *,
+        label: str | Label,
+        body: str,
+        subject: str = "",
+        info: Sequence[str] = (),
+        exempt: Sequence[str] = (),
+        attachments: Iterable[Attachment | Path] = (),
+        precedence: Precedence = Precedence.ROUTINE,
+        expires_in: int = DEFAULT_LIFETIME,
+        references: Sequence[bytes] = (),
+        require_ack: bool = False,
+    ) -> Plan:
+        """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine."""
+        self.sync()
+        now = int(time.time())
+        banner = self.labels.read(label) if isinstance(label, str) else label
+        portions = tuple(self._portions(banner, subject, body, attachments))
+        if sum(len(portion.content) for portion in portions) > MAX_CONTENT:
+            raise TooLarge(f"the message has more than {MAX_CONTENT // (1024 * 1024)} MiB of content")
+        draft = Draft(
+            addressees=_addressees(to, info, exempt),
+            label=banner,
+            portions=portions,
+            expires=now + expires_in,
+            handling=message_handling(
+                precedence, next_dtg(now, self._last_dtg()), references, require_ack=require_ack
+            ),
+        )
+        return self._outgoing().plan(draft, now)
+
+    def release(self, plan: Plan) -> Sent:
+        """Seal and post a plan. Raises Refused if the rules leave nobody to send to."""
+
+        def keep(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+            portions = dict(enumerate(plan.draft.portions))
+            record = Record(
+                OUT, SENT, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused)
+            )
+            self._put(parse_message(encoded).core.message_id, record)
+
+        return self._outgoing().release(plan, int(time.time()), keep)
+
+    def send(self, to: Sequence[str], **draft: object) -> Sent:
+        """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
+        return self.release(self.plan(to, **draft))  # type: ignore[arg-type]  # plan checks them
+
+    def _portions(
+        self, banner: Label, subject: str, body: str, attachments: Iterable[Attachment | Path]
+    ) -> Iterator[PortionContent]:
+        paragraphs = list(self.labels.paragraphs(body, banner))
+        for place, (label, text) in enumerate(paragraphs):
+            kind = PortionKind.PARAGRAPH if place else PortionKind.BODY
+            yield PortionContent(kind, label_bytes(label), text.encode(), "" if place else subject)
+        for item in attachments:
+            attached = Attachment(item.name, item.read_bytes()) if isinstance(item, Path) else item
+            label = self.labels.read(attached.label) if attached.label else banner
+            media_type = mimetypes.guess_type(attached.name)[0] or "application/octet-stream"
+            yield PortionContent(
+                PortionKind.ATTACHMENT, label_bytes(label), attached.content, attached.name, media_type
+            )
+
+    def _last_dtg(self) -> int:
+        sent = [record.message.core.handling.dtg for _, record in self.records() if record.direction == OUT]
+        return max(sent, default=0)
+
+    def _post_outbox(self) -> None:
+        """Post again what an earlier run sealed but got no receipt for."""
+        for message_id, submission in self.profile.cabinet.outbox():
+            self._outgoing().post(message_id, submission)
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def inbox(self, *, wait: float = 0) -> list[InboxItem]:
+        """What can be read: opened before, or waiting at the relay. Newest last; `wait` seconds for new mail."""
+        self.sync()
+        found = {
+            message_id: self._item(record) for message_id, record in self.records() if record.direction == IN
+        }
+        for _cursor, encoded in self._pages(wait):
+            item = self._waiting(encoded)
+            found.setdefault(item.message_id, item)
+        return sorted(found.values(), key=lambda item: (item.message.core.created, item.message_id))
+
+    def _pages(self, wait: float) -> Iterator[tuple[int, bytes]]:
+        after = 0
+        while True:
+            cursor, items = decode(self.transport.get("/v1/inbox", after=after, wait=wait), "inbox")
+            yield from items
+            if not items or cursor <= after:
+                return
+            after, wait = cursor, 0
+
+    def _waiting(self, encoded: bytes) -> InboxItem:
+        message = parse_message(encoded)
+        try:
+            self._incoming().verify_header(encoded)
+            problem = ""
+        except LiaisonError as error:
+            problem = str(error)
+        marking = self.labels.marking(self.labels.label_of(message.core.label))
+        return InboxItem(message.core.message_id, message, "unread", marking, problem)
+
+    def _item(self, record: Record) -> InboxItem:
+        message = record.message
+        marking = self.labels.marking(self.labels.label_of(message.core.label))
+        return InboxItem(message.core.message_id, message, record.state, marking)
+
+    def find(self, prefix: str) -> bytes:
+        """The message id that begins with these hexadecimal digits. Raises Unknown, Malformed."""
+        if not prefix or any(digit not in "0123456789abcdef" for digit in prefix.lower()):
+            raise Malformed(
+                f"{prefix!r:.40} is not a message id", hint="copy it, or its beginning, from: liaison inbox"
+            )
+        if len(prefix) == 32:
+            return bytes.fromhex(prefix)
+        known = {message_id for message_id, _ in self.records()}
+        known |= {item.message_id for item in self.inbox()}
+        matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
+        if len(matching) != 1:
+            raise Unknown(
+                f"{len(matching)} messages begin with {prefix}",
+                hint="give more digits" if matching else "see: liaison inbox",
+            )
+        return matching[0]
+
+    def read(self, message_id: bytes) -> Record:
+        """A message in the clear: from the profile, or opened at the relay with every check. Raises Unknown, Unverified, Refused."""
+        kept = self.profile.cabinet.message(message_id)
+        if kept is not None:
+            return self._with_attachments(message_id, read_record(kept))
+        self.sync()
+        self._incoming().open(
+            message_id, int(time.time()), lambda opened: self._keep_opened(message_id, opened)
+        )
+        self._mark_receipt(message_id)
+        kept = self.profile.cabinet.message(message_id)
+        assert kept is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key
+        return self._with_attachments(message_id, read_record(kept))
+
+    def acknowledge(self, message_id: bytes) -> int:
+        """Tell the originator, signed, that a person has taken the message in; the time of the log entry in ms."""
+        record = self.read(message_id)
+        if record.direction != IN:
+            raise Refused("you sent this message yourself", rules=("acknowledge",))
+        self.sync()
+        entry = self._incoming().send_receipt(record.message, "acknowledged", int(time.time()))
+        kept = self.profile.cabinet.message(message_id)
+        self.profile.cabinet.put_message(message_id, read_record(kept or b"").with_state(HANDLED).to_bytes())
+        return entry.time
+
+    def records(self) -> Iterator[tuple[bytes, Record]]:
+        for message_id, kept in self.profile.cabinet.messages():
+            yield message_id, read_record(kept)
+
+    def _keep_opened(self, message_id: bytes, opened: Opened) -> None:
+        record = Record(
+            IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False
+        )
+        self._put(message_id, record)
+
+    def _put(self, message_id: bytes, record: Record) -> None:
+        self.profile.cabinet.put_message(message_id, record.to_bytes())
+        for index, portion in record.portions.items():
+            if portion.kind is PortionKind.ATTACHMENT:
+                self.profile.cabinet.put_part(message_id, index, portion.content)
+
+    def _mark_receipt(self, message_id: bytes) -> None:
+        kept = self.profile.cabinet.message(message_id)
+        if kept is not None:
+            self.profile.cabinet.put_message(
+                message_id, replace(read_record(kept), receipt_sent=True).to_bytes()
+            )
+
+    def _with_attachments(self, message_id: bytes, record: Record) -> Record:
+        portions = {
+            index: replace(portion, content=self.profile.cabinet.part(message_id, index) or b"")
+            if portion.kind is PortionKind.ATTACHMENT
+            else portion
+            for index, portion in record.portions.items()
+        }
+        return replace(record, portions=portions)
+
+    def _outgoing(self) -> Outgoing:
+        return Outgoing(self.profile, self.trust, self.judge, self.transport)
+
+    def _incoming(self) -> Incoming:
+        return Incoming(self.profile, self.trust, self.judge, self.transport)
+
+
+def _addressees(to: Sequence[str], info: Sequence[str], exempt: Sequence[str]) -> tuple[Addressee, ...]:
+    rows = ((AddresseeKind.ACTION, to), (AddresseeKind.INFO, info), (AddresseeKind.EXEMPTED, exempt))
+    for _, addresses in rows:
+        for address in addresses:
+            parse_address(address)
+    return check_addressees([Addressee(kind, address) for kind, addresses in rows for address in addresses])

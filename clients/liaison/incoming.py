@@ -1,0 +1,174 @@
+"""Opening: the reader believes nothing that it has not checked. The steps are those of SPEC.md, "The reader opens"."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.aggregate import Nobody, dominates, join
+from relay.protocol.cose import verify_sign1
+from relay.protocol.decision import Action
+from relay.protocol.directory import Device
+from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
+from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
+from relay.protocol.errors import Refused, Unverified
+from relay.protocol.merkle import leaf_hash, verify_inclusion
+
+from .portions import PortionContent
+from .profile import Profile
+from .seal import unseal_part, unseal_slot
+from .transport import Transport
+from .trust import Trust
+
+_CLOCK_AHEAD = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A message that passed every check."""
+
+    message: Message
+    sender: Device
+    portions: dict[int, PortionContent]  # the granted ones
+    one_time: bool  # False: sealed to the last-resort key
+    entry: AccessEntry  # the log entry that released it
+
+
+@dataclass(slots=True)
+class Incoming:
+    """The reading side of one profile."""
+
+    profile: Profile
+    trust: Trust
+    judge: Judge
+    transport: Transport
+
+    def verify_header(self, encoded: bytes) -> tuple[Message, Device]:
+        """Steps 1 to 3: what an inbox line may be shown from. Raises Malformed, Unverified."""
+        # 1. strict CBOR, type, algorithm
+        message = parse_message(encoded)
+        core = message.core
+        # 2. the sender's certificate: in the verified directory, vouched for by an authority we trust, valid then
+        sender = self.trust.directory.devices.get(core.sender_device)
+        if sender is None or sender.address != core.sender or sender.certificate is None:
+            raise Unverified(f"{core.sender}: this device is not in the directory")
+        if not self.trust.is_trusted(sender):
+            raise Unverified(
+                f"{core.sender}: no agreement that our authority has signed names this office's authority"
+            )
+        if not sender.not_before <= core.created < sender.not_after:
+            raise Unverified(f"{core.sender}: the certificate was not valid when the message was created")
+        revocation = self.trust.directory.revoked.get(core.sender_device)
+        if revocation is not None and revocation.at <= core.created:
+            raise Unverified(f"{core.sender}: the device was revoked before the message was created")
+        # 3. the composite signature
+        verify_sign1(message.signed, sender.signature_public)
+        self.trust.check_sender_view(core.directory)
+        return message, sender
+
+    def open(self, message_id: bytes, now: int, store: Callable[[Opened], None]) -> Opened:
+        """Ask for the slot, check everything in order, store, delete the one-time key, send the receipt.
+
+        `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
+        device), Unverified, Refused.
+        """
+        delivery = parse_delivery(
+            self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen())
+        )
+        message, sender = self.verify_header(delivery.message)
+        core = message.core
+        if core.message_id != message_id:
+            raise Unverified("the relay delivered another message than was asked for")
+        # 4. expiry and clock
+        if now >= core.expires:
+            raise Refused("the message has expired", rules=("handling",))
+        if core.created > now + _CLOCK_AHEAD:
+            raise Unverified("the message was created in the future", hint="check this machine's clock")
+        # 5. replay
+        self._check_replay(message)
+        # 6. our own slot, under the signed root
+        slot = self._own_slot(message, delivery.slot, delivery.index, delivery.proof)
+        # 7. the access-log entry that released it, under a checkpoint consistent with every one seen
+        entry = self.trust.verify_logged(delivery.release, self.transport)
+        self._check_release(entry, message)
+        # 8. HPKE
+        seed = self.profile.cabinet.prekey(slot.kp_ref)
+        if seed is None:
+            raise Unverified(
+                "the key that this message was sealed to is gone: it was read before, or was never ours"
+            )
+        keys = unseal_slot(message, slot, seed, self.profile.signing.kid)
+        # 9. digests, commitments, chunks, inner labels
+        portions = {index: self._portion(message, index, key) for index, key in keys.items()}
+        # 10. the rules, by our own copy of everything
+        self._decide(message, portions, now)
+        # 11. store, and delete the one-time key with it
+        one_time = next(key.one_time for key in self.profile.cabinet.prekeys() if key.kp_ref == slot.kp_ref)
+        opened = Opened(message, sender, portions, one_time, entry)
+        with self.profile.cabinet.transaction():
+            store(opened)
+            self.profile.cabinet.mark_seen(core.sender_device, core.seq, message_id)
+            if one_time:
+                self.profile.cabinet.delete_prekey(slot.kp_ref)
+        # 12. the receipt
+        self.send_receipt(message, "opened", now)
+        return opened
+
+    def send_receipt(self, message: Message, state: str, now: int) -> AccessEntry:
+        """Sign and post a receipt; its verified log entry."""
+        receipt = Receipt(message.core.message_id, message.ref, self.profile.signing.device_id, state, now)
+        signed = self.profile.signing.sign_object(RECEIPT, receipt.payload())
+        path = f"/v1/messages/{message.core.message_id.hex()}/receipts"
+        logged = parse_logged_entry(self.transport.post(path, signed, self.trust.seen()))
+        entry = self.trust.verify_logged(logged, self.transport)
+        if (entry.event, entry.message_ref, entry.detail) != (Event.ACKNOWLEDGE, message.ref, state):
+            raise Unverified("the relay logged another receipt than was sent")
+        return entry
+
+    def _check_replay(self, message: Message) -> None:
+        seen = self.profile.cabinet.seen(message.core.sender_device, message.core.seq)
+        if seen is not None and seen != message.core.message_id:
+            raise Unverified("the sender's device has used this sequence number for another message")
+        if seen is not None or self.profile.cabinet.message(message.core.message_id) is not None:
+            raise Unverified("this message was opened before: it is being replayed")
+
+    def _own_slot(self, message: Message, encoded: bytes, index: int, proof: tuple[bytes, ...]) -> Slot:
+        verify_inclusion(leaf_hash(encoded), index, message.slot_count, proof, message.slot_root)
+        slot = parse_slot(encoded, message.core)
+        if slot.device_id != self.profile.signing.device_id:
+            raise Unverified("the relay delivered another device's slot")
+        return slot
+
+    def _check_release(self, entry: AccessEntry, message: Message) -> None:
+        expected = (Event.OPEN, self.profile.signing.device_id, message.core.message_id, message.ref, True)
+        if (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.permitted) != expected:
+            raise Unverified("the slot came without a log entry of its own release")
+
+    def _portion(self, message: Message, index: int, key: bytes) -> PortionContent:
+        sealed = self.transport.get(f"/v1/messages/{message.core.message_id.hex()}/parts/{index}")
+        return unseal_part(message.core, index, key, sealed)
+
+    def _decide(self, message: Message, portions: dict[int, PortionContent], now: int) -> None:
+        core = message.core
+        own = self.trust.directory.devices.get(self.profile.signing.device_id)
+        if own is None:
+            raise Refused("this device is not enrolled", rules=("clearance-valid",))
+        circle, rules = Circle.of(core), dict[str, None]()
+        for portion in portions.values():
+            decision = self.judge.judge(Action.READ, circle, label_of(portion.label), own, now)
+            rules |= dict.fromkeys(decision.failing)
+        policy = self.judge.policy_of(own.office, label_of(core.label).policy)
+        joined = (
+            Nobody.NOBODY
+            if policy is None
+            else join(policy, [label_of(each.label) for each in core.portions])
+        )
+        if (
+            policy is None
+            or isinstance(joined, Nobody)
+            or not dominates(policy, label_of(core.label), joined)
+        ):
+            rules["banner"] = None
+        if rules:
+            raise Refused("the rules do not permit you to read this", rules=tuple(rules))

@@ -1,0 +1,120 @@
+"""Labels between people and the protocol: markings and files in, markings out, bodies into portions."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from relay.protocol.access import label_of
+from relay.protocol.banner import format_marking, marking_color
+from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.label import Label
+from relay.protocol.label_xml import read_label_xml
+from relay.protocol.marking import portion_mark
+from relay.protocol.marking_reader import parse_marking, parse_portion_mark
+from relay.protocol.policy import Policy
+
+from .documents import Documents
+from .trust import Trust
+
+SYSTEM_HIGH = "SYSTEM HIGH - NO READABLE LABEL"
+_MARK = re.compile(r"\((?P<mark>[^()]{1,200})\)[ \t]*(?P<text>.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class LabelReader:
+    """Reads and writes labels under the policies that the own office has published."""
+
+    documents: Documents
+    trust: Trust
+    office: str
+
+    def policies(self) -> list[Policy]:
+        found = list(self.documents.policies_of(self.trust.directory, self.office))
+        if not found:
+            raise Malformed(
+                "your office has published no security policy",
+                hint="liaison authority policy publish SPIF.xml",
+            )
+        return found
+
+    def read(self, text: str) -> Label:
+        """A label from a marking, or from a 4774 XML file if `text` names one. Raises Malformed."""
+        if text.endswith(".xml") and Path(text).is_file():
+            return self._only(self.policies(), lambda p: read_label_xml(Path(text).read_bytes(), p), text)
+        now = int(time.time())
+        return self._only(self.policies(), lambda policy: parse_marking(policy, text, now), text)
+
+    @staticmethod
+    def _only(policies: list[Policy], read: Callable[[Policy], Label], text: str) -> Label:
+        found, problems = [], []
+        for policy in policies:
+            try:
+                found.append(read(policy))
+            except LiaisonError as problem:
+                problems.append(problem)
+        if len(found) == 1:
+            return found[0]
+        if found:
+            names = " and ".join(sorted(label.policy.name for label in found))
+            raise Malformed(f"label {text!r} is valid under {names}", hint="write the policy's name first")
+        closest = max(problems, key=lambda problem: len(problem.hint))
+        raise Malformed(f"label {text!r}: {closest}", hint=closest.hint)
+
+    @staticmethod
+    def label_of(encoded: bytes) -> Label | None:
+        """The label in its encoding, or None if it is none."""
+        try:
+            return label_of(encoded)
+        except LiaisonError:
+            return None
+
+    def policy_for(self, label: Label) -> Policy | None:
+        return self.documents.policy_of(self.trust.directory, self.office, label.policy)
+
+    def marking(self, label: Label | None) -> str:
+        """The marking that stands first and last wherever content is shown; system-high where there is none."""
+        policy = self.policy_for(label) if label is not None else None
+        if label is None or policy is None:
+            return SYSTEM_HIGH
+        try:
+            return format_marking(policy, label)
+        except LiaisonError:
+            return SYSTEM_HIGH
+
+    def color(self, label: Label) -> str | None:
+        policy = self.policy_for(label)
+        return marking_color(policy, label) if policy is not None else None
+
+    def portion_mark(self, label: Label) -> str:
+        policy = self.policy_for(label)
+        return portion_mark(policy, label) if policy is not None else SYSTEM_HIGH
+
+    def paragraphs(self, body: str, banner: Label) -> Iterator[tuple[Label, str]]:
+        """The body cut at its portion marks; text before the first mark carries the banner's label.
+
+        A bracket that is no mark of the policy is text, and stays under the label that is in force there.
+        """
+        policy, now = self.policy_for(banner), int(time.time())
+        label, lines = banner, list[str]()
+        for line in body.splitlines(keepends=True):
+            opened = self._mark(policy, line, now)
+            if opened is not None:
+                if "".join(lines).strip() or label is banner:
+                    yield label, "".join(lines)
+                label, lines = opened[0], [opened[1]]
+            else:
+                lines.append(line)
+        yield label, "".join(lines)
+
+    def _mark(self, policy: Policy | None, line: str, now: int) -> tuple[Label, str] | None:
+        match = _MARK.match(line)
+        if match is None or policy is None:
+            return None
+        try:
+            return parse_portion_mark(policy, match["mark"], now), match["text"]
+        except LiaisonError:
+            return None

@@ -1,0 +1,126 @@
+"""A profile: the folder with one device's, or one authority's, keys and state.
+
+    profile.json    whose it is and which relay; no secret, only there to be read before the passphrase
+    vault           the private keys and the pins, under the passphrase
+    cabinet.sqlite  messages, one-time keys, the logs as verified so far, encrypted
+    documents/      policy files by digest
+
+What is pinned (own authority, relay keys, relay address) is read from the vault, where nobody can edit it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from platformdirs import user_data_path
+
+from relay.protocol.canonical import encode, read_array
+from relay.protocol.errors import Conflict, Unauthenticated
+from relay.protocol.identity import Statement, parse_statement
+
+from .cabinet import Cabinet, create_cabinet
+from .keys import SigningKey
+from .private_file import create_private, read_private
+from .vault import Vault, create_vault, open_vault
+
+DEVICE, AUTHORITY = "device", "authority"
+_FILES = ("profile.json", "vault", "cabinet.sqlite")
+
+
+def home_folder() -> Path:
+    """`LIAISON_HOME`, or the platform's place for it."""
+    given = os.environ.get("LIAISON_HOME")
+    return Path(given) if given else Path(user_data_path("liaison"))
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What this profile was told once and holds everyone to."""
+
+    kind: str
+    address: str  # `authority@office` for an authority
+    relay_url: str
+    statement: bytes  # of the own office's authority
+    relay_keys: tuple[str, ...]
+
+    def encoded(self) -> bytes:
+        return encode([self.kind, self.address, self.relay_url, self.statement, list(self.relay_keys)])
+
+
+@dataclass(slots=True, repr=False)
+class Profile:
+    """An open profile."""
+
+    folder: Path
+    vault: Vault
+    pins: Pins
+    statement: Statement
+    signing: SigningKey
+    request: Ed25519PrivateKey
+    cabinet: Cabinet
+
+    @property
+    def keyid(self) -> str:
+        """Under which this profile's requests are signed."""
+        return self.signing.device_id.hex()
+
+    def pin(self, pins: Pins) -> None:
+        """Replace the pins and store them."""
+        self.vault.secrets["pins"] = pins.encoded()
+        self.vault.store()
+        self.pins = pins
+
+    def close(self) -> None:
+        self.cabinet.close()
+
+
+def create_profile(
+    folder: Path, pins: Pins, signing: SigningKey, request: Ed25519PrivateKey, passphrase: str
+) -> None:
+    """Make a new profile in `folder`. Raises Conflict if there is one."""
+    if any((folder / name).exists() for name in _FILES):
+        raise Conflict(f"there is a profile in {folder} already", hint="set LIAISON_HOME to another folder")
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    secrets = {
+        "signing": signing.seeds,
+        "request": request.private_bytes_raw(),
+        "pins": pins.encoded(),
+    }
+    create_vault(folder / "vault", passphrase, secrets)
+    create_cabinet(folder / "cabinet.sqlite", open_vault(folder / "vault", passphrase).state_key)
+    (folder / "documents").mkdir(mode=0o700)
+    public = {"v": 1, "kind": pins.kind, "address": pins.address, "relay": pins.relay_url}
+    create_private(folder / "profile.json", json.dumps(public, indent=2).encode() + b"\n", "profile")
+
+
+def read_public(folder: Path) -> dict[str, str]:
+    """What profile.json says. Raises Unauthenticated where there is no profile."""
+    path = folder / "profile.json"
+    if not path.exists():
+        raise Unauthenticated(
+            f"there is no profile in {folder}",
+            hint="make one with: liaison init ADDRESS --relay URL --authority FILE",
+        )
+    found: dict[str, str] = json.loads(read_private(path, 1 << 16, "profile"))
+    return found
+
+
+def open_profile(folder: Path, passphrase: str) -> Profile:
+    """Unlock a profile. Raises Unauthenticated for a wrong passphrase or no profile."""
+    read_public(folder)
+    vault = open_vault(folder / "vault", passphrase)
+    kind, address, relay_url, statement, relay_keys = read_array(vault.secrets["pins"], 5, "pins")
+    return Profile(
+        folder=folder,
+        vault=vault,
+        pins=Pins(kind, address, relay_url, statement, tuple(relay_keys)),
+        statement=parse_statement(statement),
+        signing=SigningKey.from_seeds(vault.secrets["signing"]),
+        request=Ed25519PrivateKey.from_private_bytes(vault.secrets["request"]),
+        cabinet=Cabinet(folder / "cabinet.sqlite", vault.state_key),
+    )

@@ -1,0 +1,69 @@
+"""The stock of key packages at the relay: refilled and rotated without anybody thinking of it.
+
+One-time keys are used for one message and deleted with its first reading. The last-resort key covers an empty
+stock; it lives a week, is replaced after half of that, and its private half is kept until no message sealed to
+it can still arrive.
+"""
+
+from __future__ import annotations
+
+import time
+
+from relay.protocol.canonical import decode, encode
+from relay.protocol.errors import Unverified
+from relay.protocol.prekey import KEY_BATCH, KeyBatch, KeyPackage
+
+from .cabinet import Prekey
+from .keys import make_key_package
+from .profile import Profile
+from .transport import Transport
+
+TARGET, LOW = 64, 32  # one-time keys at the relay
+_DAY = 86400
+_ONE_TIME_LIFE, _LAST_RESORT_LIFE = 60 * _DAY, 7 * _DAY
+_GRACE = 8 * _DAY  # a sealed message may be posted a week late
+
+
+def stock(transport: Transport) -> tuple[int, int]:
+    """(one-time keys left at the relay, end of the last-resort key there in seconds or 0)."""
+    count, last_resort = decode(transport.get("/v1/keys/stock"), "stock")
+    return int(count), int(last_resort)
+
+
+def refill(profile: Profile, transport: Transport, *, force: bool = False) -> int:
+    """Publish a new batch if the stock is low or the last-resort key is half through; how many were published."""
+    now = int(time.time())
+    count, last_resort = stock(transport)
+    stale = last_resort < now + _LAST_RESORT_LIFE // 2
+    wanted = TARGET - count if count < LOW or force else 0
+    if not wanted and not stale:
+        return 0
+    made = [_make(profile, serial, now, one_time=True) for serial in range(wanted)]
+    if stale:
+        made.append(_make(profile, wanted, now, one_time=False))
+    # The private halves are safe before the public halves are out.
+    profile.cabinet.add_prekeys([prekey for prekey, _ in made])
+    packages = sorted((package for _, package in made), key=lambda package: package.ref)
+    batch = KeyBatch(profile.signing.device_id, now, tuple(package.ref for package in packages))
+    signed = profile.signing.sign_object(KEY_BATCH, batch.payload())
+    transport.post("/v1/keys", encode([signed, [package.encoded() for package in packages]]))
+    _forget_expired(profile, now)
+    return len(made)
+
+
+def _make(profile: Profile, serial: int, now: int, *, one_time: bool) -> tuple[Prekey, KeyPackage]:
+    lifetime = _ONE_TIME_LIFE if one_time else _LAST_RESORT_LIFE
+    seed, package = make_key_package(profile.signing.device_id, serial, now, lifetime, one_time=one_time)
+    return Prekey(package.ref, seed, package.not_after, one_time), package
+
+
+def _forget_expired(profile: Profile, now: int) -> None:
+    for prekey in profile.cabinet.prekeys():
+        if prekey.not_after + _GRACE < now:
+            profile.cabinet.delete_prekey(prekey.kp_ref)
+
+
+def check_package(package: KeyPackage, device_id: bytes, now: int) -> None:
+    """Raise Unverified unless this package is that device's and current."""
+    if package.device_id != device_id or not package.not_before - 300 <= now < package.not_after:
+        raise Unverified("the relay handed out another device's key package, or one that is not current")

@@ -1,0 +1,150 @@
+"""The only file here that imports the HTTP client: signed requests out, bytes or a LiaisonError back.
+
+Every request is signed by the device (RFC 9421). Requests are safe to repeat: a message has its id from the
+sender, a receipt is one per state, a claim that went unanswered costs a key and nothing else. So what fails on
+the way is tried again a few times; what the relay answers is final.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import httpx2
+import stamina
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from relay.protocol.errors import (
+    Conflict,
+    LiaisonError,
+    Malformed,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unknown,
+)
+from relay.protocol.httpsig import sign_request
+
+CBOR = "application/cbor"
+_ERRORS: dict[str, type[LiaisonError]] = {
+    error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
+}
+
+
+class Transport(Protocol):
+    """What the client asks of a relay. The tests' lying relay speaks it too."""
+
+    def get(self, path: str, **query: int | float) -> bytes: ...
+
+    def post(self, path: str, body: bytes, seen: int = 0) -> bytes: ...
+
+    def events(self, after: int) -> Iterator[dict[str, Any]]: ...
+
+    def close(self) -> None: ...
+
+
+class HttpTransport:
+    """One relay, one device."""
+
+    def __init__(self, url: str, keyid: str, key: Ed25519PrivateKey | None, *, timeout: float = 90.0) -> None:
+        self._url = url.rstrip("/")
+        self._authority = self._url.partition("://")[2].lower()
+        self._keyid, self._key = keyid, key
+        self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=5.0), follow_redirects=False)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: int | float) -> bytes:
+        return self._request("GET", path + _query(query), None, {})
+
+    def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
+        return self._request("POST", path, body, {"relay-seen": str(seen)})
+
+    def events(self, after: int) -> Iterator[dict[str, Any]]:
+        """New mail as the relay tells of it, each with its cursor; ends when the stream does."""
+        path = "/v1/events" + _query({"after": after})
+        headers = self._signed("GET", path, None)
+        try:
+            with self._client.stream("GET", self._url + path, headers=headers, timeout=None) as response:
+                if response.status_code != 200:
+                    response.read()
+                    raise _error(response)
+                yield from _events(response.iter_lines())
+        except httpx2.HTTPError as problem:
+            raise _unreachable(self._url, problem) from problem
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        for attempt in stamina.retry_context(
+            on=(httpx2.TransportError, Unavailable), attempts=3, timeout=30.0
+        ):
+            with attempt:
+                signed = self._signed(method, path, body)  # anew for each attempt: a nonce is used once
+                try:
+                    response = self._client.request(
+                        method, self._url + path, content=body, headers={**headers, **signed}
+                    )
+                except httpx2.ConnectError as problem:
+                    raise _unreachable(self._url, problem) from problem
+        if response.status_code not in {200, 201}:
+            raise _error(response)
+        return response.content
+
+    def _signed(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
+        content_type = CBOR if body is not None else None
+        headers = {"content-type": CBOR} if body is not None else {}
+        if self._key is None:
+            return headers
+        fields = sign_request(
+            self._key,
+            self._keyid,
+            method,
+            self._authority,
+            self._url + path,
+            body,
+            content_type,
+            int(time.time()),
+            os.urandom(16),
+        )
+        return {**headers, **fields}
+
+
+def _query(query: dict[str, int | float]) -> str:
+    return "?" + "&".join(f"{name}={value}" for name, value in query.items()) if query else ""
+
+
+def _unreachable(url: str, problem: Exception) -> Unavailable:
+    return Unavailable(
+        f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again"
+    )
+
+
+def _error(response: httpx2.Response) -> LiaisonError:
+    """The LiaisonError that a problem+json answer stands for."""
+    try:
+        problem = json.loads(response.content)
+        code = str(problem["type"]).rpartition(":")[2]
+        detail, hint = str(problem["detail"]), str(problem.get("hint", ""))
+        rules = tuple(str(rule) for rule in problem.get("rules", []))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Unavailable(f"the relay answered {response.status_code} without a reason")
+    if code == Refused.code:
+        return Refused(f"relay: {detail}", hint=hint, rules=rules)
+    return _ERRORS.get(code, LiaisonError)(f"relay: {detail}", hint=hint)
+
+
+def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
+    """Server-sent events (WHATWG HTML 9.2.6), as far as ours use them."""
+    cursor, told = "", ""
+    for line in lines:
+        if line.startswith("id:"):
+            cursor = line[3:].strip()
+        elif line.startswith("data:"):
+            told += line[5:].strip()
+        elif not line and told:
+            yield {**json.loads(told), "cursor": int(cursor or 0)}
+            cursor = told = ""

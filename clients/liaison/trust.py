@@ -1,0 +1,185 @@
+"""What this endpoint has verified so far, and nothing else: the directory, the logs' heads, whom it trusts.
+
+The rules:
+  - The directory log is replayed whole, entry by entry; its root must be the one that the relay's keys signed.
+  - Heads only move forward, by consistency proof. A smaller tree, another root at the same size, a proof that
+    fails or an entry that does not hold is an alarm: it is kept, with the evidence, and every command fails
+    with exit 5 until a person resolves it.
+  - Trust begins with the own office's authority and reaches others only through agreements it has signed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from relay.protocol.canonical import decode, expect
+from relay.protocol.directory import Device, Directory
+from relay.protocol.entry import AccessEntry, LoggedEntry, parse_access_entry
+from relay.protocol.envelope import decode_list
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency, verify_inclusion
+from relay.protocol.note import NoteVerifier, parse_vkey, verify_note
+from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
+
+from .cabinet import Cabinet
+from .transport import Transport
+
+T = TypeVar("T")
+DIRECTORY, ACCESS = "directory", "access"
+
+
+@dataclass(slots=True)
+class Trust:
+    """The endpoint's own view. `directory` is as of the last `sync`."""
+
+    cabinet: Cabinet
+    own_kid: bytes
+    relay_keys: tuple[str, ...]
+    directory: Directory = field(default_factory=Directory)
+    tree: MerkleTree = field(default_factory=MerkleTree)
+
+    def load(self) -> None:
+        """Rebuild the directory from the entries that were verified before."""
+        for entry in self.cabinet.entries(DIRECTORY, self.tree.size):
+            self.tree.append(leaf_hash(entry))
+            self.directory.apply(entry)
+
+    def sync(self, transport: Transport) -> None:
+        """Bring the directory up to date. Raises Unverified, keeping an alarm, if the log is not the one we knew."""
+        self.load()  # another process of this profile may have been here meanwhile
+        start, found, note, page = self.tree.size, list[bytes](), b"", [b""]
+        while page:
+            note, page = decode_list(transport.get("/v1/directory", after=start + len(found)), "directory")
+            found += [expect(entry, bytes, "directory: entry") for entry in expect(page, list, "directory")]
+        note = expect(note, bytes, "directory: checkpoint")
+        self._alarmed(note, lambda: self._take_in(start, found, note))
+
+    def _take_in(self, start: int, found: list[bytes], note: bytes) -> None:
+        checkpoint = self.read_checkpoint(DIRECTORY, note)
+        if checkpoint.size < start:
+            raise Unverified(f"the directory log went back from {start} entries to {checkpoint.size}")
+        try:
+            for entry in found[: checkpoint.size - start]:
+                self.tree.append(leaf_hash(entry))
+                _apply(self.directory, entry)
+            if self.tree.size != checkpoint.size:
+                raise Unverified(
+                    f"entries {self.tree.size} to {checkpoint.size} of the directory log are withheld"
+                )
+            if self.tree.root() != checkpoint.root:
+                raise Unverified(
+                    f"the directory log was forked: another history at {checkpoint.size} entries"
+                )
+        except Unverified:
+            self.directory, self.tree = Directory(), MerkleTree()  # believe nothing of it
+            self.load()
+            raise
+        with self.cabinet.transaction():
+            self.cabinet.append_entries(DIRECTORY, start, found[: checkpoint.size - start])
+            self.cabinet.put_log_state(DIRECTORY, checkpoint.size, checkpoint.root, note)
+
+    def read_checkpoint(self, log: str, note: bytes) -> Checkpoint:
+        """The checkpoint of that log, if every key of the relay for it has signed it. Raises Unverified."""
+        verifiers = self.verifiers(log)
+        text = verify_note(note, verifiers)
+        checkpoint = parse_checkpoint_body(text)
+        if checkpoint.origin != verifiers[0].name:
+            raise Unverified(f"a checkpoint of {checkpoint.origin} where {verifiers[0].name} was due")
+        return checkpoint
+
+    def verifiers(self, log: str) -> list[NoteVerifier]:
+        found = [key for key in map(parse_vkey, self.relay_keys) if key.name.rpartition("/")[2] == log]
+        if not found:
+            raise Unverified(f"no key is pinned for the relay's {log} log")
+        return found
+
+    def seen(self, log: str = ACCESS) -> int:
+        """Size of the largest tree of that log that was verified here."""
+        state = self.cabinet.log_state(log)
+        return state.size if state is not None else 0
+
+    def verify_logged(self, logged: LoggedEntry, transport: Transport) -> AccessEntry:
+        """The access-log entry, if it is included under a checkpoint consistent with every one seen before."""
+
+        def verify() -> AccessEntry:
+            checkpoint = self.read_checkpoint(ACCESS, logged.checkpoint)
+            verify_inclusion(
+                leaf_hash(logged.entry), logged.index, checkpoint.size, logged.proof, checkpoint.root
+            )
+            self.advance(checkpoint, logged.checkpoint, logged.consistency, transport)
+            return parse_access_entry(logged.entry)
+
+        return self._alarmed(logged.checkpoint, verify)
+
+    def advance(
+        self, new: Checkpoint, note: bytes, consistency: tuple[bytes, ...], transport: Transport
+    ) -> None:
+        """Move the access log's head to `new`, or check that `new` lies before it. Raises Unverified."""
+        with self.cabinet.transaction():
+            state = self.cabinet.log_state(ACCESS)
+            if state is None:
+                self.cabinet.put_log_state(ACCESS, new.size, new.root, note)
+                return
+            old, young = sorted([(state.size, state.root), (new.size, new.root)])
+            if old[0] == young[0]:
+                if old[1] != young[1]:
+                    raise Unverified(f"the access log was forked: another history at {old[0]} entries")
+                return
+            if old[0] > 0:
+                _verify_growth(old, young, consistency, transport)
+            if new.size > state.size:
+                self.cabinet.put_log_state(ACCESS, new.size, new.root, note)
+
+    def is_trusted(self, device: Device) -> bool:
+        """Whether the authority that vouches for this device is ours, or a party to an agreement ours has signed."""
+        trusted = self.directory.trusted_kids(self.own_kid)
+        return trusted.get(self.directory.authority_kid_of(device)) == device.office
+
+    def check_sender_view(self, view: tuple[str, int, bytes]) -> None:
+        """Compare the directory that a sender says it saw with ours: two histories shown to two offices meet here."""
+        origin, size, root = view
+        if origin != self.verifiers(DIRECTORY)[0].name:
+            raise Unverified(f"the sender speaks of another directory, {origin}")
+        if 0 < size <= self.tree.size and self.tree.root(size) != root:
+            self.cabinet.raise_alarm(
+                "the sender was shown another directory than we were", root, int(time.time())
+            )
+            raise Unverified("the directory log was forked: the sender was shown another history")
+
+    def require_no_alarm(self) -> None:
+        """Raise Unverified while an alarm is unresolved."""
+        if alarms := self.cabinet.alarms():
+            raise Unverified(
+                f"unresolved alarm: {alarms[0].text}",
+                hint="find out why; then: liaison status --resolve " + alarms[0].alarm_id,
+            )
+
+    def _alarmed(self, evidence: bytes, check: Callable[[], T]) -> T:
+        try:
+            return check()
+        except (Unverified, Malformed) as problem:
+            self.cabinet.raise_alarm(str(problem), evidence, int(time.time()))
+            raise Unverified(str(problem), hint=problem.hint) from problem
+
+
+def _apply(directory: Directory, entry: bytes) -> None:
+    try:
+        directory.apply(entry)
+    except LiaisonError as problem:
+        raise Unverified(f"directory entry {directory.size} does not hold: {problem}") from problem
+
+
+def _verify_growth(
+    old: tuple[int, bytes], young: tuple[int, bytes], consistency: tuple[bytes, ...], transport: Transport
+) -> None:
+    try:
+        verify_consistency(*old, *young, consistency)
+    except Unverified:
+        # The hashes that came along lead from another tree, if another process moved the head meanwhile: ask again.
+        asked = decode(transport.get("/v1/log/access/consistency", old=old[0], new=young[0]), "consistency")
+        verify_consistency(
+            *old, *young, [expect(step, bytes, "consistency") for step in expect(asked, list, "consistency")]
+        )

@@ -1,0 +1,255 @@
+"""The one place where state changes and the logs grow: many jobs, one transaction, one checkpoint per log.
+
+The rules:
+  - A job gets an open `Batch`: it reads, decides, stages rows and log entries, and returns what to answer once
+    the batch is durable. Nothing is answered before the commit.
+  - A job that refuses raises a LiaisonError before it has staged anything; its neighbours do not notice.
+    A refusal that must be logged stages its entry and *returns* the refusal.
+  - Anything else that goes wrong rolls the whole batch back and runs its jobs again one by one, so the one at
+    fault fails alone.
+  - Another process may have written since: every batch begins by locking the log heads and taking in what is
+    new, so indexes never collide and a revocation elsewhere holds here.
+State ownership: the two trees and the directory belong to whoever runs `commit`; one thread at a time.
+Crash states: before the database commit nothing happened; after it everything did, checkpoint included.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, insert
+
+from relay.logkeys import LogKeys
+from relay.protocol.directory import Directory
+from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, LoggedEntry
+from relay.protocol.errors import LiaisonError
+from relay.protocol.merkle import leaf_hash
+from relay.protocol.tiletree import TileTree
+from relay.store import log as log_rows
+from relay.store.log import Log
+
+Answer = Callable[["Committed"], Any]
+Job = Callable[["Batch"], Answer]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction in the making."""
+
+    connection: Connection
+    directory: Directory
+    now_ms: int
+    sizes: dict[Log, int]  # before the batch
+    staged: dict[Log, list[tuple[bytes, str, str]]] = field(default_factory=lambda: {log: [] for log in Log})
+    rows: dict[Table, list[dict[str, Any]]] = field(default_factory=dict)
+    memo: dict[Any, Any] = field(default_factory=dict)  # what jobs of this batch must know of each other
+    staged_count: int = 0  # rows and entries staged so far, flushed ones included
+
+    @property
+    def now(self) -> int:
+        """Seconds since 1970."""
+        return self.now_ms // 1000
+
+    def add(self, table: Table, row: dict[str, Any]) -> None:
+        """Stage a row; rows go in together, in the order of their first table."""
+        self.rows.setdefault(table, []).append(row)
+        self.staged_count += 1
+
+    def log(self, entry: AccessEntry) -> int:
+        """Stage an access-log entry; the answer is its index."""
+        return self._stage(Log.ACCESS, entry.encoded(), entry.office, entry.concerns)
+
+    def change(self, change: Change, payload: bytes) -> int:
+        """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises."""
+        entry = DirectoryEntry(change, self.now_ms, os.urandom(16), payload).encoded()
+        self.directory.apply(entry)
+        return self._stage(Log.DIRECTORY, entry, "", "")
+
+    def flush(self) -> None:
+        """Send the staged rows, so that what follows in this batch can see them."""
+        for table, rows in self.rows.items():
+            self.connection.execute(insert(table), rows)
+        self.rows.clear()
+
+    def _stage(self, log: Log, encoded: bytes, office: str, concerns: str) -> int:
+        self.staged[log].append((encoded, office, concerns))
+        self.staged_count += 1
+        return self.sizes[log] + len(self.staged[log]) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is known once the batch is durable: sizes, checkpoints, and how to prove an entry of it."""
+
+    trees: dict[Log, TileTree]
+    notes: dict[Log, bytes]
+    entries: dict[tuple[Log, int], bytes]
+
+    def prove(self, index: int, seen: int = 0) -> LoggedEntry:
+        """A staged access entry of this batch with its proof, and consistency with `seen` entries."""
+        return self.prove_stored(self.entries[Log.ACCESS, index], index, self.notes[Log.ACCESS], seen)
+
+    def prove_stored(self, entry: bytes, index: int, note: bytes, seen: int) -> LoggedEntry:
+        """An access entry proven under `note`, which may be an older checkpoint than the newest."""
+        tree, size = self.trees[Log.ACCESS], checkpoint_size(note)
+        return LoggedEntry(
+            entry=entry,
+            index=index,
+            proof=tuple(tree.inclusion_proof(index, size)),
+            checkpoint=note,
+            consistency=consistency(tree, seen, size),
+        )
+
+
+def checkpoint_size(note: bytes) -> int:
+    """The size that one of our own checkpoints states, on its second line."""
+    return int(note.split(b"\n", 2)[1])
+
+
+def consistency(tree: TileTree, seen: int, size: int) -> tuple[bytes, ...]:
+    """Hashes between the tree of `seen` entries and that of `size`, whichever is older; none where none are needed."""
+    old, new = sorted((seen, size))
+    return tuple(tree.consistency_proof(old, new)) if 0 < old < new <= tree.size else ()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A job's result: what to hand to whoever waits for it."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+class Committer:
+    """Runs jobs in transactions. Not thread-safe: one owner."""
+
+    def __init__(self, writer: Engine, readers: Engine, keys: LogKeys, name: str) -> None:
+        self._engine = writer
+        self._readers = readers
+        self._keys = keys
+        self.origins = {Log.DIRECTORY: f"{name}/directory", Log.ACCESS: f"{name}/access"}
+        self.directory = Directory()
+        self._trees = {log: TileTree(self._loader(log)) for log in Log}
+        with self._engine.begin() as connection:
+            sizes = self._take_in(connection)
+            for log in Log:
+                if not sizes[log] and log_rows.checkpoint_at(connection, log, 0) is None:
+                    self._sign(connection, log, int(time.time()))
+
+    def commit(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Run the jobs in one transaction; one outcome per job, in order, each only after the commit."""
+        try:
+            return self._commit_together(jobs)
+        except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
+            self._forget_staged()
+            if len(jobs) == 1:
+                return [Outcome(error=problem)]
+            return [outcome for job in jobs for outcome in self.commit([job])]
+
+    def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
+        with self._engine.begin() as connection:
+            sizes = self._take_in(connection)
+            batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
+            attempts = [_attempt(job, batch) for job in jobs]
+            batch.flush()
+            notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
+        for log in notes:
+            self._trees[log].commit()
+        committed = Committed(self._trees, notes, _entries(batch))
+        return [_finish(attempt, committed) for attempt in attempts]
+
+    def _append(self, connection: Connection, log: Log, batch: Batch) -> bytes:
+        tree, rows = self._trees[log], []
+        for encoded, office, concerns in batch.staged[log]:
+            leaf = leaf_hash(encoded)
+            index = tree.append(leaf)
+            rows.append({
+                "log": log, "idx": index, "leaf_hash": leaf, "entry": encoded, "office": office, "concerns": concerns,
+            })  # fmt: skip
+        log_rows.add_entries(connection, rows)
+        log_rows.add_nodes(
+            connection,
+            [
+                {
+                    "log": log,
+                    "level": tile.level + 1,
+                    "idx": tile.index,
+                    "hash": tree.node(8 * (tile.level + 1), tile.index),
+                }
+                for tile, _ in tree.completed()
+                if isinstance(tile.level, int)
+            ],
+        )
+        log_rows.set_size(connection, log, tree.size)
+        return self._sign(connection, log, batch.now)
+
+    def _sign(self, connection: Connection, log: Log, now: int) -> bytes:
+        tree = self._trees[log]
+        note = self._keys.sign_checkpoint(self.origins[log], tree.size, tree.root(), now)
+        log_rows.add_checkpoint(connection, log, tree.size, note)
+        return note
+
+    def _take_in(self, connection: Connection) -> dict[Log, int]:
+        """Lock the heads and catch up with what other processes have written."""
+        sizes = log_rows.lock_sizes(connection)
+        for log in Log:
+            if sizes[log] != self._trees[log].size:
+                self._trees[log] = TileTree(self._loader(log), sizes[log])
+        self._replay(connection, self.directory, sizes[Log.DIRECTORY])
+        return sizes
+
+    def _replay(self, connection: Connection, directory: Directory, size: int) -> None:
+        while directory.size < size:
+            rows = log_rows.entries(connection, Log.DIRECTORY, directory.size, 1000)
+            for _index, entry, _leaf, _office, _concerns in rows:
+                if entry is None:
+                    raise LiaisonError("the directory log has lost an entry")
+                directory.apply(entry)
+
+    def _forget_staged(self) -> None:
+        for tree in self._trees.values():
+            tree.rollback()
+        durable = self._trees[Log.DIRECTORY].size
+        if self.directory.size > durable:  # a change was applied that is not durable: read it all again
+            directory = Directory()
+            with self._readers.connect() as connection:
+                self._replay(connection, directory, durable)
+            self.directory = directory
+
+    def _loader(self, log: Log) -> Callable[[int, int, int], Sequence[bytes]]:
+        def load(level: int, index: int, width: int) -> Sequence[bytes]:
+            with self._readers.connect() as connection:
+                return log_rows.hashes(connection, log, level, index * 256, width)
+
+        return load
+
+
+def _attempt(job: Job, batch: Batch) -> Answer | LiaisonError:
+    before = batch.staged_count
+    try:
+        return job(batch)
+    except LiaisonError as refusal:
+        if batch.staged_count != before:
+            raise RuntimeError("a job refused after it had staged something") from refusal
+        return refusal
+
+
+def _finish(attempt: Answer | LiaisonError, committed: Committed) -> Outcome:
+    if isinstance(attempt, LiaisonError):
+        return Outcome(error=attempt)
+    try:
+        return Outcome(value=attempt(committed))
+    except Exception as problem:  # noqa: BLE001 - the work is durable; only this answer could not be made
+        return Outcome(error=problem)
+
+
+def _entries(batch: Batch) -> dict[tuple[Log, int], bytes]:
+    return {
+        (log, batch.sizes[log] + offset): encoded
+        for log, staged in batch.staged.items()
+        for offset, (encoded, _office, _concerns) in enumerate(staged)
+    }

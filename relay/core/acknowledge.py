@@ -1,0 +1,82 @@
+"""Receipts: a reader's signed word that a message was opened, or acknowledged by a person."""
+
+from __future__ import annotations
+
+import os
+
+from sqlalchemy import bindparam, select
+
+from relay.committer import Answer, Batch
+from relay.protocol.cose import Sign1, parse_sign1, verify_sign1
+from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
+from relay.protocol.errors import Malformed, Unauthenticated
+from relay.store.schema import message, receipt, slot
+
+from .accept import earlier_receipt
+from .caller import Caller
+from .open import not_available
+
+_FIND = (
+    select(message.c.ref, message.c.encoded, slot.c.released)
+    .join(slot, slot.c.message_id == message.c.message_id)
+    .where(message.c.message_id == bindparam("message"), slot.c.device_id == bindparam("device"))
+)
+_EARLIER = select(receipt.c.entry).where(
+    receipt.c.message_id == bindparam("message"),
+    receipt.c.device_id == bindparam("device"),
+    receipt.c.state == bindparam("state"),
+)
+
+
+def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> tuple[Sign1, Receipt]:
+    """A receipt by the caller, about this message, whose signature holds. Runs on any thread."""
+    signed = parse_sign1(body, RECEIPT)
+    stated = read_receipt(signed)
+    if stated.device_id != caller.device.device_id or signed.kid != caller.device.kid:
+        raise Unauthenticated("the receipt is not signed by the device that posts it")
+    if stated.message_id != message_id:
+        raise Malformed("the receipt is for another message")
+    verify_sign1(signed, caller.device.signature_public)
+    return signed, stated
+
+
+def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, seen: int) -> Answer:
+    """Store the receipt with its log entry; a repeated receipt is answered as the first was."""
+    if batch.directory.device(caller.device.device_id, batch.now) is None:
+        raise Unauthenticated("this device is no longer valid, or revoked")
+    device_id, key = (
+        caller.device.device_id,
+        ("receipt", stated.message_id, caller.device.device_id, stated.state),
+    )
+    row = batch.connection.execute(_FIND, {"message": stated.message_id, "device": device_id}).one_or_none()
+    # Only a holder of the keys can say that a message was opened; to everyone else it does not exist.
+    if row is None or row.released is None or bytes(row.ref) != stated.message_ref:
+        raise not_available()
+    index = batch.memo.get(key)
+    if index is None:
+        parameters = {"message": stated.message_id, "device": device_id, "state": stated.state}
+        index = batch.connection.scalar(_EARLIER, parameters)
+    if index is not None:
+        return earlier_receipt(batch, index, seen)
+    core = parse_message(bytes(row.encoded)).core
+    entry = AccessEntry(
+        event=Event.ACKNOWLEDGE,
+        time=batch.now_ms,
+        salt=os.urandom(16),
+        device_id=device_id,
+        address=caller.device.address,
+        office=caller.device.office,
+        concerns=core.office if core.office != caller.device.office else "",
+        message_id=stated.message_id,
+        message_ref=stated.message_ref,
+        label=core.label,
+        request=caller.nonce,
+        detail=stated.state,
+    )
+    index = batch.memo[key] = batch.log(entry)
+    batch.add(receipt, {
+        "message_id": stated.message_id, "device_id": device_id, "state": stated.state,
+        "encoded": encoded, "entry": index,
+    })  # fmt: skip
+    return lambda committed: committed.prove(index, seen).encoded()

@@ -1,0 +1,53 @@
+"""Waking those who wait for mail. In this process only; who waits elsewhere notices at the next look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+
+class Bell:
+    """Rung with the devices that have new mail. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[bytes, set[asyncio.Event]] = {}
+
+    def ring(self, device_ids: Iterable[bytes]) -> None:
+        for device_id in device_ids:
+            for event in self._waiting.get(device_id, ()):
+                event.set()
+
+    def listen(self, device_id: bytes) -> Listener:
+        return Listener(self, device_id)
+
+    def add(self, device_id: bytes, event: asyncio.Event) -> None:
+        self._waiting.setdefault(device_id, set()).add(event)
+
+    def remove(self, device_id: bytes, event: asyncio.Event) -> None:
+        waiting = self._waiting.get(device_id, set())
+        waiting.discard(event)
+        if not waiting:
+            self._waiting.pop(device_id, None)
+
+
+class Listener:
+    """`with bell.listen(device) as listener:` first, then look, then wait: nothing rung in between is missed."""
+
+    def __init__(self, bell: Bell, device_id: bytes) -> None:
+        self._bell, self._device_id, self._event = bell, device_id, asyncio.Event()
+
+    def __enter__(self) -> Listener:
+        self._bell.add(self._device_id, self._event)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bell.remove(self._device_id, self._event)
+
+    async def wait(self, seconds: float) -> None:
+        """Until the bell rings or the time is over, whichever is first."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._event.clear()

@@ -1,0 +1,95 @@
+"""Who is calling: a signed request, by a device that may act now, once.
+
+A nonce is remembered until its request is stale. Requests created before this process started are refused, so
+that the memory of used nonces is complete although it is only memory; a client signs again and goes on.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from relay.protocol.directory import Device, Directory
+from relay.protocol.errors import Unauthenticated
+from relay.protocol.httpsig import RequestSignature, parse_signature, verify_request
+
+
+class UnknownDevice(Unauthenticated):
+    """Nobody of that name may act, as far as this process has read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What of an HTTP request is signed, already taken apart."""
+
+    method: str
+    authority: str
+    target_uri: str
+    body: bytes
+    content_type: str | None
+    content_digest: str | None
+    signature_input: str | None
+    signature: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated device and the nonce that names this request."""
+
+    device: Device
+    nonce: bytes
+
+
+class Doorkeeper:
+    """Authenticates requests; remembers nonces. Safe to call from any thread."""
+
+    def __init__(self, started: int) -> None:
+        self._started = started
+        self._used: dict[tuple[bytes, bytes], int] = {}
+        self._sweep_at = started
+        self._lock = threading.Lock()
+
+    def authenticate(self, request: Request, directory: Directory, now: int) -> Caller:
+        """The caller, or Unauthenticated saying why not. `now` in seconds."""
+        signature = parse_signature(request.signature_input, request.signature)
+        device = _known_device(signature.keyid, directory, now)
+        verify_request(
+            device.request_public,
+            signature,
+            request.method,
+            request.authority,
+            request.target_uri,
+            request.body or None,
+            request.content_type,
+            request.content_digest,
+            now,
+        )
+        self._use(device.device_id, signature, now)
+        return Caller(device, signature.nonce)
+
+    def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
+        if signature.created < self._started:
+            raise Unauthenticated("the request was signed before this relay started", hint="sign it again")
+        with self._lock:
+            if now >= self._sweep_at:
+                self._used = {key: expires for key, expires in self._used.items() if expires > now - 60}
+                self._sweep_at = now + 60
+            key = (device_id, signature.nonce)
+            if key in self._used:
+                raise Unauthenticated(
+                    "the request's nonce was used before", hint="sign it again with a new nonce"
+                )
+            self._used[key] = signature.expires
+
+
+def _known_device(keyid: str, directory: Directory, now: int) -> Device:
+    try:
+        device = directory.device(bytes.fromhex(keyid), now)
+    except ValueError:
+        device = None
+    if device is None:
+        raise UnknownDevice(
+            "this device is not enrolled, no longer valid, or revoked",
+            hint="ask your security officer whether the enrolment request was signed",
+        )
+    return device

@@ -1,0 +1,152 @@
+"""Key packages at the relay: stocked by their device, claimed once each, atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from relay.committer import Answer, Batch
+from relay.protocol.canonical import encode, expect, expect_bytes, read_array
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.directory import Device
+from relay.protocol.entry import AccessEntry, Change, Event
+from relay.protocol.envelope import decode_list
+from relay.protocol.errors import Conflict, Malformed, TooLarge
+from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
+from relay.store.schema import key_batch, key_package
+
+from .caller import Caller
+from .limits import MAX_CLAIM, MAX_STOCK
+
+
+def check_batch(caller: Caller, body: bytes) -> tuple[bytes, bytes, list[KeyPackage]]:
+    """[KeyBatch, [KeyPackage...]] by the caller, every package listed and no other. Runs on any thread."""
+    encoded, packages = read_array(body, 2, "keys")
+    signed = parse_sign1(expect(encoded, bytes, "keys: batch"), KEY_BATCH)
+    batch = read_key_batch(signed)
+    if batch.device_id != caller.device.device_id:
+        raise Malformed("keys: the batch is another device's")
+    verify_sign1(signed, caller.device.signature_public)
+    parsed = [
+        parse_key_package(expect(item, bytes, "keys: package")) for item in expect(packages, list, "keys")
+    ]
+    if sorted(package.ref for package in parsed) != list(batch.refs):
+        raise Malformed("keys: not the packages that the batch lists")
+    if any(package.device_id != batch.device_id for package in parsed):
+        raise Malformed("keys: a package of another device")
+    return batch_digest(signed), encoded, parsed
+
+
+def publish(
+    batch: Batch, caller: Caller, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]
+) -> Answer:
+    """Put a batch into stock; its digest becomes an entry of the directory log."""
+    connection, device_id = batch.connection, caller.device.device_id
+    batch.flush()
+    if connection.scalar(select(key_batch.c.digest).where(key_batch.c.digest == digest)) is not None:
+        return lambda _committed: encode(stock_of(connection, device_id, batch.now))
+    if stock_of(connection, device_id, batch.now)[0] + len(packages) > MAX_STOCK:
+        raise TooLarge(f"a device may stock {MAX_STOCK} one-time keys here")
+    batch.change(Change.KEY_BATCH, encode([device_id, digest]))
+    batch.add(key_batch, {"digest": digest, "device_id": device_id, "encoded": encoded})
+    if any(not package.one_time for package in packages):
+        # A new last-resort key takes the old one's place for new senders; what was sealed to the old one still opens.
+        connection.execute(_retire(device_id))
+    for package in packages:
+        batch.add(key_package, {
+            "ref": package.ref, "device_id": device_id, "batch": digest, "encoded": package.encoded(),
+            "one_time": package.one_time, "not_after": package.not_after, "claimed_by": None, "used_by": None,
+        })  # fmt: skip
+    batch.flush()
+    stock = stock_of(connection, device_id, batch.now)
+    return lambda _committed: encode(stock)
+
+
+def _retire(device_id: bytes):  # type: ignore[no-untyped-def]  # SQLAlchemy's own type is longer than the statement
+    kept = key_package.c.device_id == device_id
+    return update(key_package).where(kept, key_package.c.one_time.is_(False)).values(claimed_by=device_id)
+
+
+def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
+    """One key package for each device asked for, one-time while stock lasts, with the batch that vouches for it.
+
+    The answer is [[device_id, package or null, batch or null]...] in the order asked.
+    """
+    devices = [expect_bytes(item, 16, "claim: device") for item in decode_list(body, "claim")]
+    if not 0 < len(devices) <= MAX_CLAIM:
+        raise TooLarge(f"a claim names 1 to {MAX_CLAIM} devices")
+    if len(set(devices)) != len(devices):
+        raise Malformed("claim: a device named twice")
+    batch.flush()
+    found = [_claim_one(batch, caller, device_id) for device_id in devices]
+    device = caller.device
+    batch.log(
+        AccessEntry(
+            event=Event.CLAIM,
+            time=batch.now_ms,
+            salt=os.urandom(16),
+            device_id=device.device_id,
+            address=device.address,
+            office=device.office,
+            request=caller.nonce,
+            detail=hashlib.sha256(body).hexdigest(),
+        )
+    )
+    answer = encode(found)
+    return lambda _committed: answer
+
+
+def _claim_one(batch: Batch, caller: Caller, device_id: bytes) -> list[bytes | None]:
+    connection = batch.connection
+    device = batch.directory.device(device_id, batch.now)
+    if device is None or not _may_claim(batch, caller, device):
+        return [device_id, None, None]
+    held = (
+        key_package.c.device_id == device_id,
+        key_package.c.not_after > batch.now,
+        key_package.c.claimed_by.is_(None),
+    )
+    columns = select(
+        key_package.c.ref, key_package.c.encoded, key_package.c.one_time, key_batch.c.encoded.label("batch")
+    )
+    wanted = columns.join(key_batch, key_batch.c.digest == key_package.c.batch).where(*held)
+    row = connection.execute(
+        wanted.order_by(key_package.c.one_time.desc(), key_package.c.not_after).limit(1)
+    ).one_or_none()
+    if row is None:
+        return [device_id, None, None]
+    if row.one_time:
+        # The writer holds the lock, so nobody claimed it since; the count says so anyway.
+        taken = update(key_package).where(key_package.c.ref == row.ref, key_package.c.claimed_by.is_(None))
+        if connection.execute(taken.values(claimed_by=caller.device.device_id)).rowcount != 1:
+            raise Conflict("a key package was claimed twice")
+    return [device_id, bytes(row.encoded), bytes(row.batch)]
+
+
+def _may_claim(batch: Batch, caller: Caller, device: Device) -> bool:
+    """Keys run out: only an office that may send to this one at all can claim them."""
+    own = caller.device.office
+    states = batch.directory.agreements_between(own, device.office)
+    return own == device.office or any(state.is_in_force for state in states)
+
+
+def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:
+    """[one-time packages in stock, not_after of the current last-resort package or 0]."""
+    own = (
+        key_package.c.device_id == device_id,
+        key_package.c.not_after > now,
+        key_package.c.claimed_by.is_(None),
+    )
+    count = connection.scalar(select(func.count()).where(*own, key_package.c.one_time.is_(True)))
+    last = connection.scalar(
+        select(func.max(key_package.c.not_after)).where(*own, key_package.c.one_time.is_(False))
+    )
+    return [count or 0, last or 0]
+
+
+def drop_expired(connection: Connection, now: int) -> None:
+    """Forget packages that nobody may seal to any more."""
+    connection.execute(delete(key_package).where(key_package.c.not_after <= now))

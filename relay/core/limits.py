@@ -1,0 +1,14 @@
+"""Every limit that the relay enforces, in one place. Octets and seconds."""
+
+from __future__ import annotations
+
+MAX_SUBMISSION = 34 * 1024 * 1024  # 32 MiB of parts, their sealing and their slots
+MAX_MESSAGE = 256 * 1024  # signed message without slots and parts
+MAX_SMALL_BODY = 4 * 1024 * 1024  # policies, key batches, everything else
+MAX_WAIT = 60  # long-poll
+INBOX_PAGE = 100
+AUDIT_PAGE = 1000
+MAX_CLAIM = 1000  # devices in one claim
+MAX_DELAY = 7 * 86400  # from sealing to posting
+MAX_CLOCK_AHEAD = 300
+MAX_STOCK = 1024  # one-time key packages a device may hold here

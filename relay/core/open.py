@@ -1,0 +1,154 @@
+"""Opening a message: the slot leaves together with the log entry that says so, or not at all.
+
+The steps are those of SPEC.md, "The relay opens". Whatever the reason, a refusal looks the same from outside,
+is logged in the same way and takes the same commit: it tells the asker neither a label nor that there is one.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, select, update
+
+from relay.committer import Answer, Batch, Committed
+from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.decision import Action
+from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.envelope import Delivery, Message, Slot, parse_message, parse_slot
+from relay.protocol.errors import Unauthenticated, Unknown
+from relay.store.schema import message, slot
+
+from .caller import Caller
+
+_FIND = (
+    select(
+        message.c.encoded.label("message"),
+        slot.c.id,
+        slot.c.position,
+        slot.c.encoded.label("slot"),
+        slot.c.proof,
+        slot.c.released,
+    )
+    .join(slot, slot.c.message_id == message.c.message_id)
+    .where(message.c.message_id == bindparam("message"), slot.c.device_id == bindparam("device"))
+)
+_RELEASE = (
+    update(slot)
+    .where(slot.c.id == bindparam("slot"), slot.c.released.is_(None))
+    .values(released=bindparam("entry"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A caller's own slot, still here."""
+
+    row_id: int
+    message: Message
+    slot: Slot
+    position: int
+    proof: tuple[bytes, ...]
+
+
+def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int) -> Answer:
+    """Release the caller's slot of this message, or log that it was denied. The answer is the delivery."""
+    # 1. the certificate, as of this transaction
+    if batch.directory.device(caller.device.device_id, batch.now) is None:
+        raise Unauthenticated("this device is no longer valid, or revoked")
+    # 2. the slot exists and has not been recalled or expired
+    held = _find(batch, caller, message_id)
+    if held is None:
+        return _deny(batch, caller, message_id, None, ("no-slot",))
+    # 3. the decision, now and not as of submission, for every portion that the slot grants
+    rules = failing(judge, caller, held, batch.now)
+    if rules:
+        return _deny(batch, caller, message_id, held.message, rules)
+    # 4. one transaction: the entry and the slot's state
+    index = batch.log(_entry(batch, caller, message_id, held.message, Event.OPEN, ()))
+    batch.connection.execute(_RELEASE, {"slot": held.row_id, "entry": index})
+
+    # 5. slot and proof leave together
+    def answer(committed: Committed) -> bytes:
+        release = committed.prove(index, seen)
+        return Delivery(held.message.encoded, held.position, held.slot.encoded, held.proof, release).encoded()
+
+    return answer
+
+
+def failing(
+    judge: Judge, caller: Caller, held: Held, now: int, action: Action = Action.OPEN
+) -> tuple[str, ...]:
+    """Every rule that denies this caller any portion of what the slot grants."""
+    core, rules = held.message.core, {}
+    circle = Circle.of(core)
+    for index in held.slot.granted:
+        decision = judge.judge(action, circle, label_of(core.portions[index].label), caller.device, now)
+        rules |= dict.fromkeys(decision.failing)
+    return tuple(rules)
+
+
+def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
+    row = batch.connection.execute(
+        _FIND, {"message": message_id, "device": caller.device.device_id}
+    ).one_or_none()
+    if row is None or row.slot is None:
+        return None
+    parsed = parse_message(bytes(row.message))
+    proof = bytes(row.proof)
+    return Held(
+        row_id=row.id,
+        message=parsed,
+        slot=parse_slot(bytes(row.slot), parsed.core),
+        position=row.position,
+        proof=tuple(proof[start : start + 32] for start in range(0, len(proof), 32)),
+    )
+
+
+def _deny(
+    batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]
+) -> Answer:
+    batch.log(_entry(batch, caller, message_id, found, Event.DENY, rules))
+
+    def answer(_committed: Committed) -> bytes:
+        raise not_available()
+
+    return answer
+
+
+def not_available() -> Unknown:
+    """The one answer for "there is none" and "not for you"."""
+    return Unknown("no such message is available to this device")
+
+
+def _entry(
+    batch: Batch,
+    caller: Caller,
+    message_id: bytes,
+    found: Message | None,
+    event: Event,
+    rules: tuple[str, ...],
+) -> AccessEntry:
+    device, core = caller.device, found.core if found is not None else None
+    label = label_of(core.label) if core is not None else None
+    published = (
+        batch.directory.policy_of(device.office, label.policy.name, label.policy.oid)
+        if label is not None
+        else None
+    )
+    return AccessEntry(
+        event=event,
+        time=batch.now_ms,
+        salt=os.urandom(16),
+        device_id=device.device_id,
+        address=device.address,
+        office=device.office,
+        concerns=core.office if core is not None and core.office != device.office else "",
+        message_id=message_id,
+        message_ref=found.ref if found is not None else None,
+        label=core.label if core is not None else None,
+        permitted=event is Event.OPEN,
+        rules=rules,
+        policy=published.spif_digest if published is not None else None,
+        request=caller.nonce,
+    )

@@ -1,0 +1,46 @@
+"""Each office's own copy of a policy, compiled once per pair of files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sqlalchemy import Engine, select
+
+from relay.protocol.directory import Directory
+from relay.protocol.errors import LiaisonError
+from relay.protocol.label import PolicyRef
+from relay.protocol.policy import Policy
+from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.spif import read_spif
+from relay.store.schema import document
+
+
+class PolicyShelf:
+    """Looks a policy up by what the office's authority published; None whenever anything is missing or wrong."""
+
+    def __init__(self, readers: Engine) -> None:
+        self._readers = readers
+        self._compiled = lru_cache(maxsize=256)(self._compile)
+
+    def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
+        published = directory.policy_of(office, ref.name, ref.oid)
+        if published is None:
+            return None
+        try:
+            return self._compiled(published.spif_digest, published.extensions_digest)
+        except LiaisonError:
+            return None
+
+    def _compile(self, spif_digest: bytes, extensions_digest: bytes | None) -> Policy:
+        extensions = (
+            NO_EXTENSIONS if extensions_digest is None else parse_extensions(self.content(extensions_digest))
+        )
+        return read_spif(self.content(spif_digest), extensions)[0]
+
+    def content(self, digest: bytes) -> bytes:
+        """The file with this digest. Raises LiaisonError if the relay does not hold it."""
+        with self._readers.connect() as connection:
+            found = connection.scalar(select(document.c.content).where(document.c.digest == digest))
+        if found is None:
+            raise LiaisonError("the relay does not hold this file")
+        return bytes(found)

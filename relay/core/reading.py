@@ -1,0 +1,106 @@
+"""Looking without changing: the inbox, sealed parts, receipts, the directory, tiles. One read transaction each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select
+
+from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.decision import Action
+from relay.protocol.directory import Device
+from relay.protocol.envelope import parse_message, parse_slot
+from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
+from relay.store import log as log_rows
+from relay.store.log import Log
+from relay.store.schema import message, part, receipt, slot
+
+from .limits import INBOX_PAGE
+from .open import not_available
+
+
+@dataclass(frozen=True, slots=True)
+class InboxPage:
+    """Messages after a cursor that this device could open now, and the cursor to go on from."""
+
+    cursor: int
+    items: list[list[object]]  # [cursor, message]
+
+    def fields(self) -> list[object]:
+        return [self.cursor, self.items]
+
+
+def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
+    """What waits for this device. A message it could not open now is not listed: to it, there is none."""
+    columns = select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
+    wanted = columns.join(message, message.c.message_id == slot.c.message_id).where(
+        slot.c.device_id == device.device_id,
+        slot.c.id > after,
+        slot.c.encoded.is_not(None),
+        message.c.expires > now,
+    )
+    items, cursor = [], after
+    for row in connection.execute(wanted.order_by(slot.c.id).limit(INBOX_PAGE)):
+        cursor = row.id
+        if _may_list(judge, device, bytes(row.message), bytes(row.slot), now):
+            items.append([row.id, bytes(row.message)])
+    return InboxPage(cursor, items)
+
+
+def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, now: int) -> bool:
+    core = parse_message(encoded).core
+    circle = Circle.of(core)
+    granted = parse_slot(slot_bytes, core).granted
+    return all(
+        judge.judge(Action.LIST, circle, label_of(core.portions[i].label), device, now).permitted
+        for i in granted
+    )
+
+
+def sealed_part(connection: Connection, device: Device, message_id: bytes, index: int) -> bytes:
+    """The ciphertext of a part, for a device whose slot has left."""
+    held = select(slot.c.released).where(
+        slot.c.message_id == message_id, slot.c.device_id == device.device_id
+    )
+    if connection.scalar(held) is None:
+        raise not_available()
+    sealed = connection.scalar(
+        select(part.c.sealed).where(part.c.message_id == message_id, part.c.idx == index)
+    )
+    if sealed is None:
+        raise not_available()
+    return bytes(sealed)
+
+
+def receipts(connection: Connection, device: Device, message_id: bytes) -> list[list[object]]:
+    """For the sending device: [device_id, state, signed receipt, index of its entry] of every reader so far."""
+    sender = connection.scalar(select(message.c.sender_device).where(message.c.message_id == message_id))
+    if sender is None or bytes(sender) != device.device_id:
+        raise not_available()
+    wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
+    return [
+        [bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)
+    ]
+
+
+def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:
+    """A hash tile of a log; partial only as wide as asked. Raises Unknown if the log does not reach that far."""
+    level = int(wanted.level)
+    found = log_rows.hashes(connection, log, level, wanted.index * TILE_WIDTH, wanted.width)
+    if len(found) != wanted.width:
+        raise not_available()
+    return b"".join(bytes(digest) for digest in found)
+
+
+def directory_bundle(connection: Connection, wanted: Tile) -> bytes:
+    """An entry bundle of the directory log, for enrolled devices."""
+    rows = log_rows.entries(connection, Log.DIRECTORY, wanted.index * TILE_WIDTH, wanted.width)
+    found = [bytes(row[1]) for row in rows if row[1] is not None]
+    if len(found) != wanted.width:
+        raise not_available()
+    return entry_bundle(found)
+
+
+def directory_entries(connection: Connection, first: int, count: int) -> list[bytes]:
+    rows = log_rows.entries(connection, Log.DIRECTORY, first, count)
+    return [bytes(row[1]) for row in rows if row[1] is not None]

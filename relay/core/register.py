@@ -1,0 +1,118 @@
+"""Changes to the directory: what office authorities publish, and what the operator registers.
+
+What a change claims is verified by `Directory.apply`; here stands who may ask for it, and that every change is
+an entry of both logs: the directory log says what holds, the access log who brought it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+from sqlalchemy import select
+
+from relay.committer import Answer, Batch
+from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.cose import parse_sign1
+from relay.protocol.entry import AccessEntry, Change, Event
+from relay.protocol.errors import Malformed, Refused, Unauthenticated
+from relay.protocol.identity import Kind
+from relay.protocol.policy import Policy
+from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.publication import POLICY, PublishedPolicy, read_published_policy
+from relay.protocol.spif import read_spif
+from relay.store.schema import document
+
+from .caller import Caller
+
+OPERATOR = "operator"
+BY_AUTHORITY = frozenset(
+    {Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL}
+)
+
+
+def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
+    """[change, signed object, [document...]] as an authority posts it; the documents are those of a policy."""
+    change, payload, documents = read_array(body, 3, "publication")
+    if change not in BY_AUTHORITY:
+        raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
+    files = [
+        expect(item, bytes, "publication: document")
+        for item in expect(documents, list, "publication: documents")
+    ]
+    expect(payload, bytes, "publication: object")
+    if change == Change.POLICY:
+        check_policy(read_published_policy(parse_sign1(payload, POLICY)), files)
+    elif files:
+        raise Malformed("publication: only a policy comes with documents")
+    return Change(change), payload, files
+
+
+def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
+    """The files are exactly those that were signed, and say what the signed object says they say."""
+    wanted = [digest for digest in (published.spif_digest, published.extensions_digest) if digest is not None]
+    if [hashlib.sha256(file).digest() for file in files] != wanted:
+        raise Malformed("publication: not the files that were signed")
+    extensions = NO_EXTENSIONS if len(files) == 1 else parse_extensions(files[1])
+    policy = read_spif(files[0], extensions)[0]
+    if (policy.name, policy.oid, policy.version) != (published.name, published.oid, published.version):
+        raise Malformed(
+            "publication: the file is another policy, or another version, than the signed object says"
+        )
+    return policy
+
+
+def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files: list[bytes]) -> Answer:
+    """Append an authority's signed object to the directory. The answer is [index, size]."""
+    if batch.directory.device(caller.device.device_id, batch.now) is None:
+        raise Unauthenticated("this authority is no longer registered")
+    if caller.device.kind is not Kind.AUTHORITY:
+        raise Refused("only an office authority changes the directory", rules=("authority",))
+    batch.flush()
+    index = batch.change(change, payload)
+    for file in files:
+        digest = hashlib.sha256(file).digest()
+        held = batch.connection.scalar(select(document.c.digest).where(document.c.digest == digest))
+        if held is None and ("document", digest) not in batch.memo:
+            batch.memo["document", digest] = True
+            batch.add(document, {"digest": digest, "content": file})
+    device = caller.device
+    batch.log(
+        AccessEntry(
+            event=Event.DIRECTORY,
+            time=batch.now_ms,
+            salt=os.urandom(16),
+            device_id=device.device_id,
+            address=device.address,
+            office=device.office,
+            request=caller.nonce,
+            detail=f"{change.value} {index}",
+        )
+    )
+    return lambda _committed: encode([index, index + 1])
+
+
+def register_office(batch: Batch, statement: bytes) -> Answer:
+    """The operator admits an office by its statement."""
+    return _operate(batch, Change.OFFICE, statement)
+
+
+def remove_office(batch: Batch, office: str) -> Answer:
+    """The operator ends an office: none of its devices may act from here on."""
+    return _operate(batch, Change.OFFICE_REMOVED, encode([office]))
+
+
+def _operate(batch: Batch, change: Change, payload: bytes) -> Answer:
+    index = batch.change(change, payload)
+    batch.log(
+        AccessEntry(
+            event=Event.OPERATOR,
+            time=batch.now_ms,
+            salt=os.urandom(16),
+            device_id=bytes(16),
+            address=OPERATOR,
+            office="",
+            detail=f"{change.value} {index}",
+        )
+    )
+    return lambda _committed: index

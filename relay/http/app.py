@@ -1,0 +1,156 @@
+"""HTTP and nothing but HTTP: the application, its two dependencies and the one table from error to status."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from relay import __version__
+from relay.core import Caller, Relay
+from relay.core.caller import Request as SignedRequest
+from relay.core.limits import MAX_SUBMISSION
+from relay.protocol.errors import (
+    Conflict,
+    LiaisonError,
+    Malformed,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unknown,
+    Unverified,
+)
+
+CBOR = "application/cbor"
+
+STATUS: dict[type[LiaisonError], int] = {
+    LiaisonError: 500,
+    Malformed: 400,
+    Unauthenticated: 401,
+    Refused: 403,
+    Unknown: 404,
+    Conflict: 409,
+    TooLarge: 413,
+    Unverified: 422,
+    Unavailable: 503,
+}
+
+
+def problem(error: LiaisonError, status: int) -> JSONResponse:
+    """application/problem+json (RFC 9457)."""
+    content: dict[str, Any] = {
+        "type": f"urn:liaison-relay:problem:{error.code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": str(error),
+    }
+    if error.hint:
+        content["hint"] = error.hint
+    if isinstance(error, Refused):
+        content["rules"] = list(error.rules)
+    headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
+    return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
+
+
+async def refuse(_request: Request, error: Exception) -> JSONResponse:
+    """Domain errors, by the nearest ancestor in the table."""
+    assert isinstance(error, LiaisonError)  # noqa: S101 - registered for this tree only
+    return problem(error, next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
+
+
+async def refuse_parameter(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this type only
+    first = error.errors()[0]
+    place = ".".join(str(step) for step in first["loc"])
+    return problem(Malformed(f"{place}: {first['msg']}"), 400)
+
+
+async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
+    known = {404: Unknown("there is nothing here"), 405: Malformed("this method is not allowed here")}
+    too_large = TooLarge("the request is too large")
+    known_error = known.get(
+        error.status_code, too_large if error.status_code == 413 else LiaisonError(str(error.detail))
+    )
+    return problem(known_error, error.status_code)
+
+
+def the_relay(request: Request) -> Relay:
+    relay: Relay = request.app.state.relay
+    return relay
+
+
+async def the_caller(request: Request) -> Caller:
+    """Who signed this request. Raises Unauthenticated."""
+    headers = request.headers
+    relay: Relay = request.app.state.relay
+    authority = headers.get("host", "")
+    allowed: frozenset[str] | None = request.app.state.authorities
+    if allowed is not None and authority.lower() not in allowed:
+        raise Unauthenticated(
+            "this relay does not answer under that name", hint="use the relay's own address"
+        )
+    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return await relay.authenticate(
+        SignedRequest(
+            method=request.method,
+            authority=authority,
+            target_uri=f"{request.app.state.scheme or request.url.scheme}://{authority}{target}",
+            body=await request.body(),
+            content_type=headers.get("content-type"),
+            content_digest=headers.get("content-digest"),
+            signature_input=_single(request, "signature-input"),
+            signature=_single(request, "signature"),
+        )
+    )
+
+
+def _single(request: Request, name: str) -> str | None:
+    """A header that may appear once. Two signatures would be two answers to "who is calling?"."""
+    values = request.headers.getlist(name)
+    if len(values) > 1:
+        raise Unauthenticated(f"more than one {name} header")
+    return values[0] if values else None
+
+
+TheRelay = Annotated[Relay, Depends(the_relay)]
+TheCaller = Annotated[Caller, Depends(the_caller)]
+
+
+def cbor(content: bytes, status: int = 200) -> Response:
+    return Response(content, status, media_type=CBOR)
+
+
+def create_app(relay: Relay, *, public_url: str | None = None) -> FastAPI:
+    """The application in front of `relay`. `public_url`, if given, is the only name it answers under."""
+    from . import audit, directory, keys, logs, messages, status  # noqa: PLC0415 - the routers import this module
+
+    app = FastAPI(
+        title="Liaison Relay",
+        version=__version__,
+        summary="Secure message relay between liaison offices",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        max_body_size=MAX_SUBMISSION + 1,
+        # Spans carry paths, and paths are metadata: nothing leaves this process by way of a global provider.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
+    )
+    app.state.relay = relay
+    scheme, _, authority = (public_url or "").rstrip("/").partition("://")
+    app.state.scheme, app.state.authorities = (
+        scheme or None,
+        frozenset({authority.lower()}) if authority else None,
+    )
+    app.add_exception_handler(LiaisonError, refuse)
+    app.add_exception_handler(RequestValidationError, refuse_parameter)
+    app.add_exception_handler(HTTPException, refuse_path)
+    for room in (messages, keys, directory, logs, audit, status):
+        app.include_router(room.router)
+    return app

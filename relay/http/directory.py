@@ -1,0 +1,39 @@
+"""The directory: read it, add to it, fetch the policy files that it names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from .app import TheCaller, TheRelay, cbor
+from .responses import Cursor, Digest, answers, body
+
+router = APIRouter(prefix="/v1", tags=["directory"])
+
+
+@router.get("/directory", responses=answers(400, 401, what="[checkpoint, [entry...]]"))
+async def directory(
+    relay: TheRelay, caller: TheCaller, after: Cursor = 0, count: Annotated[int, Query(ge=1, le=1000)] = 1000
+) -> Response:
+    """Entries of the directory log from number `after` on, and the newest checkpoint."""
+    return cbor(await relay.directory(caller, after, count))
+
+
+@router.post(
+    "/directory",
+    status_code=201,
+    responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
+    openapi_extra=body("[change, signed object, [document...]]"),
+)
+async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+    """An office authority publishes a certificate, revocation, policy, agreement or withdrawal."""
+    return cbor(await relay.publish(caller, await request.body()), 201)
+
+
+@router.get("/documents/{digest}", responses=answers(400, 401, 404, media="application/octet-stream"))
+async def document(digest: Digest, relay: TheRelay, caller: TheCaller) -> Response:
+    """A policy file by its digest."""
+    return Response(
+        await relay.document(caller, bytes.fromhex(digest)), media_type="application/octet-stream"
+    )

@@ -1,0 +1,99 @@
+"""Messages: post, list, be told of, open, fetch parts, acknowledge."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from relay.protocol.envelope import MAX_PORTIONS, parse_message
+
+from .app import TheCaller, TheRelay, cbor
+from .responses import Cursor, MessageId, Seen, Wait, answers, body
+
+router = APIRouter(prefix="/v1", tags=["messages"])
+
+
+@router.post(
+    "/messages",
+    status_code=201,
+    responses=answers(
+        400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"
+    ),
+    openapi_extra=body("Submission: [message, [slot...], [part...]]"),
+)
+async def post_message(request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
+    """Accept a sealed message. The same bytes again get the same receipt."""
+    return cbor(await relay.accept(caller, await request.body(), seen), 201)
+
+
+@router.get("/inbox", responses=answers(400, 401, 403, what="[cursor, [[cursor, message]...]]"))
+async def inbox(relay: TheRelay, caller: TheCaller, after: Cursor = 0, wait: Wait = 0.0) -> Response:
+    """Messages after a cursor; with `wait`, a long poll."""
+    return cbor(await relay.inbox(caller, after, wait))
+
+
+@router.get(
+    "/events",
+    response_class=EventSourceResponse,
+    responses={k: v for k, v in answers(400, 401, 403).items() if k != 200},
+)
+async def events(
+    relay: TheRelay,
+    caller: TheCaller,
+    after: Cursor = 0,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """New mail as server-sent events; `Last-Event-ID` resumes. An event names the message, nothing of its content."""
+    start = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
+    async for page in relay.new_mail(caller, start):
+        for cursor, encoded in page.items:
+            core = parse_message(bytes(encoded)).core  # type: ignore[arg-type]  # items are [cursor, message]
+            told = {"v": 1, "message_id": core.message_id.hex(), "precedence": core.handling.precedence.name}
+            yield ServerSentEvent(raw_data=json.dumps(told), event="message", id=str(cursor))
+
+
+@router.post("/messages/{message_id}/open", responses=answers(400, 401, 404, 503, what="Delivery"))
+async def open_message(message_id: MessageId, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
+    """Release the caller's slot. What is not there and what is not for the caller give the same answer."""
+    return cbor(await relay.open(caller, bytes.fromhex(message_id), seen))
+
+
+@router.get(
+    "/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream")
+)
+async def part(
+    message_id: MessageId,
+    index: Annotated[int, Path(ge=0, lt=MAX_PORTIONS)],
+    relay: TheRelay,
+    caller: TheCaller,
+) -> Response:
+    """A sealed part, once the caller's slot has left."""
+    return Response(
+        await relay.part(caller, bytes.fromhex(message_id), index), media_type="application/octet-stream"
+    )
+
+
+@router.post(
+    "/messages/{message_id}/receipts",
+    status_code=201,
+    responses=answers(400, 401, 404, 422, 503, ok=201, what="The acknowledge entry with its proof"),
+    openapi_extra=body("Receipt: Sign1 of the reader's device"),
+)
+async def post_receipt(
+    message_id: MessageId, request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0
+) -> Response:
+    """Take a reader's signed word that the message was opened or acknowledged."""
+    return cbor(await relay.acknowledge(caller, bytes.fromhex(message_id), await request.body(), seen), 201)
+
+
+@router.get(
+    "/messages/{message_id}/receipts",
+    responses=answers(400, 401, 404, what="[[device, state, receipt, index]...]"),
+)
+async def receipts(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
+    """For the sending device: the readers' receipts so far."""
+    return cbor(await relay.receipts(caller, bytes.fromhex(message_id)))

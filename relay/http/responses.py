@@ -1,0 +1,52 @@
+"""What the OpenAPI document says of bodies and problems, from the one error table."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Header, Path, Query
+
+from relay.core.limits import MAX_WAIT
+
+_PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "hint": {"type": "string"},
+        "rules": {"type": "array", "items": {"type": "string"}},
+    },
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+
+
+def answers(
+    *statuses: int, media: str = "application/cbor", ok: int = 200, what: str = ""
+) -> dict[int | str, dict[str, Any]]:
+    """`responses=` of a route: its success, and a problem for each further status."""
+    found: dict[int | str, dict[str, Any]] = {
+        ok: {"description": what or "Done", "content": {media: _BINARY}}
+    }
+    for status in statuses:
+        found[status] = {
+            "description": "Problem",
+            "content": {"application/problem+json": {"schema": _PROBLEM}},
+        }
+    return found
+
+
+def body(what: str) -> dict[str, Any]:
+    """`openapi_extra=` of a route that takes signed bytes."""
+    return {"requestBody": {"required": True, "description": what, "content": {"application/cbor": _BINARY}}}
+
+
+MessageId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="message id, 16 octets in hexadecimal")]
+Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hexadecimal")]
+Seen = Annotated[
+    int, Header(alias="relay-seen", ge=0, le=1 << 62, description="size of the access log last seen")
+]
+Cursor = Annotated[int, Query(ge=0, le=1 << 62)]
+Wait = Annotated[float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for the first message")]

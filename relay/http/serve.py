@@ -1,0 +1,57 @@
+"""Running the application under uvicorn until told to stop; what waits is committed before the end."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy import make_url
+
+from relay.house import open_relay
+from relay.protocol.errors import LiaisonError
+from relay.settings import Settings
+
+from .app import create_app
+
+
+def serve_forever(settings: Settings) -> None:
+    """Bind, say where, serve. A line on stdout tells scripts that the relay is ready."""
+    if settings.workers > 1 and make_url(settings.database_url).get_backend_name() == "sqlite":
+        raise LiaisonError("SQLite serves one process", hint="use --workers 1, or PostgreSQL with --database")
+    if settings.workers > 1:
+        raise LiaisonError("several workers are not supported yet", hint="use --workers 1")
+    relay = open_relay(settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        relay.start()
+        print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
+        yield
+        relay.close()
+
+    listening = _bind(settings)
+    port = listening.getsockname()[1]
+    app = create_app(relay, public_url=settings.public_url)
+    app.router.lifespan_context = lifespan
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def _bind(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((settings.host, settings.port))
+    except OSError as problem:
+        listening.close()
+        where = f"{settings.host}:{settings.port}"
+        raise LiaisonError(
+            f"cannot bind {where}: {problem.strerror}", hint="is another relay running? try --port 0"
+        ) from problem
+    return listening

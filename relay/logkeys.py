@@ -1,0 +1,72 @@
+"""The relay's own keys: one pair, Ed25519 and ML-DSA-44, that signs the checkpoints of both logs.
+
+They decrypt nothing. Whoever holds them can sign a false log, which is what proofs, witnesses and comparing
+checkpoints are there to catch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+
+from relay.protocol.note import (
+    ED25519,
+    MLDSA44,
+    format_note,
+    format_vkey,
+    note_verifier,
+    sign_ed25519,
+    sign_mldsa44,
+)
+from relay.protocol.tlog import format_checkpoint_body
+
+
+@dataclass(frozen=True, slots=True)
+class LogKeys:
+    ed25519: Ed25519PrivateKey
+    mldsa44: MLDSA44PrivateKey
+
+    def sign_checkpoint(self, origin: str, size: int, root: bytes, now: int) -> bytes:
+        """The signed note for a tree; `now` in seconds."""
+        text = format_checkpoint_body(origin, size, root)
+        return format_note(
+            text,
+            sign_ed25519(origin, self.ed25519, text),
+            sign_mldsa44(origin, self.mldsa44, origin, size, root, now),
+        )
+
+    def vkeys(self, origins: tuple[str, ...]) -> tuple[str, ...]:
+        """Verifier keys for these logs in text form, sorted."""
+        publics = (
+            (ED25519, self.ed25519.public_key().public_bytes_raw()),
+            (MLDSA44, self.mldsa44.public_key().public_bytes_raw()),
+        )
+        return tuple(
+            sorted(format_vkey(note_verifier(name, kind, key)) for name in origins for kind, key in publics)
+        )
+
+
+def load_log_keys(path: Path) -> LogKeys:
+    """Read the key file, or make it on first use; 0600, whole or not at all."""
+    if not path.exists():
+        fresh = {
+            "ed25519": Ed25519PrivateKey.generate().private_bytes_raw().hex(),
+            "mldsa44": MLDSA44PrivateKey.generate().private_bytes_raw().hex(),
+        }
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(fresh, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    seeds = json.loads(path.read_text())
+    return LogKeys(
+        ed25519=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seeds["ed25519"])),
+        mldsa44=MLDSA44PrivateKey.from_seed_bytes(bytes.fromhex(seeds["mldsa44"])),
+    )

@@ -1,0 +1,90 @@
+"""Labels, clearances and categories prepared for set comparison under one policy. Pure, hence cacheable.
+
+Only what time does not change is kept; validity periods are kept as periods and looked at on every call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .label import Category, Clearance, Label, TagType, fold
+from .policy import Finding, Key, Period, Policy, label_periods, static_findings
+
+Row = tuple[Key, frozenset[str], Category]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledLabel:
+    """`permissive` rows hold every value that satisfies the tag, members of groups included."""
+
+    findings: tuple[Finding, ...]
+    periods: tuple[Period, ...]
+    classification: str
+    restrictive: tuple[Row, ...]
+    permissive: tuple[Row, ...]
+    owner_only: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledGrant:
+    """What a clearance or an agreement lists, folded."""
+
+    classifications: frozenset[str]
+    values: dict[Key, frozenset[str]]
+
+
+NO_VALUES: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=4096)
+def compile_label(policy: Policy, label: Label) -> CompiledLabel:
+    restrictive: list[Row] = []
+    permissive: list[Row] = []
+    for category in label.categories:
+        key = (category.tag_set_oid, category.type)
+        values = frozenset(map(fold, category.values))
+        if category.type is TagType.RESTRICTIVE:
+            restrictive.append((key, values, category))
+        elif category.type is TagType.PERMISSIVE:
+            permissive.append((key, with_members(policy, key, values), category))
+    held = {fold(category.tag_name) for category in label.categories}
+    return CompiledLabel(
+        findings=static_findings(policy, label),
+        periods=label_periods(policy, label),
+        classification=fold(label.classification),
+        restrictive=tuple(restrictive),
+        permissive=tuple(permissive),
+        owner_only=tuple(
+            name
+            for name, means in policy.extensions.absent
+            if means == "owner_only" and fold(name) not in held
+        ),
+    )
+
+
+def with_members(policy: Policy, key: Key, values: frozenset[str]) -> frozenset[str]:
+    """The folded `values` of a permissive tag and every member of those that are groups."""
+    groups = policy.index.members.get(key, {})
+    return values.union(*(groups.get(value, NO_VALUES) for value in values))
+
+
+@lru_cache(maxsize=4096)
+def compile_clearance(clearance: Clearance) -> CompiledGrant:
+    return _grant(clearance.classifications, clearance.categories)
+
+
+@lru_cache(maxsize=4096)
+def compile_ceiling(classifications: tuple[str, ...], categories: tuple[Category, ...]) -> CompiledGrant:
+    return _grant(classifications, categories)
+
+
+def _grant(classifications: tuple[str, ...], categories: tuple[Category, ...]) -> CompiledGrant:
+    values: dict[Key, frozenset[str]] = {}
+    for category in categories:
+        key = (category.tag_set_oid, category.type)
+        if key in values:  # a second list for one tag set is not what its author meant: grant neither
+            values[key] = NO_VALUES
+        else:
+            values[key] = frozenset(map(fold, category.values))
+    return CompiledGrant(frozenset(map(fold, classifications)), values)

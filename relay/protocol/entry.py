@@ -1,0 +1,175 @@
+"""Entries of the two logs, as the bytes whose hash is the leaf.
+
+Each carries a 16-octet salt, so that leaf hashes and tiles may go to anyone while contents stay with those
+entitled to them, and so that an entry withheld after its retention leaves a tree that still verifies.
+
+    AccessEntry    = {1: 1, 2: kind, 3: time, 4: salt, 5: device_id, 6: address, 7: office, 8: concerns,
+                      9: message_id, 10: message_ref, 11: label, 12: permitted, 13: [rule...], 14: policy, 15: request, 16: detail}
+    DirectoryEntry = [1, kind, time, salt, payload]
+
+Times are milliseconds since 1970 as the relay saw them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from .canonical import decode, encode, expect, expect_bytes, read_array, read_map
+from .errors import Malformed
+
+MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
+
+
+class Event(StrEnum):
+    ACCEPT = "accept"
+    REFUSE = "refuse"
+    OPEN = "open"
+    DENY = "deny"
+    ACKNOWLEDGE = "acknowledge"
+    RECALL = "recall"
+    EXPIRE = "expire"
+    CLAIM = "claim"
+    DIRECTORY = "directory"
+    AUDIT = "audit"
+    OPERATOR = "operator"
+
+
+_FIELDS = frozenset(range(1, 17))
+
+
+@dataclass(frozen=True, slots=True)
+class AccessEntry:
+    """Who did, or was denied, what."""
+
+    event: Event
+    time: int
+    salt: bytes
+    device_id: bytes
+    address: str
+    office: str
+    concerns: str = ""  # the other office in the event, such as the originator's when a message is opened
+    message_id: bytes | None = None
+    message_ref: bytes | None = None
+    label: bytes | None = None
+    permitted: bool = True
+    rules: tuple[str, ...] = ()  # the failing rules of a denial
+    policy: bytes | None = None  # digest of the policy that decided
+    request: bytes | None = None  # nonce of the signed request that caused it
+    detail: str = ""
+
+    def encoded(self) -> bytes:
+        return encode({
+            1: 1, 2: self.event.value, 3: self.time, 4: self.salt, 5: self.device_id, 6: self.address, 7: self.office,
+            8: self.concerns, 9: self.message_id, 10: self.message_ref, 11: self.label, 12: self.permitted,
+            13: list(self.rules), 14: self.policy, 15: self.request, 16: self.detail,
+        })  # fmt: skip
+
+
+def parse_access_entry(encoded: bytes) -> AccessEntry:
+    """Read an access-log entry. Raises Malformed."""
+    fields = read_map(encoded, _FIELDS, frozenset(), "access-log entry")
+    if fields[1] != 1:
+        raise Malformed("access-log entry: version is unknown")
+    for key, kind in ((2, str), (3, int), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
+        expect(fields[key], kind, f"access-log entry: field {key}")
+    for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
+        if fields[key] is not None:
+            expect_bytes(fields[key], length, f"access-log entry: field {key}")
+    if fields[2] not in set(Event):
+        raise Malformed(f"access-log entry: event {fields[2]!r:.40} is unknown")
+    return AccessEntry(
+        event=Event(fields[2]),
+        time=fields[3],
+        salt=expect_bytes(fields[4], 16, "access-log entry: salt"),
+        device_id=expect_bytes(fields[5], 16, "access-log entry: device"),
+        address=fields[6],
+        office=fields[7],
+        concerns=fields[8],
+        message_id=fields[9],
+        message_ref=fields[10],
+        label=fields[11],
+        permitted=fields[12],
+        rules=tuple(expect(rule, str, "access-log entry: rule") for rule in fields[13]),
+        policy=fields[14],
+        request=fields[15],
+        detail=fields[16],
+    )
+
+
+class Change(StrEnum):
+    """What an entry of the directory log changes."""
+
+    OFFICE = "office"
+    OFFICE_REMOVED = "office-removed"
+    CERTIFICATE = "certificate"
+    REVOCATION = "revocation"
+    POLICY = "policy"
+    AGREEMENT = "agreement"
+    WITHDRAWAL = "withdrawal"
+    KEY_BATCH = "key-batch"
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryEntry:
+    change: Change
+    time: int
+    salt: bytes
+    payload: (
+        bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
+    )
+
+    def encoded(self) -> bytes:
+        return encode([1, self.change.value, self.time, self.salt, self.payload])
+
+
+def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
+    version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
+    if version != 1 or change not in set(Change):
+        raise Malformed(
+            f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program"
+        )
+    return DirectoryEntry(
+        change=Change(change),
+        time=expect(time, int, "directory entry: time"),
+        salt=expect_bytes(salt, 16, "directory entry: salt"),
+        payload=expect(payload, bytes, "directory entry: payload"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry with its proof: what a caller gets as a receipt, and what a slot must come with."""
+
+    entry: bytes
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: bytes  # the signed note under which the proof holds
+    consistency: tuple[bytes, ...] = ()  # from the size the caller said it had seen to this checkpoint
+
+    def fields(self) -> list[object]:
+        return [self.entry, self.index, list(self.proof), self.checkpoint, list(self.consistency)]
+
+    def encoded(self) -> bytes:
+        return encode(self.fields())
+
+
+def parse_logged_entry(encoded: bytes) -> LoggedEntry:
+    return read_logged_entry(decode(encoded, "logged entry"))
+
+
+def read_logged_entry(value: object) -> LoggedEntry:
+    fields = expect(value, list, "logged entry")
+    if len(fields) != 5:
+        raise Malformed("logged entry: expected an array of 5")
+    return LoggedEntry(
+        entry=expect(fields[0], bytes, "logged entry: entry"),
+        index=expect(fields[1], int, "logged entry: index"),
+        proof=_hashes(fields[2], "logged entry: proof"),
+        checkpoint=expect(fields[3], bytes, "logged entry: checkpoint"),
+        consistency=_hashes(fields[4], "logged entry: consistency"),
+    )
+
+
+def _hashes(value: object, what: str) -> tuple[bytes, ...]:
+    return tuple(expect_bytes(step, 32, what) for step in expect(value, list, what))

@@ -1,0 +1,62 @@
+"""Everything that can go wrong between two ends, as one small tree.
+
+    LiaisonError
+    ├── Malformed          bytes or text that are not the format they claim to be
+    ├── Unverified         a signature, proof, binding or digest does not hold        (exit 5)
+    ├── Refused            the rules say no; `rules` names every rule that did        (exit 6)
+    ├── Unauthenticated    nobody we know signed this request, or no longer may       (exit 4)
+    ├── Conflict           the same name stands for other bytes, or was used before
+    ├── Unknown            there is no such thing, or none that the caller may hear of
+    ├── TooLarge           over a stated limit
+    └── Unavailable        not now; trying again is safe                              (exit 7)
+
+The message says what is wrong and where; `hint` says what to do about it. Both are for people.
+"""
+
+from __future__ import annotations
+
+
+class LiaisonError(Exception):
+    """The root: `str(error)` is the message, `hint` the advice or the empty string."""
+
+    code = "error"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Malformed(LiaisonError):
+    code = "malformed"
+
+
+class Unverified(LiaisonError):
+    code = "unverified"
+
+
+class Refused(LiaisonError):
+    code = "refused"
+
+    def __init__(self, message: str, *, hint: str = "", rules: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.rules = rules
+
+
+class Unauthenticated(LiaisonError):
+    code = "unauthenticated"
+
+
+class Conflict(LiaisonError):
+    code = "conflict"
+
+
+class Unknown(LiaisonError):
+    code = "unknown"
+
+
+class TooLarge(LiaisonError):
+    code = "too-large"
+
+
+class Unavailable(LiaisonError):
+    code = "unavailable"

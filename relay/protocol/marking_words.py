@@ -1,0 +1,137 @@
+"""Every spelling that a policy gives to its parts, in every language, prepared for reading markings."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+
+from .banner import replacement, shown
+from .label import fold
+from .policy import Key, Policy
+from .policy_elements import Marking, Tag, TagSet
+
+Choice = tuple[str, Key, str]  # tag set name, (tag set oid, type), value name
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One tag in a marking: what may stand before, between and after its values, and their spellings."""
+
+    tag: int
+    prefixes: tuple[str, ...]
+    separators: tuple[str, ...]
+    suffixes: tuple[str, ...]
+    spellings: tuple[tuple[str, Choice], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A spelling of the policy, or if `complete` of policy and classification together, and what it says."""
+
+    text: str
+    classification: str | None
+    choice: Choice | None
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    before: str
+    after: str
+    heads: tuple[Head, ...]
+    portion_heads: tuple[Head, ...]
+    ranks: tuple[tuple[str, str], ...]
+    segments: tuple[Segment, ...]
+
+
+@lru_cache(maxsize=32)
+def vocabulary(policy: Policy) -> Vocabulary:
+    langs = _languages(policy)
+    heads = [Head(fold(policy.name), None, None)]
+    heads += [Head(text, None, None) for text in _replacements(policy.marking, policy.name, langs)]
+    ranks: dict[tuple[str, str], None] = {}
+    marks = dict(policy.extensions.portion_marks)
+    portion = []
+    for rank in policy.classifications:
+        heads += [Head(text, rank.name, None) for text in _replacements(rank.marking, rank.name, langs)]
+        for spelling in _spellings(rank.marking, rank.name, langs):
+            ranks[spelling, rank.name] = None
+        shorts = [portion_phrase(rank.marking), marks.get(rank.name)]
+        portion += [
+            Head(fold(short), rank.name, None, complete=True) for short in shorts if short is not None
+        ]
+    segments: list[Segment] = []
+    for tag_set in policy.tag_sets:
+        for tag in tag_set.tags:
+            for value in tag.values:
+                choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
+                heads += [
+                    Head(text, None, choice) for text in _replacements(value.marking, value.name, langs)
+                ]
+            segments.append(_segment(policy, tag_set, tag, len(segments), langs))
+    return Vocabulary(
+        before=_first(policy.marking, "prefix"),
+        after=_first(policy.marking, "suffix"),
+        heads=tuple(dict.fromkeys(heads)),
+        portion_heads=tuple(dict.fromkeys(portion)),
+        ranks=tuple(ranks),
+        segments=tuple(segment for segment in segments if segment.spellings),
+    )
+
+
+def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int, langs: tuple[str, ...]) -> Segment:
+    prefixes, suffixes = _qualifiers(tag.marking, "prefix"), _qualifiers(tag.marking, "suffix")
+    short = dict(policy.extensions.portion_prefixes).get(tag_set.name)
+    if short is not None and prefixes:
+        prefixes |= {fold(short)}
+    spellings: dict[tuple[str, Choice], None] = {}
+    for value in tag.values:
+        choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
+        hidden = all(not shown(value.marking, value.name, (lang, "")) for lang in langs)
+        if not hidden:
+            spellings.update({(each, choice): None for each in _spellings(value.marking, value.name, langs)})
+        elif prefixes or suffixes:
+            spellings[fold(value.name), choice] = None
+    return Segment(
+        tag=number,
+        prefixes=tuple(sorted(prefixes)) or ("",),
+        separators=tuple(sorted(_qualifiers(tag.marking, "separator") | {",", "/"})),
+        suffixes=tuple(sorted(suffixes)) or ("",),
+        spellings=tuple(spellings),
+    )
+
+
+def _languages(policy: Policy) -> tuple[str, ...]:
+    tags = [tag for tag_set in policy.tag_sets for tag in tag_set.tags]
+    markings = [policy.marking, *(rank.marking for rank in policy.classifications)]
+    markings += [value.marking for tag in tags for value in tag.values]
+    return tuple(sorted({"", *(phrase.lang for marking in markings for phrase in marking.phrases)}))
+
+
+def _replacements(marking: Marking, name: str, langs: tuple[str, ...]) -> list[str]:
+    found = [replacement(marking, name, (lang,)) for lang in langs]
+    return [fold(text) for text in dict.fromkeys(found) if text is not None]
+
+
+def _spellings(marking: Marking, name: str, langs: tuple[str, ...]) -> list[str]:
+    """The name and every phrase that a banner may show for it, in every language."""
+    texts = [name, *(shown(marking, name, (lang, "")) for lang in langs)]
+    return [unicodedata.normalize("NFC", fold(text)) for text in dict.fromkeys(texts) if text]
+
+
+def _qualifiers(marking: Marking, code: str) -> set[str]:
+    return {fold(each.text) for each in marking.qualifiers if each.code == code}
+
+
+def _first(marking: Marking, code: str) -> str:
+    texts = sorted(_qualifiers(marking, code))
+    return texts[0] if texts else ""
+
+
+def portion_phrase(marking: Marking) -> str | None:
+    """The phrase for portions in the default language, or None."""
+    texts = [
+        phrase.text for phrase in marking.phrases if "portionMarking" in phrase.codes and not phrase.lang
+    ]
+    return texts[0] if texts else None

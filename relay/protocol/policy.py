@@ -1,0 +1,296 @@
+"""A compiled security policy and the question whether a label is valid under it.
+
+The rules:
+  - a label is valid if `validate` finds nothing; what the policy does not know is a finding, never ignored;
+  - names are compared with white space and case folded; the policy reader refuses two names that differ in
+    case only, so folding never makes one of two;
+  - values are looked up by (tag set oid, type), not by tag name. Where a policy gives one name to several
+    values of a tag set, the constraints of all of them hold;
+  - an obsolete name stays valid in labels that pin an older version of the policy, and is refused in new;
+  - times are seconds since 1970, the clock is the caller's.
+
+Sources: ADatP-4774 section 4 and App 2, ADatP-4774.1 sections 3.4 and 3.11, Open XML SPIF 2.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from .errors import Malformed
+from .label import Category, Label, PolicyRef, TagType, fold
+from .policy_elements import (
+    NO_MARKING,
+    Classification,
+    EquivalentPolicy,
+    Group,
+    Marking,
+    Requirement,
+    TagSet,
+    Value,
+)
+from .policy_extensions import NO_EXTENSIONS, PolicyExtensions, parse_extensions
+from .policy_index import Key, PolicyIndex, build_index
+
+__all__ = [
+    "Finding",
+    "Key",
+    "Policy",
+    "PolicyExtensions",
+    "classification_rank",
+    "is_at_or_above",
+    "parse_extensions",
+    "validate",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`rule` is a stable word, `why` is for people."""
+
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Policy:
+    """Immutable. `digest` is the SHA-256 of the policy file's bytes. Compared and hashed by identity."""
+
+    name: str
+    oid: str
+    version: int
+    digest: bytes
+    classifications: tuple[Classification, ...]
+    tag_sets: tuple[TagSet, ...] = ()
+    marking: Marking = NO_MARKING
+    equivalents: tuple[EquivalentPolicy, ...] = ()
+    memberships: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    privacy_marks: tuple[str, ...] = ()
+    not_before: int | None = None
+    not_after: int | None = None
+    extensions: PolicyExtensions = NO_EXTENSIONS
+    index: PolicyIndex = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(
+            self,
+            "index",
+            build_index(
+                self.classifications, self.tag_sets, (*self.memberships, *self.extensions.memberships)
+            ),
+        )
+        _check_extensions(self)
+
+    @property
+    def ref(self) -> PolicyRef:
+        return PolicyRef(self.name, self.oid, self.version, self.digest)
+
+    def classification(self, name: str) -> Classification | None:
+        return self.index.classifications.get(fold(name))
+
+    def tag_set(self, name: str) -> TagSet | None:
+        return self.index.tag_sets.get(fold(name))
+
+    def values(self, category: Category, name: str) -> tuple[Value, ...]:
+        """Every value of that name in the category's tag set and type; empty if there is none."""
+        by_name = self.index.values.get((category.tag_set_oid, category.type), {})
+        return by_name.get(fold(name), ())
+
+
+def classification_rank(policy: Policy, name: str) -> int:
+    """The hierarchy number of a classification. Raises Malformed for an unknown one."""
+    known = policy.classification(name)
+    if known is None:
+        raise Malformed(f"{policy.name} has no classification {name!r}")
+    return known.hierarchy
+
+
+def is_at_or_above(policy: Policy, name: str, threshold: str | None) -> bool:
+    """Whether `name` ranks at or above `threshold`; without a threshold, nothing does."""
+    return threshold is not None and classification_rank(policy, name) >= classification_rank(
+        policy, threshold
+    )
+
+
+def validate(policy: Policy, label: Label, now: int) -> tuple[Finding, ...]:
+    """Every reason why `label` is not valid under `policy` at `now`; empty if it is valid."""
+    return (*static_findings(policy, label), *timed_findings(label_periods(policy, label), now))
+
+
+def static_findings(policy: Policy, label: Label) -> tuple[Finding, ...]:
+    """The findings that no passing of time changes."""
+    mismatch = tuple(_identity_findings(policy, label.policy))
+    if mismatch:
+        return mismatch
+    return tuple(_content_findings(policy, label))
+
+
+Period = tuple[int | None, int | None, str]
+
+
+def label_periods(policy: Policy, label: Label) -> tuple[Period, ...]:
+    """The validity periods, with the name they belong to, that this label depends on."""
+    rows: list[Period] = [(policy.not_before, policy.not_after, f"policy {policy.name}")]
+    for category in label.categories:
+        for name in category.values:
+            rows += [(value.not_before, value.not_after, name) for value in policy.values(category, name)]
+    return tuple(row for row in rows if row[0] is not None or row[1] is not None)
+
+
+def timed_findings(periods: Iterable[Period], now: int) -> tuple[Finding, ...]:
+    return tuple(
+        Finding("validity-period", f"{name} is not valid at this time")
+        for start, end, name in periods
+        if (start is not None and now < start) or (end is not None and now > end)
+    )
+
+
+def _identity_findings(policy: Policy, ref: PolicyRef) -> Iterator[Finding]:
+    if ref.oid != policy.oid or fold(ref.name) != fold(policy.name):
+        yield Finding(
+            "policy", f"the label is under {ref.name} ({ref.oid}), not {policy.name} ({policy.oid})"
+        )
+    elif policy.version < ref.version:
+        yield Finding("policy", f"the label pins version {ref.version}, this is the older {policy.version}")
+    elif policy.version == ref.version and policy.digest != ref.digest:
+        yield Finding("policy", f"two different policy files claim to be version {policy.version}")
+
+
+def _content_findings(policy: Policy, label: Label) -> Iterator[Finding]:
+    rank = policy.classification(label.classification)
+    if rank is None:
+        yield Finding("classification", f"{policy.name} has no classification {label.classification!r}")
+    elif rank.obsolete and label.policy.version >= policy.version:
+        yield Finding("obsolete", f"classification {rank.name} is obsolete")
+    for category in label.categories:
+        yield from _category_findings(policy, label, category)
+    selected = _selected(policy, label)
+    for requirement in rank.required if rank else ():
+        yield from _requirement_findings(policy, selected, requirement, label.classification)
+    yield from _selection_findings(policy, label)
+    yield from _extension_findings(policy, label)
+    if label.succession is not None:
+        successor = label.succession.label
+        if any(static_findings(policy, successor)):
+            yield Finding("succession", "the successor label is not valid under the policy")
+
+
+def _category_findings(policy: Policy, label: Label, category: Category) -> Iterator[Finding]:
+    tag_set = policy.index.by_oid.get(category.tag_set_oid)
+    if tag_set is None:
+        yield Finding("tag", f"{policy.name} has no tag set {category.tag_name} ({category.tag_set_oid})")
+        return
+    if fold(tag_set.name) != fold(category.tag_name):
+        yield Finding("tag", f"{category.tag_set_oid} is {tag_set.name}, not {category.tag_name}")
+    if (category.tag_set_oid, category.type) not in policy.index.tags:
+        yield Finding("type", f"{tag_set.name} is not {category.type.name}")
+        return
+    for name in category.values:
+        values = policy.values(category, name)
+        if not values:
+            yield Finding("value", f"{tag_set.name} has no value {name!r}")
+        elif all(value.obsolete for value in values) and label.policy.version >= policy.version:
+            yield Finding("obsolete", f"{tag_set.name} {name} is obsolete")
+        for value in values:
+            yield from _value_findings(policy, label, value)
+
+
+def _value_findings(policy: Policy, label: Label, value: Value) -> Iterator[Finding]:
+    rank = fold(label.classification)
+    if value.free_text:
+        yield Finding("value", f"{value.name} would carry free text, which no label may")
+    if value.required_class is not None and fold(value.required_class) != rank:
+        yield Finding("required-class", f"{value.name} needs {value.required_class}")
+    if any(fold(name) == rank for name in value.excluded_classes):
+        yield Finding("excluded-class", f"{value.name} is excluded at {label.classification}")
+    selected = _selected(policy, label)
+    for requirement in value.required:
+        yield from _requirement_findings(policy, selected, requirement, value.name)
+    for group in value.excluded:
+        if selected & expand_group(policy, group):
+            yield Finding(
+                "excluded-category", f"{value.name} is excluded beside this value of {group.tag_set}"
+            )
+
+
+Selected = frozenset[tuple[str, TagType, str]]
+
+
+def _selected(policy: Policy, label: Label) -> Selected:
+    return frozenset(
+        (fold(category.tag_name), category.type, value.lacv)
+        for category in label.categories
+        for name in category.values
+        for value in policy.values(category, name)
+    )
+
+
+def expand_group(policy: Policy, group: Group) -> Selected:
+    """The single values that a group names."""
+    key = (fold(group.tag_set), group.type)
+    if group.lacv is not None:
+        return frozenset({(*key, group.lacv)})
+    tag_set = policy.tag_set(group.tag_set)
+    tags = () if tag_set is None else policy.index.tags.get((tag_set.oid, group.type), ())
+    return frozenset((*key, value.lacv) for tag in tags for value in tag.values)
+
+
+def _requirement_findings(
+    policy: Policy, selected: Selected, requirement: Requirement, by: str
+) -> Iterator[Finding]:
+    wanted = frozenset[tuple[str, TagType, str]]().union(
+        *(expand_group(policy, group) for group in requirement.groups)
+    )
+    count = len(selected & wanted)
+    met = {"onlyOne": count == 1, "oneOrMore": count >= 1, "all": 0 < count == len(wanted)}
+    if not met.get(requirement.operation, False):
+        sets = ", ".join(sorted({group.tag_set for group in requirement.groups}))
+        yield Finding("required-category", f"{by} needs {requirement.operation} of given values of {sets}")
+
+
+def _selection_findings(policy: Policy, label: Label) -> Iterator[Finding]:
+    chosen = {
+        (each.tag_set_oid, each.type): {fold(name) for name in each.values} for each in label.categories
+    }
+    for key, tags in policy.index.tags.items():
+        for tag in tags:
+            count = len(chosen.get(key, set()) & {fold(value.name) for value in tag.values})
+            if count < tag.min_selection:
+                yield Finding("selection", f"{tag.name} needs at least {tag.min_selection} value(s)")
+            if tag.max_selection is not None and count > tag.max_selection:
+                yield Finding("selection", f"{tag.name} takes at most {tag.max_selection} value(s)")
+
+
+def _extension_findings(policy: Policy, label: Label) -> Iterator[Finding]:
+    extensions = policy.extensions
+    held = {fold(each.tag_name): {fold(name) for name in each.values} for each in label.categories}
+    absent_invalid = tuple(name for name, means in extensions.absent if means == "invalid")
+    for name in (*extensions.mandatory, *absent_invalid):
+        if fold(name) not in held:
+            yield Finding("mandatory-tag", f"every label of {policy.name} needs {name}")
+    for pair in extensions.companions:
+        partner = fold(pair.partner_value) in held.get(fold(pair.partner_set), set())
+        if partner != (fold(pair.tag_set) in held):
+            together = f"{pair.tag_set} and {pair.partner_set} {pair.partner_value}"
+            yield Finding("companion", f"{together} come together or not at all")
+    for choice in extensions.single_choices:
+        chosen = held.get(fold(choice.tag_set))
+        if chosen is not None and len(chosen - {fold(name) for name in choice.besides}) != 1:
+            besides = ", ".join(choice.besides)
+            yield Finding("selection", f"{choice.tag_set} takes one value besides {besides}")
+
+
+def _check_extensions(policy: Policy) -> None:
+    extensions = policy.extensions
+    sets = {*extensions.mandatory, *(name for name, _ in extensions.absent)}
+    sets |= {name for name, _ in extensions.portion_prefixes}
+    sets |= {name for pair in extensions.companions for name in (pair.tag_set, pair.partner_set)}
+    sets |= {choice.tag_set for choice in extensions.single_choices}
+    sets |= {name for each in extensions.owners for name in (each.tag_set, each.owner_set)}
+    for name in sorted(sets):
+        if policy.tag_set(name) is None:
+            raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
+    ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
+    for rank in (*ranks, *(name for name, _ in extensions.portion_marks)):
+        if rank is not None and policy.classification(rank) is None:
+            raise Malformed(f"policy extensions: {policy.name} has no classification {rank!r}")

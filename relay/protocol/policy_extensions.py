@@ -1,0 +1,212 @@
+"""What a security policy must say and an Open XML SPIF cannot: a small TOML file beside it.
+
+The rules:
+  - an unknown key, a value of the wrong type or an unknown choice is malformed, never ignored;
+  - tag sets, values and classifications are named as the policy names them; `Policy` checks that they exist;
+  - every entry narrows access or adds an obligation, except `memberships` and `owners`, which say who
+    belongs to a group and what goes without saying.
+
+    mandatory = ["Context"]
+    one_time_key_from = "SECRET"
+    absent = { "Releasable To" = "owner_only" }
+    memberships = { KFOR = ["SWE", "IRL"] }
+    portion_marks = { SECRET = "NS" }
+    [[companions]]
+    tag_set = "Releasable To"
+    partner_set = "Context"
+    partner_value = "Releasable"
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Malformed
+from .label import check_name
+
+ABSENT_MEANS = frozenset({"unrestricted", "owner_only", "invalid"})
+WITHHOLD_STYLES = frozenset({"marked", "silent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """`tag_set` and the value `partner_value` of `partner_set` come together or not at all."""
+
+    tag_set: str
+    partner_set: str
+    partner_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class SingleChoice:
+    """Where `tag_set` is on a label, it has exactly one value besides `besides`."""
+
+    tag_set: str
+    besides: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Holders of `owner_value` of `owner_set` hold `value` of `tag_set`; a marking leaves it unsaid.
+
+    Clearances are to be issued so. No decision presumes it: it orders and joins labels, and completes a
+    marking that releases to others beside the owner.
+    """
+
+    tag_set: str
+    value: str
+    owner_set: str
+    owner_value: str
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyExtensions:
+    """`*_from` names the lowest classification with that obligation; `retention` is in seconds."""
+
+    mandatory: tuple[str, ...] = ()
+    absent: tuple[tuple[str, str], ...] = ()
+    companions: tuple[Companion, ...] = ()
+    single_choices: tuple[SingleChoice, ...] = ()
+    owners: tuple[Owner, ...] = ()
+    memberships: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    minimum_suite: int = 1
+    one_time_key_from: str | None = None
+    two_person_release_from: str | None = None
+    recovery_addressee: str | None = None
+    retention: int | None = None
+    withhold: str = "marked"
+    portion_marks: tuple[tuple[str, str], ...] = ()
+    portion_prefixes: tuple[tuple[str, str], ...] = ()
+
+
+NO_EXTENSIONS = PolicyExtensions()
+
+# ADatP-4774 App 2 says in prose what the NATO policy file does not: Context is mandatory with one context
+# value, and Releasable goes with "Releasable To". In its Table 17 a marking leaves the owner NATO unsaid.
+_NATO = PolicyExtensions(
+    mandatory=("Context",),
+    companions=(Companion("Releasable To", "Context", "Releasable"),),
+    single_choices=(SingleChoice("Context", ("Releasable",)),),
+    owners=(Owner("Releasable To", "NATO", "Context", "NATO"),),
+    portion_marks=(
+        ("UNCLASSIFIED", "NU"),
+        ("RESTRICTED", "NR"),
+        ("CONFIDENTIAL", "NC"),
+        ("SECRET", "NS"),
+        ("TOP SECRET", "CTS"),
+    ),
+    portion_prefixes=(("Releasable To", "REL "),),
+)
+STANDARD_EXTENSIONS: Mapping[str, PolicyExtensions] = {"1.3.26.1.3.1": _NATO}
+
+
+def parse_extensions(toml_text: bytes) -> PolicyExtensions:
+    """Read extensions from TOML in UTF-8. Raises Malformed naming the key."""
+    if len(toml_text) > 1 << 20:
+        raise Malformed("policy extensions: over 1 MiB")
+    try:
+        table = tomllib.loads(toml_text.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        raise Malformed(f"policy extensions: {problem}") from problem
+    fields = {}
+    for key, value in table.items():
+        reader = _READERS.get(key)
+        if reader is None:
+            raise Malformed(
+                f"policy extensions: unknown key {key!r:.80}", hint=f"known: {', '.join(_READERS)}"
+            )
+        fields[key] = reader(value, f"policy extensions: {key}")
+    return PolicyExtensions(**fields)
+
+
+def _name(value: Any, what: str) -> str:
+    return check_name(value, what)
+
+
+def _names(value: Any, what: str) -> tuple[str, ...]:
+    if type(value) is not list or not value:
+        raise Malformed(f"{what}: expected a list of names")
+    return tuple(check_name(each, what) for each in value)
+
+
+def _table(value: Any, what: str) -> dict[str, Any]:
+    if type(value) is not dict:
+        raise Malformed(f"{what}: expected a table")
+    return value
+
+
+def _texts(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+    pairs = []
+    for key, text in _table(value, what).items():
+        if type(text) is not str or not text.isprintable() or not text.strip():
+            raise Malformed(f"{what}: {key!r:.80} is not text")
+        pairs.append((check_name(key, what), text))
+    return tuple(pairs)
+
+
+def _choices(allowed: frozenset[str]) -> Callable[[Any, str], tuple[tuple[str, str], ...]]:
+    def read(value: Any, what: str) -> tuple[tuple[str, str], ...]:
+        pairs = _texts(value, what)
+        for key, text in pairs:
+            if text not in allowed:
+                raise Malformed(f"{what}: {key!r} = {text!r}, expected one of {sorted(allowed)}")
+        return pairs
+
+    return read
+
+
+def _number(least: int) -> Callable[[Any, str], int]:
+    def read(value: Any, what: str) -> int:
+        if type(value) is not int or value < least:
+            raise Malformed(f"{what}: expected a whole number from {least}")
+        return value
+
+    return read
+
+
+def _withhold(value: Any, what: str) -> str:
+    if value not in WITHHOLD_STYLES:
+        raise Malformed(f"{what}: expected one of {sorted(WITHHOLD_STYLES)}")
+    return str(value)
+
+
+def _memberships(value: Any, what: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return tuple((check_name(group, what), _names(each, what)) for group, each in _table(value, what).items())
+
+
+def _rows(kind: Any, lists: frozenset[str] = frozenset()) -> Callable[[Any, str], tuple[Any, ...]]:
+    def read(value: Any, what: str) -> tuple[Any, ...]:
+        if type(value) is not list:
+            raise Malformed(f"{what}: expected an array of tables")
+        rows = []
+        for row in value:
+            if _table(row, what).keys() != set(kind.__dataclass_fields__):
+                raise Malformed(f"{what}: expected the keys {', '.join(kind.__dataclass_fields__)}")
+            fields = {
+                key: _names(each, what) if key in lists else _name(each, what) for key, each in row.items()
+            }
+            rows.append(kind(**fields))
+        return tuple(rows)
+
+    return read
+
+
+_READERS: dict[str, Callable[[Any, str], Any]] = {
+    "mandatory": _names,
+    "absent": _choices(ABSENT_MEANS),
+    "companions": _rows(Companion),
+    "single_choices": _rows(SingleChoice, frozenset({"besides"})),
+    "owners": _rows(Owner),
+    "memberships": _memberships,
+    "minimum_suite": _number(1),
+    "one_time_key_from": _name,
+    "two_person_release_from": _name,
+    "recovery_addressee": _name,
+    "retention": _number(1),
+    "withhold": _withhold,
+    "portion_marks": _texts,
+    "portion_prefixes": _texts,
+}

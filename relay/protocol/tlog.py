@@ -1,0 +1,149 @@
+"""What a log signs and hands out: C2SP tlog-checkpoint v1.0.0, tlog-proof v1; one import for a log's user.
+
+The rules:
+  - a number or a line has one spelling; what would not be written back identically is Malformed;
+  - a checkpoint body has its three lines and no extension lines;
+  - nothing here checks a signature: that is note.py, and a proof's path is merkle.py.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from .errors import Malformed
+from .merkle import HASH_SIZE
+from .tiles import (
+    TILE_WIDTH,
+    Tile,
+    TileLevel,
+    entry_bundle,
+    parse_entry_bundle,
+    parse_tile,
+    parse_tile_path,
+    tile_of,
+    tile_path,
+    tiles_between,
+)
+from .tiletree import TileLoader, TileTree
+
+__all__ = [
+    "TILE_WIDTH",
+    "Checkpoint",
+    "Tile",
+    "TileLevel",
+    "TileLoader",
+    "TileTree",
+    "TlogProof",
+    "entry_bundle",
+    "format_checkpoint_body",
+    "format_tlog_proof",
+    "parse_checkpoint_body",
+    "parse_entry_bundle",
+    "parse_tile",
+    "parse_tile_path",
+    "parse_tlog_proof",
+    "tile_of",
+    "tile_path",
+    "tiles_between",
+]
+
+MAX_PROOF: Final = 63
+MAX_SIZE: Final = (1 << 63) - 1
+_PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A log's statement about itself; worth what the signatures under it are worth."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+def format_checkpoint_body(origin: str, size: int, root: bytes) -> str:
+    """The note text of a checkpoint, with its final newline."""
+    return f"{origin}\n{size}\n{b64encode(root).decode()}\n"
+
+
+def parse_checkpoint_body(text: str) -> Checkpoint:
+    """Read a checkpoint's note text; whoever calls has verified the note, or is about to."""
+    lines = text.split("\n")
+    if len(lines) != 4 or lines[3]:
+        raise Malformed("checkpoint: expected exactly the lines origin, size, root")
+    origin, size, root = (
+        lines[0],
+        _parse_number(lines[1], "checkpoint size"),
+        _parse_base64(lines[2], "checkpoint root"),
+    )
+    if not origin or len(root) != HASH_SIZE:
+        raise Malformed("checkpoint: no origin, or a root that is not 32 octets")
+    return Checkpoint(origin, size, root)
+
+
+@dataclass(frozen=True, slots=True)
+class TlogProof:
+    """A proof of inclusion to keep: the leaf's index, its path, and the signed checkpoint the path leads to.
+
+    `extra` is not authenticated by anything.
+    """
+
+    index: int
+    path: tuple[bytes, ...]
+    checkpoint: bytes
+    extra: bytes = b""
+
+
+def format_tlog_proof(index: int, path: Sequence[bytes], checkpoint: bytes, extra: bytes = b"") -> bytes:
+    """The content of a `.tlog-proof` file."""
+    lines = [_PROOF_HEADER]
+    if extra:
+        lines.append(f"extra {b64encode(extra).decode()}")
+    lines.append(f"index {index}")
+    lines.extend(b64encode(digest).decode() for digest in path)
+    return "\n".join([*lines, "", ""]).encode() + checkpoint
+
+
+def parse_tlog_proof(proof: bytes) -> TlogProof:
+    """Read a `.tlog-proof` file. Nothing in it is verified yet."""
+    head, blank, checkpoint = proof.partition(b"\n\n")
+    if not blank or not checkpoint:
+        raise Malformed("tlog-proof: no blank line with a checkpoint after it")
+    try:
+        lines = head.decode("ascii").split("\n")
+    except UnicodeDecodeError as problem:
+        raise Malformed("tlog-proof: not ASCII above its checkpoint") from problem
+    if lines.pop(0) != _PROOF_HEADER:
+        raise Malformed("tlog-proof: another kind of file, or another version")
+    extra = b""
+    if lines and lines[0].startswith("extra "):
+        extra = _parse_base64(lines.pop(0)[6:], "tlog-proof extra")
+    if not lines or not lines[0].startswith("index "):
+        raise Malformed("tlog-proof: the index line is missing")
+    index = _parse_number(lines.pop(0)[6:], "tlog-proof index")
+    path = tuple(_parse_base64(line, "tlog-proof path") for line in lines)
+    if len(path) > MAX_PROOF or any(len(digest) != HASH_SIZE for digest in path):
+        raise Malformed("tlog-proof: too long a path, or a hash that is not 32 octets")
+    return TlogProof(index, path, checkpoint, extra)
+
+
+def _parse_number(text: str, what: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 19 or (text[0] == "0" and text != "0"):
+        raise Malformed(f"{what}: {text!r:.40} is not a decimal number without leading zeros")
+    if (number := int(text)) > MAX_SIZE:
+        raise Malformed(f"{what}: {text} is beyond 63 bits")
+    return number
+
+
+def _parse_base64(text: str, what: str) -> bytes:
+    try:
+        octets = b64decode(text, validate=True)
+    except (Base64Error, ValueError) as problem:
+        raise Malformed(f"{what}: not base64") from problem
+    if not octets or b64encode(octets).decode() != text:
+        raise Malformed(f"{what}: empty, or not in its one base64 spelling")
+    return octets

@@ -1,0 +1,51 @@
+"""Opening a database. SQLite: WAL, every commit on the disk, and no transaction that reads before it has the lock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.pool import QueuePool
+
+_SQLITE_PRAGMAS = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",  # a receipt is only given for what survives a power cut
+    "PRAGMA foreign_keys=ON",
+    "PRAGMA busy_timeout=30000",
+    "PRAGMA mmap_size=268435456",
+    "PRAGMA cache_size=-65536",
+)
+
+
+def open_writer(url: str) -> Engine:
+    """The engine of the one writer: a single connection whose transactions begin with the write lock."""
+    return _open(url, begin="BEGIN IMMEDIATE", pool_size=1)
+
+
+def open_readers(url: str) -> Engine:
+    """The engine of everyone who only looks."""
+    return _open(url, begin="BEGIN", pool_size=4)
+
+
+def _open(url: str, *, begin: str, pool_size: int) -> Engine:
+    if make_url(url).get_backend_name() != "sqlite":
+        return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    engine = create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=pool_size,
+        max_overflow=0,
+        connect_args={"check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late and without the lock
+        for pragma in _SQLITE_PRAGMAS:
+            connection.execute(pragma).close()
+
+    @event.listens_for(engine, "begin")
+    def take_the_lock(connection: Any) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

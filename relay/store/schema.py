@@ -1,0 +1,172 @@
+"""What the relay remembers. The signed bytes are the truth; every other column is an index over them.
+
+Nothing here can be read by the relay that a label's holder would mind: parts are sealed, subjects and file
+names are inside the parts. Column comments say what a column means and who may see it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite only auto-numbers a column that is declared INTEGER.
+_Serial = BigInteger().with_variant(Integer, "sqlite")
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", String(1024), nullable=False, comment="the relay's own name and the like; public"),
+)
+
+log_head = Table(
+    "log_head",
+    metadata,
+    Column("log", SmallInteger, primary_key=True, comment="1 directory, 2 access"),
+    Column("size", BigInteger, nullable=False, comment="entries; locking this row is the right to append"),
+)
+
+log_entry = Table(
+    "log_entry",
+    metadata,
+    Column("log", SmallInteger, primary_key=True),
+    Column("idx", BigInteger, primary_key=True, comment="0-based, without a gap"),
+    Column("leaf_hash", LargeBinary(32), nullable=False, comment="public"),
+    Column("entry", LargeBinary, comment="the bytes behind the leaf; null once their retention is over"),
+    Column("office", String(63), nullable=False, comment="access log: the actor's office; scopes auditors"),
+    Column("concerns", String(63), nullable=False, comment="access log: the other office in the event"),
+    Index("ix_log_entry_office", "log", "office", "idx"),
+)
+
+log_node = Table(
+    "log_node",
+    metadata,
+    Column("log", SmallInteger, primary_key=True),
+    Column(
+        "level",
+        SmallInteger,
+        primary_key=True,
+        comment="tile level, 1 and up; level 0 is log_entry.leaf_hash",
+    ),
+    Column("idx", BigInteger, primary_key=True),
+    Column("hash", LargeBinary(32), nullable=False, comment="root of the full tile below; public"),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("log", SmallInteger, primary_key=True),
+    Column("size", BigInteger, primary_key=True),
+    Column("note", LargeBinary, nullable=False, comment="the signed note, as every caller gets it; public"),
+)
+
+document = Table(
+    "document",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True, comment="SHA-256 of the bytes"),
+    Column("content", LargeBinary, nullable=False, comment="a policy file; for every enrolled device"),
+)
+
+key_batch = Table(
+    "key_batch",
+    metadata,
+    Column("digest", LargeBinary(32), primary_key=True),
+    Column("device_id", LargeBinary(16), nullable=False),
+    Column("encoded", LargeBinary, nullable=False, comment="signed by the device; for whoever claims of it"),
+)
+
+key_package = Table(
+    "key_package",
+    metadata,
+    Column("ref", LargeBinary(32), primary_key=True),
+    Column("device_id", LargeBinary(16), nullable=False),
+    Column("batch", LargeBinary(32), ForeignKey("key_batch.digest"), nullable=False),
+    Column("encoded", LargeBinary, nullable=False),
+    Column("one_time", Boolean, nullable=False),
+    Column("not_after", BigInteger, nullable=False, comment="seconds"),
+    Column("claimed_by", LargeBinary(16), comment="the device that may seal to it; null while in stock"),
+    Column("used_by", LargeBinary(16), comment="the message that was sealed to it"),
+    Index("ix_key_package_stock", "device_id", "one_time", "claimed_by"),
+)
+
+message = Table(
+    "message",
+    metadata,
+    Column("message_id", LargeBinary(16), primary_key=True, comment="chosen by the sender"),
+    Column("ref", LargeBinary(32), nullable=False, comment="SHA-256 of the signed bytes"),
+    Column(
+        "digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"
+    ),
+    Column("sender_device", LargeBinary(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("precedence", SmallInteger, nullable=False),
+    Column("expires", BigInteger, nullable=False, comment="seconds"),
+    Column("encoded", LargeBinary, nullable=False, comment="the message as received; for holders of a slot"),
+    Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
+    UniqueConstraint("sender_device", "seq"),
+    Index("ix_message_expires", "expires"),
+)
+
+part = Table(
+    "part",
+    metadata,
+    Column(
+        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("idx", SmallInteger, primary_key=True),
+    Column("sealed", LargeBinary, nullable=False, comment="ciphertext; for holders of a slot that has left"),
+)
+
+slot = Table(
+    "slot",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True, comment="the reader's inbox cursor"),
+    Column(
+        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False
+    ),
+    Column("device_id", LargeBinary(16), nullable=False, comment="the reader"),
+    Column("position", SmallInteger, nullable=False, comment="index of the slot under slot_root"),
+    Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
+    Column("proof", LargeBinary, nullable=False, comment="inclusion under slot_root, hashes of 32 octets"),
+    Column("released", BigInteger, comment="index of the first open entry; null while nobody held the keys"),
+    UniqueConstraint("message_id", "device_id"),
+    Index("ix_slot_device", "device_id", "id"),
+)
+
+receipt = Table(
+    "receipt",
+    metadata,
+    Column(
+        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True
+    ),
+    Column("device_id", LargeBinary(16), primary_key=True),
+    Column("state", String(16), primary_key=True, comment="opened or acknowledged"),
+    Column(
+        "encoded",
+        LargeBinary,
+        nullable=False,
+        comment="signed by the reader; for the originator and auditors",
+    ),
+    Column("entry", BigInteger, nullable=False),
+)

@@ -1,0 +1,20 @@
+"""Fixtures that many tests share."""
+
+from __future__ import annotations
+
+import pytest
+
+from world import clearance, world
+
+
+@pytest.fixture(scope="module")
+def two_offices(tmp_path_factory):
+    """Warsaw and Paris with an agreement up to SEALED; Anna and Jean cleared for everything, Luc for OPEN only."""
+    with world(tmp_path_factory.mktemp("two-offices")) as built:
+        built.office("lo-warsaw", "POL")
+        built.office("lo-paris", "FRA")
+        built.agreement("lo-warsaw", "lo-paris")
+        built.device("anna.nowak@lo-warsaw", clearances=[clearance(nations=["POL"])])
+        built.device("jean.petit@lo-paris", clearances=[clearance(nations=["FRA"])], roles=["duty"])
+        built.device("luc.bas@lo-paris", clearances=[clearance(levels=["OPEN"], nations=["FRA"])])
+        yield built

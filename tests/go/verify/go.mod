@@ -1,0 +1,3 @@
+module liaison.example/verify
+
+go 1.27

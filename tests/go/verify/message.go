@@ -1,0 +1,417 @@
+package main
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/hpke"
+	"crypto/mldsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"strconv"
+)
+
+// Suite 1 of the protocol.
+const (
+	algSignature = int64(-70001) // ML-DSA-65 with Ed25519, composite
+	algKEM       = int64(-70011) // HPKE base mode: MLKEM768-X25519, SHAKE256, AES-256-GCM
+	algContent   = "Cobblestone-256"
+	typMessage   = "application/relay-message+cose"
+)
+
+// What the reader has: its own keys, and what the verified directory told it about the sender. Octets are base64.
+type messageFixture struct {
+	Delivery     []byte
+	Parts        map[string][]byte // the sealed parts by portion
+	SenderPublic []byte            `json:"sender_public"`
+	DeviceID     []byte            `json:"device_id"`
+	RecipientKid []byte            `json:"recipient_kid"`
+	KemSeed      []byte            `json:"kem_seed"`
+	LogVkeys     []string          `json:"log_vkeys"`
+}
+
+type openedMessage struct {
+	MessageID  string            `json:"message_id"`
+	MessageRef string            `json:"message_ref"`
+	Sender     string            `json:"sender"`
+	Plaintexts map[string][]byte `json:"plaintexts"` // by portion
+}
+
+type slot struct {
+	deviceID, kpRef, protected, enc, wrapped []byte
+	granted                                  []int64
+}
+
+type message struct {
+	ref        hash
+	kid        []byte
+	core       map[int64]any
+	coreDigest hash
+	slotCount  int64
+	slotRoot   hash
+}
+
+func verifyMessage(path string) (any, error) {
+	var fixture messageFixture
+	readJSON(path, &fixture)
+	delivery, err := readArray(fixture.Delivery, 5, "delivery")
+	if err != nil {
+		return nil, err
+	}
+	signed, err := asBytes(delivery[0], -1, "delivery: message")
+	if err != nil {
+		return nil, err
+	}
+	received, err := openSigned(signed, fixture.SenderPublic) // type, algorithm, sender, signature, core
+	if err != nil {
+		return nil, err
+	}
+	own, err := ownSlot(delivery, received, fixture.DeviceID)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyRelease(delivery[4], received, fixture); err != nil {
+		return nil, err
+	}
+	keys, err := unwrap(own, received, fixture)
+	if err != nil {
+		return nil, err
+	}
+	plaintexts, err := openParts(own, received, keys, fixture.Parts)
+	if err != nil {
+		return nil, err
+	}
+	sender := received.core[3].([]any)[0].(string)
+	return openedMessage{
+		hex.EncodeToString(received.core[2].([]byte)), hex.EncodeToString(received.ref[:]), sender, plaintexts,
+	}, nil
+}
+
+func openSigned(signed, public []byte) (*message, error) {
+	parts, err := readArray(signed, 4, "message")
+	if err != nil {
+		return nil, err
+	}
+	var octets [4][]byte
+	for _, i := range []int{0, 2, 3} {
+		if octets[i], err = asBytes(parts[i], -1, "message"); err != nil {
+			return nil, err
+		}
+	}
+	protected, payload, signature := octets[0], octets[2], octets[3]
+	if unprotected, ok := parts[1].(map[int64]any); !ok || len(unprotected) != 0 {
+		return nil, fmt.Errorf("message: unprotected headers")
+	}
+	kid, err := checkHeader(protected, public)
+	if err != nil {
+		return nil, err
+	}
+	tbs := encode([]any{"Signature1", protected, []byte{}, payload})
+	if err := verifyComposite(public, tbs, signature); err != nil {
+		return nil, err
+	}
+	received := &message{ref: sha256.Sum256(tbs), kid: kid}
+	return received, received.readPayload(payload)
+}
+
+func checkHeader(protected, public []byte) ([]byte, error) {
+	value, err := decode(protected)
+	if err != nil {
+		return nil, err
+	}
+	header, ok := value.(map[int64]any)
+	if !ok || len(header) != 3 || header[1] != algSignature || header[16] != typMessage {
+		return nil, fmt.Errorf("message: another type or algorithm")
+	}
+	kid, err := asBytes(header[4], 32, "message: kid")
+	if err != nil {
+		return nil, err
+	}
+	if sum := thumbprint(algSignature, public); !bytes.Equal(sum[:], kid) {
+		return nil, fmt.Errorf("message: signed by another key than the sender's")
+	}
+	return kid, nil
+}
+
+// thumbprint is SHA-256 over {1: 7, 3: alg, -1: pub} (RFC 9679).
+func thumbprint(alg int64, public []byte) hash {
+	key := append([]byte{0xa3, 0x01, 0x07, 0x03}, encode(alg)...)
+	return sha256.Sum256(append(append(key, 0x20), encode(public)...))
+}
+
+func verifyComposite(public, tbs, signature []byte) error {
+	const label = "COMPSIG-MLDSA65-Ed25519-SHA512"
+	if len(public) != 1952+32 || len(signature) != 3309+64 {
+		return fmt.Errorf("signature: wrong sizes")
+	}
+	digest := sha512.Sum512(tbs)
+	representative := append([]byte("CompositeAlgorithmSignatures2025"+label+"\x00"), digest[:]...)
+	lattice, err := mldsa.NewPublicKey(mldsa.MLDSA65(), public[:1952])
+	if err != nil {
+		return err
+	}
+	if err := mldsa.Verify(lattice, representative, signature[:3309], &mldsa.Options{Context: label}); err != nil {
+		return fmt.Errorf("signature: ML-DSA-65 half: %w", err)
+	}
+	if !ed25519.Verify(public[1952:], representative, signature[3309:]) {
+		return fmt.Errorf("signature: Ed25519 half does not verify")
+	}
+	return nil
+}
+
+func (m *message) readPayload(payload []byte) error {
+	fields, err := readArray(payload, 3, "message payload")
+	if err != nil {
+		return err
+	}
+	encoded, err := asBytes(fields[0], -1, "core")
+	if err != nil {
+		return err
+	}
+	m.coreDigest = sha256.Sum256(encoded)
+	if m.slotCount, err = asInt(fields[1], "slots"); err != nil {
+		return err
+	}
+	root, err := asBytes(fields[2], 32, "slot root")
+	if err != nil {
+		return err
+	}
+	m.slotRoot = hash(root)
+	value, err := decode(encoded)
+	if err != nil {
+		return err
+	}
+	core, ok := value.(map[int64]any)
+	if !ok || len(core) != 13 || core[1] != int64(1) || core[9] != algContent {
+		return fmt.Errorf("core: another suite or version")
+	}
+	if _, err := asBytes(core[2], 16, "core: message id"); err != nil {
+		return err
+	}
+	sender, err := asArray(core[3], 3, "core: sender")
+	if err != nil {
+		return err
+	}
+	if kid, ok := sender[2].([]byte); !ok || !bytes.Equal(kid, m.kid) {
+		return fmt.Errorf("core: names another sender than its signature")
+	}
+	if _, ok := sender[0].(string); !ok {
+		return fmt.Errorf("core: sender")
+	}
+	m.core = core
+	return nil
+}
+
+func ownSlot(delivery []any, received *message, deviceID []byte) (*slot, error) {
+	index, err := asInt(delivery[1], "delivery: index")
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := asBytes(delivery[2], -1, "delivery: slot")
+	if err != nil {
+		return nil, err
+	}
+	proof, err := asHashes(delivery[3], "delivery: proof")
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyInclusion(leafHash(leaf), index, received.slotCount, proof, received.slotRoot); err != nil {
+		return nil, fmt.Errorf("slot: %w", err)
+	}
+	own, err := readSlot(leaf)
+	if err == nil && !bytes.Equal(own.deviceID, deviceID) {
+		err = fmt.Errorf("slot: another device's")
+	}
+	return own, err
+}
+
+func readSlot(leaf []byte) (*slot, error) {
+	fields, err := readArray(leaf, 4, "slot")
+	if err != nil {
+		return nil, err
+	}
+	granted, err := asArray(fields[2], -1, "slot: granted")
+	if err != nil || len(granted) == 0 {
+		return nil, fmt.Errorf("slot: grants nothing")
+	}
+	wrap, err := asArray(fields[3], 3, "slot: wrap")
+	if err != nil {
+		return nil, err
+	}
+	header, ok := wrap[1].(map[int64]any)
+	if !ok || len(header) != 1 {
+		return nil, fmt.Errorf("slot: headers")
+	}
+	own := &slot{}
+	for _, field := range []struct {
+		into   *[]byte
+		value  any
+		length int
+	}{
+		{&own.deviceID, fields[0], 16}, {&own.kpRef, fields[1], 32}, {&own.protected, wrap[0], -1},
+		{&own.enc, header[-4], 1120}, {&own.wrapped, wrap[2], 32*len(granted) + 16},
+	} {
+		if *field.into, err = asBytes(field.value, field.length, "slot"); err != nil {
+			return nil, err
+		}
+	}
+	for i, item := range granted {
+		portion, err := asInt(item, "slot: granted")
+		if err != nil || portion < 0 || i > 0 && portion <= own.granted[i-1] {
+			return nil, fmt.Errorf("slot: granted portions are not ascending")
+		}
+		own.granted = append(own.granted, portion)
+	}
+	return own, nil
+}
+
+// verifyRelease checks that the access log says: this message was opened by this device, permitted.
+func verifyRelease(value any, received *message, fixture messageFixture) error {
+	fields, err := asArray(value, 5, "release")
+	if err != nil {
+		return err
+	}
+	encoded, err := asBytes(fields[0], -1, "release: entry")
+	if err != nil {
+		return err
+	}
+	index, err := asInt(fields[1], "release: index")
+	if err != nil {
+		return err
+	}
+	proof, err := asHashes(fields[2], "release: proof")
+	if err != nil {
+		return err
+	}
+	note, err := asBytes(fields[3], -1, "release: checkpoint")
+	if err != nil {
+		return err
+	}
+	stated, err := openCheckpoint(note, fixture.LogVkeys)
+	if err != nil {
+		return err
+	}
+	if err := verifyInclusion(leafHash(encoded), index, stated.size, proof, stated.root); err != nil {
+		return fmt.Errorf("release: %w", err)
+	}
+	entry, err := decode(encoded)
+	if err != nil {
+		return err
+	}
+	said, ok := entry.(map[int64]any)
+	if !ok || said[2] != "open" || said[12] != true {
+		return fmt.Errorf("release: the log entry is not a permitted opening")
+	}
+	device, _ := said[5].([]byte)
+	ref, _ := said[10].([]byte)
+	if !bytes.Equal(device, fixture.DeviceID) || !bytes.Equal(ref, received.ref[:]) {
+		return fmt.Errorf("release: the log entry is of another device or message")
+	}
+	return nil
+}
+
+func unwrap(own *slot, received *message, fixture messageFixture) ([]byte, error) {
+	protected := append([]byte{0xa2, 0x01}, encode(algKEM)...)
+	protected = append(append(protected, 0x04), encode(own.kpRef)...)
+	if !bytes.Equal(protected, own.protected) {
+		return nil, fmt.Errorf("slot: another algorithm or key package")
+	}
+	granted := make([]any, len(own.granted))
+	for i, portion := range own.granted {
+		granted[i] = portion
+	}
+	context := encode([]any{
+		"relay-msg/1", received.coreDigest[:], received.kid, own.deviceID, fixture.RecipientKid, granted,
+	})
+	info := encode([]any{"HPKE Recipient", algContent, own.protected, context})
+	private, err := hpke.MLKEM768X25519().NewPrivateKey(fixture.KemSeed)
+	if err != nil {
+		return nil, err
+	}
+	sealed := append(bytes.Clone(own.enc), own.wrapped...)
+	keys, err := hpke.Open(private, hpke.SHAKE256(), hpke.AES256GCM(), info, sealed)
+	if err != nil {
+		return nil, fmt.Errorf("slot: %w", err)
+	}
+	if len(keys) != 32*len(own.granted) {
+		return nil, fmt.Errorf("slot: %d octets of keys", len(keys))
+	}
+	return keys, nil
+}
+
+func openParts(own *slot, received *message, keys []byte, parts map[string][]byte) (map[string][]byte, error) {
+	portions, err := asArray(received.core[8], -1, "core: portions")
+	if err != nil {
+		return nil, err
+	}
+	plaintexts := map[string][]byte{}
+	for i, portion := range own.granted {
+		if portion >= int64(len(portions)) {
+			return nil, fmt.Errorf("slot: portion %d does not exist", portion)
+		}
+		name := strconv.FormatInt(portion, 10)
+		sealed, ok := parts[name]
+		if !ok {
+			return nil, fmt.Errorf("part %s is missing", name)
+		}
+		stated, err := asArray(portions[portion], 3, "core: portion")
+		if err != nil {
+			return nil, err
+		}
+		digest := sha256.Sum256(sealed)
+		if said, _ := stated[1].([]byte); stated[0] != int64(len(sealed)) || !bytes.Equal(said, digest[:]) {
+			return nil, fmt.Errorf("part %s is not the one that was signed", name)
+		}
+		context := encode([]any{"relay-part/1", received.core[2], received.kid, portion})
+		if plaintexts[name], err = openCobblestone(keys[32*i:32*i+32], context, sealed); err != nil {
+			return nil, fmt.Errorf("part %s: %w", name, err)
+		}
+	}
+	return plaintexts, nil
+}
+
+// openCobblestone is C2SP chunked-encryption@v1 with AES-256-GCM.
+func openCobblestone(key, context, sealed []byte) ([]byte, error) {
+	if len(sealed) < 24+32+16 {
+		return nil, fmt.Errorf("truncated")
+	}
+	info := "c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00" + string(sealed[:24]) + string(context)
+	derived, err := hkdf.Expand(sha512.New, key, info, 32+12+32)
+	if err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(derived[44:], sealed[24:56]) {
+		return nil, fmt.Errorf("commitment does not match")
+	}
+	block, err := aes.NewCipher(derived[:32])
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	var plaintext []byte
+	rest := sealed[56:]
+	for chunk := uint64(0); ; chunk++ {
+		nonce := bytes.Clone(derived[32:44])
+		counter := binary.BigEndian.Uint64(nonce[4:]) ^ chunk
+		binary.BigEndian.PutUint64(nonce[4:], counter)
+		size := min(len(rest), 16384+16)
+		if size < 16 {
+			return nil, fmt.Errorf("truncated at chunk %d", chunk)
+		}
+		if plaintext, err = aead.Open(plaintext, nonce, rest[:size], nil); err != nil {
+			return nil, fmt.Errorf("chunk %d: %w", chunk, err)
+		}
+		if rest = rest[size:]; size < 16384+16 {
+			return plaintext, nil // a short chunk is read only at the end of the input, so nothing follows it
+		}
+	}
+}

@@ -1,0 +1,109 @@
+"""A PostgreSQL for the tests that need one: the caller's, or one of their own that ends with them.
+
+RELAY_TEST_DATABASE_URL names the caller's. Otherwise the system's binaries are used, as an unprivileged account where
+the tests run as root, in a temporary folder, on the loopback address, with a password of its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib.util
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+@functools.cache
+def postgres_url() -> tuple[str | None, str]:
+    """(URL, "") or (None, the reason why there is none)."""
+    if given := os.environ.get("RELAY_TEST_DATABASE_URL"):
+        return given, ""
+    if importlib.util.find_spec("psycopg") is None:
+        return None, "psycopg is not installed: pip install -e '.[postgres]'"
+    binaries = _binaries()
+    if binaries is None:
+        return None, "neither RELAY_TEST_DATABASE_URL nor a system PostgreSQL (pg_ctl, initdb) is there"
+    account = _account()
+    if account is None:
+        return None, "the tests run as root and there is no account postgres or nobody to run PostgreSQL as"
+    try:
+        return _start(binaries, account), ""
+    except subprocess.CalledProcessError as problem:
+        return None, f"PostgreSQL does not start: {problem.stdout}{problem.stderr}"
+
+
+def _binaries() -> Path | None:
+    candidates = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name.zfill(4))
+    if pg_config := shutil.which("pg_config"):
+        ran = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+        candidates.append(Path(ran.stdout.strip() or "/nonexistent"))
+    # pg_config belongs to the client's headers as well: the folder it names may hold no server
+    return next(
+        (path for path in reversed(candidates) if (path / "initdb").exists() and (path / "pg_ctl").exists()),
+        None,
+    )
+
+
+def _account() -> pwd.struct_passwd | None:
+    if os.geteuid() != 0:  # PostgreSQL refuses root, and only root
+        return pwd.getpwuid(os.geteuid())
+    accounts = {entry.pw_name: entry for entry in pwd.getpwall()}
+    return accounts.get("postgres") or accounts.get("nobody")
+
+
+def _start(binaries: Path, account: pwd.struct_passwd) -> str:
+    folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
+    password = secrets.token_hex(16)
+    (folder / "password").write_text(password)
+    if os.geteuid() == 0:
+        for path in (folder, folder / "password"):
+            os.chown(path, account.pw_uid, account.pw_gid)
+    cluster = folder / "cluster"
+
+    def run(program: str, *arguments: str) -> None:
+        as_account = (
+            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
+        )
+        command = [str(binaries / program), "-D", str(cluster), *arguments]
+        # a file, not a pipe: the server inherits it and would keep a pipe open for ever
+        with tempfile.TemporaryFile("w+") as said:
+            ran = subprocess.run(
+                command,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                check=False,
+                **as_account,
+            )
+            said.seek(0)
+            if ran.returncode:
+                raise subprocess.CalledProcessError(ran.returncode, command, said.read(), "")
+
+    def stop() -> None:
+        if (cluster / "postmaster.pid").exists():
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(stop)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run(
+        "initdb",
+        "--username=relay",
+        f"--pwfile={folder}/password",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+    )
+    # fsync off: these tests kill the relay, never the database's machine
+    settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200"
+    run("pg_ctl", "-w", "-t", "60", "-l", f"{folder}/log", "-o", settings, "start")
+    return f"postgresql://relay:{password}@127.0.0.1:{port}/postgres"

