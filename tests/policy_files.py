@@ -78,6 +78,4 @@ def clearance(
     not_before: int = 0,
     not_after: int = 4_000_000_000,
 ) -> Clearance:
-    return Clearance(
-        policy.name, policy.oid, tuple(ranks), categories(policy, chosen or {}), not_before, not_after
-    )
+    return Clearance(policy.name, policy.oid, tuple(ranks), categories(policy, chosen or {}), not_before, not_after)

@@ -26,11 +26,7 @@ def wycheproof():
     if not WYCHEPROOF.exists():
         return [pytest.param(None, marks=pytest.mark.skip("LIAISON_SHARED has no Cobblestone-256 vectors"))]
     groups = json.loads(WYCHEPROOF.read_text())["testGroups"]
-    return [
-        pytest.param(test, id=f"{test['tcId']} {test['comment']}")
-        for group in groups
-        for test in group["tests"]
-    ]
+    return [pytest.param(test, id=f"{test['tcId']} {test['comment']}") for group in groups for test in group["tests"]]
 
 
 def in_pieces(octets, size):
@@ -135,18 +131,12 @@ SEALED = seal_part(KEY, CONTEXT, bytes(40000), salt=bytes)
 def test_no_octet_of_a_part_can_be_changed(at, mask):
     changed = bytearray(SEALED)
     changed[at] ^= mask
-    with pytest.raises(
-        Unverified, match="commitment" if at < 56 else f"chunk {(at - 56) // 16400} is not genuine"
-    ):
+    with pytest.raises(Unverified, match="commitment" if at < 56 else f"chunk {(at - 56) // 16400} is not genuine"):
         open_part(KEY, CONTEXT, bytes(changed))
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.one_of(
-        st.integers(0, len(SEALED) - 1), st.sampled_from([0, 55, 56, 57, 71, 72, 56 + 16400, 56 + 2 * 16400])
-    )
-)
+@given(st.one_of(st.integers(0, len(SEALED) - 1), st.sampled_from([0, 55, 56, 57, 71, 72, 56 + 16400, 56 + 2 * 16400])))
 def test_a_part_cut_off_anywhere_does_not_open(length):
     with pytest.raises(Unverified, match=r"truncated|chunk"):
         open_part(KEY, CONTEXT, SEALED[:length])
@@ -173,9 +163,7 @@ def test_sealing_twice_gives_two_ciphertexts():
     assert seal_part(KEY, CONTEXT, b"again") != seal_part(KEY, CONTEXT, b"again")
 
 
-@pytest.mark.parametrize(
-    ("key", "salt"), [(bytes(31), bytes), (bytes(33), bytes), (KEY, lambda size: bytes(size - 1))]
-)
+@pytest.mark.parametrize(("key", "salt"), [(bytes(31), bytes), (bytes(33), bytes), (KEY, lambda size: bytes(size - 1))])
 def test_nothing_is_sealed_with_a_key_or_salt_of_another_length(key, salt):
     with pytest.raises(ValueError, match="32 octets"):
         seal_part(key, CONTEXT, b"", salt=salt)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import timeit
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from policy_files import NOW, POLICIES, VECTORS, categories, clearance, label, meridian
 
+from policy_files import NOW, POLICIES, VECTORS, categories, clearance, label, meridian
 from relay.protocol.decision import (
     RULES,
     SAME_OFFICE,
@@ -20,6 +21,7 @@ from relay.protocol.decision import (
     decide,
 )
 from relay.protocol.label import Category, Clearance, Label, PolicyRef, Succession, TagType
+from relay.protocol.policy import PolicyExtensions
 
 CASES = json.loads((VECTORS / "decision" / "decisions.json").read_text())["vectors"]
 NEED = NeedToKnow("addressee", "anna.nowak@lo-warsaw")
@@ -39,12 +41,8 @@ def build_label(case, policy):
     pin |= case.get("pin", {})
     ref = PolicyRef(pin["name"], pin["oid"], pin["version"], bytes.fromhex(pin["digest"]))
     later = wanted.get("successor")
-    succession = later and Succession(
-        later["at"], label(policy, later["classification"], later["categories"])
-    )
-    return Label(
-        ref, wanted["classification"], tuple(rows), review=wanted.get("review"), succession=succession
-    )
+    succession = later and Succession(later["at"], label(policy, later["classification"], later["categories"]))
+    return Label(ref, wanted["classification"], tuple(rows), review=wanted.get("review"), succession=succession)
 
 
 def build_clearance(case, policy):
@@ -52,9 +50,7 @@ def build_clearance(case, policy):
     if held is None:
         return None
     under = POLICIES[held["policy"]]() if "policy" in held else policy
-    return clearance(
-        under, held["classifications"], held["categories"], held["not_before"], held["not_after"]
-    )
+    return clearance(under, held["classifications"], held["categories"], held["not_before"], held["not_after"])
 
 
 def build_agreement(case, policy):
@@ -147,10 +143,6 @@ def test_an_exception_inside_is_a_denial_by_the_rule_internal():
 
 
 def test_what_an_absent_release_tag_means_is_the_policy_extensions_choice():
-    from dataclasses import replace
-
-    from relay.protocol.policy import PolicyExtensions
-
     outside = Sharing("ag", "MERIDIAN", "2.999.1", ("OPEN",), (), 0, NOW + 1, True)
     for means, inside, shared in (
         ("unrestricted", (), ()),
@@ -164,9 +156,7 @@ def test_what_an_absent_release_tag_means_is_the_policy_extensions_choice():
 
 
 subset = st.sets
-labels = st.tuples(
-    st.sampled_from(RANKS), subset(st.sampled_from(RELEASE)), subset(st.sampled_from(CODEWORDS))
-)
+labels = st.tuples(st.sampled_from(RANKS), subset(st.sampled_from(RELEASE)), subset(st.sampled_from(CODEWORDS)))
 grants = st.tuples(
     subset(st.sampled_from(RANKS), min_size=1),
     subset(st.sampled_from(RELEASE)),

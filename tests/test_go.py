@@ -12,18 +12,17 @@ import shutil
 import subprocess
 import sys
 from base64 import b64decode, b64encode
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA65PrivateKey
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from liaison.cobblestone import seal_part
-from liaison.seal import kem_private_key
-from relay.protocol.cose import format_sign1, protected_header, thumbprint, to_be_signed
+from liaison.keys import SigningKey, kem_public_bytes
+from liaison.portions import PortionContent, PortionKind
+from liaison.seal import Reader, seal
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import (
     Addressee,
@@ -31,15 +30,9 @@ from relay.protocol.envelope import (
     Core,
     Delivery,
     MessageHandling,
-    Portion,
     Precedence,
-    format_slot,
-    message_payload,
     parse_delivery,
     parse_message,
-    part_context,
-    slot_info,
-    wrap_header,
 )
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.protocol.note import (
@@ -52,17 +45,11 @@ from relay.protocol.note import (
     sign_mldsa44,
     verify_note,
 )
-from relay.protocol.signature import MLDSA65_ED25519
+from relay.protocol.prekey import KeyPackage
 from relay.protocol.suite import SUITE_1
-from relay.protocol.tlog import (
-    TileTree,
-    entry_bundle,
-    format_checkpoint_body,
-    parse_checkpoint_body,
-    tile_of,
-    tile_path,
-    tiles_between,
-)
+from relay.protocol.tiles import entry_bundle, tile_of, tile_path, tiles_between
+from relay.protocol.tiletree import TileTree
+from relay.protocol.tlog import format_checkpoint_body, parse_checkpoint_body
 
 HERE = Path(__file__).parent / "go"
 GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
@@ -91,9 +78,7 @@ LOG_KEYS = [
 
 def signed_checkpoint(size, root):
     body = format_checkpoint_body(ORIGIN, size, root)
-    return format_note(
-        body, sign_ed25519(ORIGIN, LOG, body), sign_mldsa44(ORIGIN, LOG_PQ, ORIGIN, size, root, NOW)
-    )
+    return format_note(body, sign_ed25519(ORIGIN, LOG, body), sign_mldsa44(ORIGIN, LOG_PQ, ORIGIN, size, root, NOW))
 
 
 def built(tmp_path_factory, package, **environment):
@@ -125,9 +110,7 @@ def sumdb(tmp_path_factory):
 
 
 def run(*command):
-    done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode in {0, 5}, done.stderr
     return (json.loads(done.stdout), "") if done.returncode == 0 else (None, done.stderr)
 
@@ -233,73 +216,42 @@ def test_go_misses_the_post_quantum_signature_when_it_is_stripped(verify, damage
     assert "not signed by relay.example/access, type 0x06" in run(verify, "log", damaged)[1]
 
 
-@dataclass(frozen=True)
-class Device:
-    """A device with all its secrets grown from a word."""
-
-    word: str
-
-    @property
-    def lattice(self):
-        return MLDSA65PrivateKey.from_seed_bytes(seed(self.word))
-
-    @property
-    def curve(self):
-        return Ed25519PrivateKey.from_private_bytes(seed(self.word))
-
-    @property
-    def public(self):
-        return self.lattice.public_key().public_bytes_raw() + self.curve.public_key().public_bytes_raw()
-
-    @property
-    def kid(self):
-        return thumbprint(SUITE_1.signature_alg, self.public)
-
-    def sign(self, message):
-        representative = MLDSA65_ED25519.representative(message)
-        return self.lattice.sign(representative, MLDSA65_ED25519.label) + self.curve.sign(representative)
-
-
-SENDER, READERS = Device("sender"), [Device(f"reader {number}") for number in range(5)]
+KEYS = {word: SigningKey.from_seeds(seed(word) + seed(word)) for word in ("sender", *map(str, range(5)))}
+SENDER, READER, STRANGER = KEYS["sender"], KEYS["2"], KEYS["0"]
+LABEL, GRANTED = b"<label/>", (0, 2)
 TEXTS = [b"The convoy is delayed.", b"Withheld from this reader.", b"chart " * 9000]
 MESSAGE_ID = seed("message")[:16]
 
 
-def sealed_delivery(reader=READERS[2], granted=(0, 2)):
-    """One delivery as design and SPEC have it, composed here from the formats alone. The answer is Go's fixture."""
-    keys = [seed(f"content key {index}") for index in range(len(TEXTS))]
-    parts = [seal_part(key, part_context(MESSAGE_ID, SENDER.kid, index), text)
-             for index, (key, text) in enumerate(zip(keys, TEXTS, strict=True))]  # fmt: skip
+def prekey(key):
+    return seed("prekey of " + key.kid.hex())
+
+
+def sealed_delivery():
+    """One delivery to one of five readers, sealed as the client seals; the answer is Go's fixture."""
     core = Core(
-        suite=SUITE_1, message_id=MESSAGE_ID, sender="anna.nowak@lo-warsaw", sender_device=SENDER.kid[:16],
-        sender_kid=SENDER.kid, created=NOW, expires=NOW + 86400, label=b"<label/>",
-        addressees=(Addressee(AddresseeKind.ACTION, "duty@lo-paris"),),
-        portions=tuple(Portion(len(part), sha256(part).digest(), b"<label/>") for part in parts),
+        suite=SUITE_1, message_id=MESSAGE_ID, sender="anna.nowak@lo-warsaw", sender_device=SENDER.device_id,
+        sender_kid=SENDER.kid, created=NOW, expires=NOW + 86400, label=LABEL,
+        addressees=(Addressee(AddresseeKind.ACTION, "duty@lo-paris"),), portions=(),
         seq=1, prev=bytes(32), directory=("relay.example/directory", 7, seed("directory")),
         handling=MessageHandling(Precedence.ROUTINE, Precedence.ROUTINE, NOW - NOW % 60),
     )  # fmt: skip
-    encoded_core = core.encoded()
-    slots = {}
-    for each in READERS:
-        kp_ref = seed(f"package of {each.word}")
-        wrap = wrap_header(SUITE_1, kp_ref)
-        info = slot_info(core, sha256(encoded_core).digest(), each.kid[:16], each.kid, granted, wrap)
-        suite = Suite(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)
-        public = kem_private_key(seed(f"prekey of {each.word}")).public_key()
-        sealed = suite.encrypt(b"".join(keys[index] for index in granted), public, info)
-        slots[each.kid[:16]] = format_slot(each.kid[:16], kp_ref, granted, wrap, sealed, SUITE_1)
-    order = sorted(slots)
-    tree = MerkleTree(leaf_hash(slots[device]) for device in order)
-    protected = protected_header(SUITE_1.signature_alg, SENDER.kid, "message")
-    payload = message_payload(encoded_core, tree.size, tree.root())
-    message = format_sign1(protected, payload, SENDER.sign(to_be_signed(protected, payload)))
-    at = order.index(reader.kid[:16])
-    release = released(reader.kid[:16], parse_message(message).ref)
-    delivery = Delivery(message, at, slots[order[at]], tuple(tree.inclusion_proof(at, tree.size)), release)
+    readers = []
+    for word in map(str, range(5)):
+        key = KEYS[word]
+        public = kem_public_bytes(prekey(key))
+        package = KeyPackage(key.device_id, SUITE_1.kem_alg, public, NOW, NOW + 86400, one_time=True, serial=1)
+        readers.append(Reader(key.device_id, key.kid, package, GRANTED if key == READER else (0, 1, 2)))
+    portions = [PortionContent(PortionKind.BODY, LABEL, text, name="convoy") for text in TEXTS]
+    sent = seal(core, portions, readers, SENDER)
+    at = sorted(reader.device_id for reader in readers).index(READER.device_id)
+    tree = MerkleTree(map(leaf_hash, sent.slots))
+    release = released(READER.device_id, parse_message(sent.message).ref)
     return {
-        "delivery": delivery.encoded(), "parts": {str(index): parts[index] for index in granted},
-        "sender_public": SENDER.public, "device_id": reader.kid[:16], "recipient_kid": reader.kid,
-        "kem_seed": seed(f"prekey of {reader.word}"), "log_vkeys": [format_vkey(key) for key in LOG_KEYS],
+        "delivery": Delivery(sent.message, at, sent.slots[at], tuple(tree.inclusion_proof(at, 5)), release).encoded(),
+        "parts": {str(index): sent.parts[index] for index in GRANTED},
+        "sender_public": SENDER.public, "device_id": READER.device_id, "recipient_kid": READER.kid,
+        "kem_seed": prekey(READER), "log_vkeys": [format_vkey(key) for key in LOG_KEYS],
     }  # fmt: skip
 
 
@@ -355,12 +307,12 @@ ATTACKS = {
     "a signature altered in its ML-DSA half": (
         lambda it, given: altered(given, message=it.message[:-3000] + last_bit(it.message[-3000:-2999]) + it.message[-2999:]),
         "ML-DSA-65 half"),
-    "another sender": (lambda it, given: given | {"sender_public": READERS[0].public}, "another key than the sender's"),
+    "another sender": (lambda it, given: given | {"sender_public": STRANGER.public}, "another key than the sender's"),
     "a slot altered": (lambda it, given: altered(given, slot=last_bit(it.slot)), "slot: inclusion proof"),
     "a slot at another place": (lambda it, given: altered(given, index=(it.index + 1) % 5), "slot: inclusion proof"),
-    "another reader": (lambda it, given: given | {"device_id": READERS[0].kid[:16]}, "another device's"),
+    "another reader": (lambda it, given: given | {"device_id": STRANGER.device_id}, "another device's"),
     "another reader's key in the binding": (
-        lambda it, given: given | {"recipient_kid": READERS[0].kid}, "slot: "),
+        lambda it, given: given | {"recipient_kid": STRANGER.kid}, "slot: "),
     "another prekey": (lambda it, given: given | {"kem_seed": bytes(32)}, "slot: "),
     "a part altered": (
         lambda it, given: given | {"parts": given["parts"] | {"2": last_bit(given["parts"]["2"])}}, "not the one that was signed"),

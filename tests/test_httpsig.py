@@ -230,17 +230,13 @@ SEVERAL_OR_MISSING = {
     "no input": lambda fields: {"signature-input": None},
     "no signature": lambda fields: {"signature": None},
     "empty signature": lambda fields: {"signature": ""},
-    "input doubled": lambda fields: {
-        "signature-input": f"{fields['signature-input']}, {fields['signature-input']}"
-    },
+    "input doubled": lambda fields: {"signature-input": f"{fields['signature-input']}, {fields['signature-input']}"},
     "second input": lambda fields: {"signature-input": f"{fields['signature-input']}, sig2={GENUINE}"},
     "second signature": lambda fields: {"signature": f"{fields['signature']}, sig2=:AAAA:"},
     "another label": lambda fields: {"signature": fields["signature"].replace("sig1", "sig2")},
     "trailing newline": lambda fields: {"signature": fields["signature"] + "\n"},
     "no digest": lambda fields: {"content-digest": None},
-    "digest doubled": lambda fields: {
-        "content-digest": fields["content-digest"] + ", " + fields["content-digest"]
-    },
+    "digest doubled": lambda fields: {"content-digest": fields["content-digest"] + ", " + fields["content-digest"]},
     "another hash": lambda fields: {"content-digest": fields["content-digest"].replace("sha-256", "sha-512")},
     "another body's digest": lambda fields: {"content-digest": content_digest(b"other")},
 }

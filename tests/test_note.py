@@ -173,12 +173,7 @@ def test_a_note_is_bounded():
     with pytest.raises(Malformed, match="more than 32 signatures"):
         parse_note(format_note(BODY, *[f"\u2014 w{number} AAAAAAA=\n" for number in range(33)]))
     assert (
-        len(
-            parse_note(
-                format_note(BODY, *[f"\u2014 w{number} AAAAAAA=\n" for number in range(16)])
-            ).signatures
-        )
-        == 16
+        len(parse_note(format_note(BODY, *[f"\u2014 w{number} AAAAAAA=\n" for number in range(16)])).signatures) == 16
     )
     with pytest.raises(Malformed, match="octets"):
         parse_note(format_note("x" * 131072 + "\n", LINE))

@@ -6,11 +6,12 @@ from dataclasses import replace
 from hashlib import sha256
 
 import pytest
-from policy_files import VECTORS, acme, meridian, nato, shared, tidewater
 
+from policy_files import NOW, VECTORS, acme, label, meridian, nato, shared, tidewater
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import TagType
-from relay.protocol.policy import is_at_or_above
+from relay.protocol.policy import is_at_or_above, validate
+from relay.protocol.policy_elements import ClassEquivalence
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
 
@@ -139,6 +140,7 @@ LOTUS = '<spif:tagCategory name="LOTUS" lacv="4"/>'
         ('action="discard"', 'action="ignore"'),
         ("<spif:code>replacePolicy</spif:code>", "<spif:code>blink</spif:code>"),
         ('qualifierCode="suffix"', 'qualifierCode="infix"'),
+        ('markingCode="pageTop"', 'markingCode="pageFlop"'),
         (
             '<spif:securityCategoryTagSet name="Desk" id="2.999.1.3">',
             '<spif:securityCategoryTagSet name="desk" id="2.999.1.2">',
@@ -165,16 +167,17 @@ def test_a_policy_with_a_fault_where_labels_are_constrained_is_refused(old, new)
         (LOTUS, LOTUS + '<spif:tagCategory name="LOTUS" lacv="5"/>', "duplicate-name"),
         (
             LOTUS,
-            '<spif:tagCategory name="LOTUS" lacv="4" requiredClass="OPEN"><spif:excludedClass>OPEN</spif:excludedClass>'
-            "</spif:tagCategory>",
+            (
+                '<spif:tagCategory name="LOTUS" lacv="4" requiredClass="OPEN">'
+                "<spif:excludedClass>OPEN</spif:excludedClass></spif:tagCategory>"
+            ),
             "contradiction",
         ),
         (
             LOTUS,
             '<spif:tagCategory name="LOTUS" lacv="4">'
             + "".join(
-                f"<spif:excludedClass>{rank}</spif:excludedClass>"
-                for rank in ("OPEN", "GUARDED", "BURIED", "OLDEN")
+                f"<spif:excludedClass>{rank}</spif:excludedClass>" for rank in ("OPEN", "GUARDED", "BURIED", "OLDEN")
             )
             + "</spif:tagCategory>",
             "contradiction",
@@ -191,10 +194,6 @@ def test_what_the_authority_should_look_at_is_a_finding(old, new, rule):
 
 
 def test_of_two_values_of_one_name_the_constraints_of_both_hold():
-    from policy_files import NOW, label
-
-    from relay.protocol.policy import validate
-
     policy, _ = read_spif(
         changed(
             LOTUS,
@@ -223,12 +222,9 @@ def test_a_mapping_that_lowers_is_found():
 
 
 def test_a_mapping_there_and_back_that_arrives_lower_is_found():
-    from relay.protocol.policy_elements import ClassEquivalence
-
     back = ClassEquivalence("MERIDIAN", "1", "both", ())
     ranks = tuple(
-        replace(each, equivalences=(back,)) if each.name == "EBB" else each
-        for each in tidewater().classifications
+        replace(each, equivalences=(back,)) if each.name == "EBB" else each for each in tidewater().classifications
     )
     found = lint_mapping(meridian(), replace(tidewater(), classifications=ranks))
     assert [finding.why for finding in found] == ["BURIED comes back from EBB as OPEN"]

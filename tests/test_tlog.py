@@ -11,22 +11,24 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.merkle import EMPTY_ROOT, MerkleTree, leaf_hash, verify_consistency, verify_inclusion
-from relay.protocol.tlog import (
-    Checkpoint,
+from relay.protocol.tiles import (
     Tile,
-    TileTree,
-    TlogProof,
     entry_bundle,
-    format_checkpoint_body,
-    format_tlog_proof,
-    parse_checkpoint_body,
     parse_entry_bundle,
     parse_tile,
     parse_tile_path,
-    parse_tlog_proof,
     tile_of,
     tile_path,
     tiles_between,
+)
+from relay.protocol.tiletree import TileTree
+from relay.protocol.tlog import (
+    Checkpoint,
+    TlogProof,
+    format_checkpoint_body,
+    format_tlog_proof,
+    parse_checkpoint_body,
+    parse_tlog_proof,
 )
 
 SIZE = 70_000
@@ -52,9 +54,7 @@ class Shelf:
 
 def shelf_of(size):
     shelf = Shelf()
-    shelf.put(
-        (tile, tile_of(tile.level, tile.index, tile.width, WHOLE.node)) for tile in tiles_between(0, size)
-    )
+    shelf.put((tile, tile_of(tile.level, tile.index, tile.width, WHOLE.node)) for tile in tiles_between(0, size))
     return shelf
 
 
@@ -124,9 +124,7 @@ def test_a_bundle_takes_1_to_256_entries_of_at_most_64_kib(entries):
         entry_bundle(entries)
 
 
-@pytest.mark.parametrize(
-    ("content", "width"), [(b"", 0), (b"x" * 32, 2), (b"x" * 33, 1), (b"x" * 32 * 257, 257)]
-)
+@pytest.mark.parametrize(("content", "width"), [(b"", 0), (b"x" * 32, 2), (b"x" * 33, 1), (b"x" * 32 * 257, 257)])
 def test_a_tile_has_exactly_its_width_in_hashes(content, width):
     with pytest.raises(Malformed):
         parse_tile(content, width)

@@ -92,9 +92,7 @@ def is_supported(vector):
 
 @pytest.mark.parametrize(
     "vector",
-    cases(
-        "hpke-pq.json", lambda v: f"{v['kem_id']:#06x}-{v['kdf_id']:#06x}-{v['aead_id']:#06x}", is_supported
-    ),
+    cases("hpke-pq.json", lambda v: f"{v['kem_id']:#06x}-{v['kdf_id']:#06x}-{v['aead_id']:#06x}", is_supported),
 )
 def test_hpke_opens_the_draft_s_ciphertexts_and_no_altered_one(vector):
     kem = KEMS[vector["kem_id"]]
@@ -102,8 +100,7 @@ def test_hpke_opens_the_draft_s_ciphertexts_and_no_altered_one(vector):
     private = private_key(kem, bytes.fromhex(vector["skRm"]))
     first = vector["encryptions"][0]
     enc, sealed, info, aad, plaintext = (
-        bytes.fromhex(text)
-        for text in (vector["enc"], first["ct"], vector["info"], first["aad"], first["pt"])
+        bytes.fromhex(text) for text in (vector["enc"], first["ct"], vector["info"], first["aad"], first["pt"])
     )
     decrypt = library.hpke._decrypt_with_aad  # the vectors have associated data, which Suite does not offer
     assert decrypt(suite, enc + sealed, private, info, aad) == plaintext
@@ -128,9 +125,9 @@ def sealed_with(shared_secret, plaintext):
         return hmac.digest(salt or bytes(32), b"HPKE-v1" + suite + label + ikm, "sha256")
 
     def expand(prk, label, context, size):
-        return hmac.digest(
-            prk, size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context + b"\x01", "sha256"
-        )[:size]
+        return hmac.digest(prk, size.to_bytes(2, "big") + b"HPKE-v1" + suite + label + context + b"\x01", "sha256")[
+            :size
+        ]
 
     context = b"\x00" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", b"")
     secret = extract(shared_secret, b"secret", b"")
@@ -150,10 +147,7 @@ def test_x_wing_keys_grow_from_their_seed_and_find_the_shared_secret_of_the_draf
         MLKEM768PublicKey.from_public_bytes(public[:1184]),
         X25519PublicKey.from_public_bytes(public[1184:]),
     )
-    assert (
-        suite.decrypt(suite.encrypt(b"word", MLKEM768X25519PublicKey(lattice, curve), b""), private, b"")
-        == b"word"
-    )
+    assert suite.decrypt(suite.encrypt(b"word", MLKEM768X25519PublicKey(lattice, curve), b""), private, b"") == b"word"
 
 
 MLDSA44_ED25519 = Composite(

@@ -14,12 +14,13 @@ from __future__ import annotations
 import mimetypes
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from relay.protocol.access import Judge
-from relay.protocol.canonical import decode
+from relay.protocol.canonical import expect, read_array
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Addressee, AddresseeKind, Message, Precedence, parse_message
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
@@ -31,6 +32,7 @@ from .incoming import Incoming, Opened
 from .labels import LabelReader
 from .outgoing import (
     DEFAULT_LIFETIME,
+    FINAL,
     Draft,
     Outgoing,
     Plan,
@@ -44,7 +46,7 @@ from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, read_record
 from .stock import refill
 from .transport import HttpTransport, Transport
-from .trust import Trust
+from .trust import Trust, relayed
 
 MAX_CONTENT = 32 * 1024 * 1024  # octets, all portions together
 
@@ -145,9 +147,7 @@ class Client:
             label=banner,
             portions=portions,
             expires=now + expires_in,
-            handling=message_handling(
-                precedence, next_dtg(now, self._last_dtg()), references, require_ack=require_ack
-            ),
+            handling=message_handling(precedence, next_dtg(now, self._last_dtg()), references, require_ack=require_ack),
         )
         return self._outgoing().plan(draft, now)
 
@@ -156,9 +156,7 @@ class Client:
 
         def keep(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
             portions = dict(enumerate(plan.draft.portions))
-            record = Record(
-                OUT, SENT, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused)
-            )
+            record = Record(OUT, SENT, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
             self._put(parse_message(encoded).core.message_id, record)
 
         return self._outgoing().release(plan, int(time.time()), keep)
@@ -189,16 +187,17 @@ class Client:
     def _post_outbox(self) -> None:
         """Post again what an earlier run sealed but got no receipt for."""
         for message_id, submission in self.profile.cabinet.outbox():
-            self._outgoing().post(message_id, submission)
+            with suppress(*FINAL):  # its record says that it failed; it must not stand in the way of what follows
+                self._outgoing().post(message_id, submission)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def inbox(self, *, wait: float = 0) -> list[InboxItem]:
         """What can be read: opened before, or waiting at the relay. Newest last; `wait` seconds for new mail."""
         self.sync()
-        found = {
-            message_id: self._item(record) for message_id, record in self.records() if record.direction == IN
-        }
+        opened = {message_id: record for message_id, record in self.records() if record.direction == IN}
+        self._send_due_receipts(opened)
+        found = {message_id: self._item(record) for message_id, record in opened.items()}
         for _cursor, encoded in self._pages(wait):
             item = self._waiting(encoded)
             found.setdefault(item.message_id, item)
@@ -207,14 +206,17 @@ class Client:
     def _pages(self, wait: float) -> Iterator[tuple[int, bytes]]:
         after = 0
         while True:
-            cursor, items = decode(self.transport.get("/v1/inbox", after=after, wait=wait), "inbox")
+            answer = self.transport.get("/v1/inbox", after=after, wait=wait)
+            with relayed():
+                cursor, items = _inbox_page(answer)
             yield from items
             if not items or cursor <= after:
                 return
             after, wait = cursor, 0
 
     def _waiting(self, encoded: bytes) -> InboxItem:
-        message = parse_message(encoded)
+        with relayed():
+            message = parse_message(encoded)
         try:
             self._incoming().verify_header(encoded)
             problem = ""
@@ -252,9 +254,7 @@ class Client:
         if kept is not None:
             return self._with_attachments(message_id, read_record(kept))
         self.sync()
-        self._incoming().open(
-            message_id, int(time.time()), lambda opened: self._keep_opened(message_id, opened)
-        )
+        self._incoming().open(message_id, int(time.time()), lambda opened: self._keep_opened(message_id, opened))
         self._mark_receipt(message_id)
         kept = self.profile.cabinet.message(message_id)
         assert kept is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key
@@ -276,9 +276,7 @@ class Client:
             yield message_id, read_record(kept)
 
     def _keep_opened(self, message_id: bytes, opened: Opened) -> None:
-        record = Record(
-            IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False
-        )
+        record = Record(IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False)
         self._put(message_id, record)
 
     def _put(self, message_id: bytes, record: Record) -> None:
@@ -287,12 +285,18 @@ class Client:
             if portion.kind is PortionKind.ATTACHMENT:
                 self.profile.cabinet.put_part(message_id, index, portion.content)
 
+    def _send_due_receipts(self, opened: dict[bytes, Record]) -> None:
+        """What an earlier run stored, but could not tell the relay of."""
+        for message_id, record in opened.items():
+            if not record.receipt_sent:
+                with suppress(Unknown):  # the relay no longer holds the message; there is nobody to tell
+                    self._incoming().send_receipt(record.message, "opened", int(time.time()))
+                self._mark_receipt(message_id)
+
     def _mark_receipt(self, message_id: bytes) -> None:
         kept = self.profile.cabinet.message(message_id)
         if kept is not None:
-            self.profile.cabinet.put_message(
-                message_id, replace(read_record(kept), receipt_sent=True).to_bytes()
-            )
+            self.profile.cabinet.put_message(message_id, replace(read_record(kept), receipt_sent=True).to_bytes())
 
     def _with_attachments(self, message_id: bytes, record: Record) -> Record:
         portions = {
@@ -308,6 +312,16 @@ class Client:
 
     def _incoming(self) -> Incoming:
         return Incoming(self.profile, self.trust, self.judge, self.transport)
+
+
+def _inbox_page(answer: bytes) -> tuple[int, list[tuple[int, bytes]]]:
+    cursor, rows = read_array(answer, 2, "inbox")
+    items = []
+    for row in expect(rows, list, "inbox"):
+        if type(row) is not list or len(row) != 2:
+            raise Malformed("inbox: an item is a cursor and a message")
+        items.append((expect(row[0], int, "inbox: cursor"), expect(row[1], bytes, "inbox: message")))
+    return expect(cursor, int, "inbox: cursor"), items
 
 
 def _addressees(to: Sequence[str], info: Sequence[str], exempt: Sequence[str]) -> tuple[Addressee, ...]:

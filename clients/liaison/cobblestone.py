@@ -43,9 +43,7 @@ def sealed_size(plaintext_size: int) -> int:
     return HEADER_SIZE + plaintext_size + TAG_SIZE * (plaintext_size // CHUNK_SIZE + 1)
 
 
-def seal_part(
-    key: bytes, context: bytes, plaintext: bytes, salt: Callable[[int], bytes] = os.urandom
-) -> bytes:
+def seal_part(key: bytes, context: bytes, plaintext: bytes, salt: Callable[[int], bytes] = os.urandom) -> bytes:
     """Encrypt a part at once. `key` has 32 octets and is used for nothing else."""
     sealer = PartSealer(key, context, salt)
     return b"".join([sealer.header, *sealer.seal_chunks(memoryview(plaintext)), sealer.finish()])

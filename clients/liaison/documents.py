@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from relay.protocol.directory import Directory
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.label import PolicyRef
 from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
@@ -26,13 +26,16 @@ class Documents:
     _compiled: dict[tuple[bytes, bytes | None], Policy] = field(default_factory=dict)
 
     def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
-        """That office's copy of the policy that a label names, or None if anything is missing or wrong."""
+        """That office's copy of the policy that a label names, or None if there is none that can be read.
+
+        Raises Unverified if the relay hands out another file than was signed.
+        """
         published = directory.policy_of(office, ref.name, ref.oid)
         if published is None:
             return None
         try:
             return self.compile(published)
-        except LiaisonError:
+        except (Malformed, Unknown):
             return None
 
     def policies_of(self, directory: Directory, office: str) -> Iterator[Policy]:

@@ -15,11 +15,13 @@ from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_deliv
 from relay.protocol.errors import Refused, Unverified
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 
+from .cabinet import Prekey
 from .portions import PortionContent
 from .profile import Profile
+from .record import read_record
 from .seal import unseal_part, unseal_slot
 from .transport import Transport
-from .trust import Trust
+from .trust import Trust, relayed
 
 _CLOCK_AHEAD = 300
 
@@ -54,9 +56,7 @@ class Incoming:
         if sender is None or sender.address != core.sender or sender.certificate is None:
             raise Unverified(f"{core.sender}: this device is not in the directory")
         if not self.trust.is_trusted(sender):
-            raise Unverified(
-                f"{core.sender}: no agreement that our authority has signed names this office's authority"
-            )
+            raise Unverified(f"{core.sender}: no agreement that our authority has signed names this office's authority")
         if not sender.not_before <= core.created < sender.not_after:
             raise Unverified(f"{core.sender}: the certificate was not valid when the message was created")
         revocation = self.trust.directory.revoked.get(core.sender_device)
@@ -64,6 +64,8 @@ class Incoming:
             raise Unverified(f"{core.sender}: the device was revoked before the message was created")
         # 3. the composite signature
         verify_sign1(message.signed, sender.signature_public)
+        if core.directory[1] > self.trust.tree.size:
+            self.trust.sync(self.transport)  # sent after our last look
         self.trust.check_sender_view(core.directory)
         return message, sender
 
@@ -73,9 +75,24 @@ class Incoming:
         `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
         device), Unverified, Refused.
         """
-        delivery = parse_delivery(
-            self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen())
-        )
+        answer = self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen())
+        with relayed():
+            opened, slot = self._check(answer, message_id, now)
+        # 11. store, and delete the one-time key with it
+        cabinet = self.profile.cabinet
+        with cabinet.transaction():
+            if cabinet.message(message_id) is None:  # else another process of this profile was faster
+                store(opened)
+                cabinet.mark_seen(opened.message.core.sender_device, opened.message.core.seq, message_id)
+                if opened.one_time:
+                    cabinet.delete_prekey(slot.kp_ref)
+        # 12. the receipt
+        self.send_receipt(opened.message, "opened", now)
+        return opened
+
+    def _check(self, answer: bytes, message_id: bytes, now: int) -> tuple[Opened, Slot]:
+        """Steps 1 to 10: what was delivered, in the clear, with the slot that opened it."""
+        delivery = parse_delivery(answer)
         message, sender = self.verify_header(delivery.message)
         core = message.core
         if core.message_id != message_id:
@@ -93,36 +110,24 @@ class Incoming:
         entry = self.trust.verify_logged(delivery.release, self.transport)
         self._check_release(entry, message)
         # 8. HPKE
-        seed = self.profile.cabinet.prekey(slot.kp_ref)
-        if seed is None:
-            raise Unverified(
-                "the key that this message was sealed to is gone: it was read before, or was never ours"
-            )
-        keys = unseal_slot(message, slot, seed, self.profile.signing.kid)
+        prekey = self._prekey(slot)
+        keys = unseal_slot(message, slot, prekey.seed, self.profile.signing.kid)
         # 9. digests, commitments, chunks, inner labels
         portions = {index: self._portion(message, index, key) for index, key in keys.items()}
         # 10. the rules, by our own copy of everything
         self._decide(message, portions, now)
-        # 11. store, and delete the one-time key with it
-        one_time = next(key.one_time for key in self.profile.cabinet.prekeys() if key.kp_ref == slot.kp_ref)
-        opened = Opened(message, sender, portions, one_time, entry)
-        with self.profile.cabinet.transaction():
-            store(opened)
-            self.profile.cabinet.mark_seen(core.sender_device, core.seq, message_id)
-            if one_time:
-                self.profile.cabinet.delete_prekey(slot.kp_ref)
-        # 12. the receipt
-        self.send_receipt(message, "opened", now)
-        return opened
+        return Opened(message, sender, portions, prekey.one_time, entry), slot
 
     def send_receipt(self, message: Message, state: str, now: int) -> AccessEntry:
         """Sign and post a receipt; its verified log entry."""
         receipt = Receipt(message.core.message_id, message.ref, self.profile.signing.device_id, state, now)
         signed = self.profile.signing.sign_object(RECEIPT, receipt.payload())
         path = f"/v1/messages/{message.core.message_id.hex()}/receipts"
-        logged = parse_logged_entry(self.transport.post(path, signed, self.trust.seen()))
-        entry = self.trust.verify_logged(logged, self.transport)
-        if (entry.event, entry.message_ref, entry.detail) != (Event.ACKNOWLEDGE, message.ref, state):
+        answer = self.transport.post(path, signed, self.trust.seen())
+        with relayed():
+            entry = self.trust.verify_logged(parse_logged_entry(answer), self.transport)
+        own = (Event.ACKNOWLEDGE, receipt.device_id, receipt.message_id, message.ref, state)
+        if (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.detail) != own:
             raise Unverified("the relay logged another receipt than was sent")
         return entry
 
@@ -132,6 +137,25 @@ class Incoming:
             raise Unverified("the sender's device has used this sequence number for another message")
         if seen is not None or self.profile.cabinet.message(message.core.message_id) is not None:
             raise Unverified("this message was opened before: it is being replayed")
+        # What came between two messages may have gone to others; that the two are not of one chain is no accident.
+        for seq, earlier in ((message.core.seq - 1, True), (message.core.seq + 1, False)):
+            neighbour = self._opened_before(message.core.sender_device, seq)
+            if neighbour is None:
+                continue
+            first, second = (neighbour, message) if earlier else (message, neighbour)
+            if second.core.prev != first.ref:
+                raise Unverified("the sender's device has two histories: the chain of its messages is broken")
+
+    def _opened_before(self, sender_device: bytes, seq: int) -> Message | None:
+        message_id = self.profile.cabinet.seen(sender_device, seq)
+        kept = self.profile.cabinet.message(message_id) if message_id is not None else None
+        return read_record(kept).message if kept is not None else None
+
+    def _prekey(self, slot: Slot) -> Prekey:
+        for prekey in self.profile.cabinet.prekeys():
+            if prekey.kp_ref == slot.kp_ref:
+                return prekey
+        raise Unverified("the key that this message was sealed to is gone: it was read before, or was never ours")
 
     def _own_slot(self, message: Message, encoded: bytes, index: int, proof: tuple[bytes, ...]) -> Slot:
         verify_inclusion(leaf_hash(encoded), index, message.slot_count, proof, message.slot_root)
@@ -159,16 +183,8 @@ class Incoming:
             decision = self.judge.judge(Action.READ, circle, label_of(portion.label), own, now)
             rules |= dict.fromkeys(decision.failing)
         policy = self.judge.policy_of(own.office, label_of(core.label).policy)
-        joined = (
-            Nobody.NOBODY
-            if policy is None
-            else join(policy, [label_of(each.label) for each in core.portions])
-        )
-        if (
-            policy is None
-            or isinstance(joined, Nobody)
-            or not dominates(policy, label_of(core.label), joined)
-        ):
+        joined = Nobody.NOBODY if policy is None else join(policy, [label_of(each.label) for each in core.portions])
+        if policy is None or isinstance(joined, Nobody) or not dominates(policy, label_of(core.label), joined):
             rules["banner"] = None
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from relay.protocol.access import Circle, Judge, label_of
 from relay.protocol.canonical import encode, expect
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.decision import Decision, Handling
+from relay.protocol.directory import Device
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import (
     Addressee,
@@ -21,19 +21,21 @@ from relay.protocol.envelope import (
     decode_list,
     parse_message,
 )
-from relay.protocol.errors import Malformed, Refused, Unverified
+from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
 
 from .portions import PortionContent
 from .profile import Profile
+from .record import FAILED, read_record
 from .release import NO_KEYS, Grant, Verdict, review
 from .seal import Reader, seal
 from .stock import check_package
 from .transport import Transport
-from .trust import DIRECTORY, Trust
+from .trust import DIRECTORY, Trust, relayed
 
 DEFAULT_LIFETIME = 30 * 86400
+FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that asking again does not change
 Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]]], None]
 
 
@@ -135,17 +137,20 @@ class Outgoing:
         devices = {grant.device.device_id: grant.device for grant in grants}
         if not devices:
             return {}
-        answer = decode_list(self.transport.post("/v1/keys/claim", encode(list(devices))), "claimed keys")
-        if [row[0] for row in answer if type(row) is list and len(row) == 3] != list(devices):
+        answer = self.transport.post("/v1/keys/claim", encode(list(devices)))
+        with relayed():
+            return self._check_claimed(answer, devices, now)
+
+    def _check_claimed(self, answer: bytes, devices: dict[bytes, Device], now: int) -> dict[bytes, KeyPackage]:
+        rows = decode_list(answer, "claimed keys")
+        if [row[0] for row in rows if type(row) is list and len(row) == 3] != list(devices):
             raise Unverified("the relay answered for other devices than were asked for")
         found = {}
-        for device_id, package, batch in answer:
+        for device_id, package, batch in rows:
             if package is not None:
                 parsed = parse_key_package(expect(package, bytes, "key package"))
                 check_package(parsed, device_id, now)
-                self._verify_batch(
-                    parsed, expect(batch, bytes, "key batch"), devices[device_id].signature_public
-                )
+                self._verify_batch(parsed, expect(batch, bytes, "key batch"), devices[device_id].signature_public)
                 found[device_id] = parsed
         return found
 
@@ -203,13 +208,17 @@ class Outgoing:
         return core, submission.encoded()
 
     def post(self, message_id: bytes, submission: bytes) -> int:
-        """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat."""
+        """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.
+
+        An answer in FINAL takes the message out of the outbox and marks its record as failed.
+        """
         try:
             answer = self.transport.post("/v1/messages", submission, self.trust.seen())
-        except Refused:
-            self.profile.cabinet.drop_outbox(message_id)
+        except FINAL:
+            self._give_up(message_id)
             raise
-        logged = parse_logged_entry(answer)
+        with relayed():
+            logged = parse_logged_entry(answer)
         entry = self.trust.verify_logged(logged, self.transport)
         message = parse_message(decode_list(submission, "submission")[0])
         own = (Event.ACCEPT, self.profile.signing.device_id, message_id, message.ref, True)
@@ -217,6 +226,13 @@ class Outgoing:
             raise Unverified("the receipt is for something else than was posted")
         self.profile.cabinet.drop_outbox(message_id)
         return logged.index
+
+    def _give_up(self, message_id: bytes) -> None:
+        cabinet = self.profile.cabinet
+        with cabinet.transaction():
+            cabinet.drop_outbox(message_id)
+            if (kept := cabinet.message(message_id)) is not None:
+                cabinet.put_message(message_id, read_record(kept).with_state(FAILED).to_bytes())
 
 
 def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage]) -> Verdict:
@@ -233,9 +249,7 @@ def _readers(released: Sequence[Verdict], claimed: dict[bytes, KeyPackage]) -> l
     for verdict in released:
         for grant in verdict.grants:
             device = grant.device
-            readers[device.device_id] = Reader(
-                device.device_id, device.kid, claimed[device.device_id], grant.granted
-            )
+            readers[device.device_id] = Reader(device.device_id, device.kid, claimed[device.device_id], grant.granted)
     return list(readers.values())
 
 

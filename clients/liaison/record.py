@@ -11,7 +11,7 @@ from relay.protocol.envelope import Message, parse_message
 from .portions import PortionContent, PortionKind
 
 IN, OUT = "in", "out"
-OPEN, HANDLED, SENT = "open", "handled", "sent"
+OPEN, HANDLED, SENT, FAILED = "open", "handled", "sent", "failed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,14 @@ The rules:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from relay.protocol.canonical import decode, expect
+from relay.protocol.canonical import decode, expect, read_array
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, LoggedEntry, parse_access_entry
-from relay.protocol.envelope import decode_list
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency, verify_inclusion
 from relay.protocol.note import NoteVerifier, parse_vkey, verify_note
@@ -29,6 +29,15 @@ from .transport import Transport
 
 T = TypeVar("T")
 DIRECTORY, ACCESS = "directory", "access"
+
+
+@contextmanager
+def relayed() -> Iterator[None]:
+    """Inside, what the relay answered is read: where it is not even the format, the relay is at fault."""
+    try:
+        yield
+    except Malformed as problem:
+        raise Unverified(f"what the relay answered does not hold: {problem}", hint=problem.hint) from problem
 
 
 @dataclass(slots=True)
@@ -52,33 +61,37 @@ class Trust:
         self.load()  # another process of this profile may have been here meanwhile
         start, found, note, page = self.tree.size, list[bytes](), b"", [b""]
         while page:
-            note, page = decode_list(transport.get("/v1/directory", after=start + len(found)), "directory")
-            found += [expect(entry, bytes, "directory: entry") for entry in expect(page, list, "directory")]
-        note = expect(note, bytes, "directory: checkpoint")
-        self._alarmed(note, lambda: self._take_in(start, found, note))
+            answer = transport.get("/v1/directory", after=start + len(found))
+            with relayed():
+                note, page = _directory_page(answer)
+            found += page
+        self.alarmed(note, lambda: self._take_in(start, found, note))
 
     def _take_in(self, start: int, found: list[bytes], note: bytes) -> None:
+        """Entries from `start` on, under their checkpoint. Whatever of them does not hold, nothing of them is kept."""
         checkpoint = self.read_checkpoint(DIRECTORY, note)
         if checkpoint.size < start:
             raise Unverified(f"the directory log went back from {start} entries to {checkpoint.size}")
         try:
-            for entry in found[: checkpoint.size - start]:
-                self.tree.append(leaf_hash(entry))
-                _apply(self.directory, entry)
-            if self.tree.size != checkpoint.size:
-                raise Unverified(
-                    f"entries {self.tree.size} to {checkpoint.size} of the directory log are withheld"
-                )
-            if self.tree.root() != checkpoint.root:
-                raise Unverified(
-                    f"the directory log was forked: another history at {checkpoint.size} entries"
-                )
-        except Unverified:
+            with self.cabinet.transaction():
+                self.load()  # and again: what another process has taken in since stays
+                self._replay(found[self.tree.size - start : checkpoint.size - start], checkpoint, note)
+        except LiaisonError:
             self.directory, self.tree = Directory(), MerkleTree()  # believe nothing of it
             self.load()
             raise
-        with self.cabinet.transaction():
-            self.cabinet.append_entries(DIRECTORY, start, found[: checkpoint.size - start])
+
+    def _replay(self, fresh: list[bytes], checkpoint: Checkpoint, note: bytes) -> None:
+        held = self.tree.size
+        for entry in fresh:
+            self.tree.append(leaf_hash(entry))
+            _apply(self.directory, entry)
+        if self.tree.size < checkpoint.size:
+            raise Unverified(f"entries {self.tree.size} to {checkpoint.size} of the directory log are withheld")
+        if self.tree.root(checkpoint.size) != checkpoint.root:
+            raise Unverified(f"the directory log was forked: another history at {checkpoint.size} entries")
+        if checkpoint.size >= held:
+            self.cabinet.append_entries(DIRECTORY, held, fresh)
             self.cabinet.put_log_state(DIRECTORY, checkpoint.size, checkpoint.root, note)
 
     def read_checkpoint(self, log: str, note: bytes) -> Checkpoint:
@@ -106,17 +119,13 @@ class Trust:
 
         def verify() -> AccessEntry:
             checkpoint = self.read_checkpoint(ACCESS, logged.checkpoint)
-            verify_inclusion(
-                leaf_hash(logged.entry), logged.index, checkpoint.size, logged.proof, checkpoint.root
-            )
+            verify_inclusion(leaf_hash(logged.entry), logged.index, checkpoint.size, logged.proof, checkpoint.root)
             self.advance(checkpoint, logged.checkpoint, logged.consistency, transport)
             return parse_access_entry(logged.entry)
 
-        return self._alarmed(logged.checkpoint, verify)
+        return self.alarmed(logged.checkpoint, verify)
 
-    def advance(
-        self, new: Checkpoint, note: bytes, consistency: tuple[bytes, ...], transport: Transport
-    ) -> None:
+    def advance(self, new: Checkpoint, note: bytes, consistency: tuple[bytes, ...], transport: Transport) -> None:
         """Move the access log's head to `new`, or check that `new` lies before it. Raises Unverified."""
         with self.cabinet.transaction():
             state = self.cabinet.log_state(ACCESS)
@@ -143,10 +152,10 @@ class Trust:
         origin, size, root = view
         if origin != self.verifiers(DIRECTORY)[0].name:
             raise Unverified(f"the sender speaks of another directory, {origin}")
-        if 0 < size <= self.tree.size and self.tree.root(size) != root:
-            self.cabinet.raise_alarm(
-                "the sender was shown another directory than we were", root, int(time.time())
-            )
+        if not 0 < size <= self.tree.size:
+            raise Unverified(f"the sender saw {size} entries of the directory log, we were shown {self.tree.size}")
+        if self.tree.root(size) != root:
+            self.cabinet.raise_alarm("the sender was shown another directory than we were", root, int(time.time()))
             raise Unverified("the directory log was forked: the sender was shown another history")
 
     def require_no_alarm(self) -> None:
@@ -157,12 +166,19 @@ class Trust:
                 hint="find out why; then: liaison status --resolve " + alarms[0].alarm_id,
             )
 
-    def _alarmed(self, evidence: bytes, check: Callable[[], T]) -> T:
+    def alarmed(self, evidence: bytes, check: Callable[[], T]) -> T:
+        """What `check` returns; if it finds that a log lies, an alarm is kept with the evidence. Raises Unverified."""
         try:
             return check()
         except (Unverified, Malformed) as problem:
             self.cabinet.raise_alarm(str(problem), evidence, int(time.time()))
             raise Unverified(str(problem), hint=problem.hint) from problem
+
+
+def _directory_page(answer: bytes) -> tuple[bytes, list[bytes]]:
+    note, page = read_array(answer, 2, "directory")
+    entries = [expect(entry, bytes, "directory: entry") for entry in expect(page, list, "directory")]
+    return expect(note, bytes, "directory: checkpoint"), entries
 
 
 def _apply(directory: Directory, entry: bytes) -> None:

@@ -63,9 +63,7 @@ def clearance_gaps(policy: Policy, clearance: Clearance) -> tuple[Finding, ...]:
         owns = (fold(owner.owner_set), fold(owner.owner_value)) in values
         if owns and (fold(owner.tag_set), fold(owner.value)) not in values:
             findings.append(
-                Finding(
-                    "owner", f"{owner.owner_set} {owner.owner_value} without {owner.tag_set} {owner.value}"
-                )
+                Finding("owner", f"{owner.owner_set} {owner.owner_value} without {owner.tag_set} {owner.value}")
             )
     return tuple(findings)
 
@@ -129,8 +127,7 @@ def _common(policy: Policy, key: Key, left: frozenset[str], right: frozenset[str
         value
         for value in both
         if not any(
-            value in groups.get(group, NO_VALUES) and group not in groups.get(value, NO_VALUES)
-            for group in both
+            value in groups.get(group, NO_VALUES) and group not in groups.get(value, NO_VALUES) for group in both
         )
     )
 
@@ -138,19 +135,13 @@ def _common(policy: Policy, key: Key, left: frozenset[str], right: frozenset[str
 def _drop_owned(policy: Policy, categories: list[Category]) -> None:
     """Take away a release tag that every reader satisfies already, being one of its owners."""
     released = {
-        fold(each.tag_name): frozenset(map(fold, each.values))
-        for each in categories
-        if each.type is TagType.PERMISSIVE
+        fold(each.tag_name): frozenset(map(fold, each.values)) for each in categories if each.type is TagType.PERMISSIVE
     }
     for owner in policy.extensions.owners:
         name, owners = fold(owner.tag_set), frozenset({fold(owner.owner_value)})
-        if released.get(fold(owner.owner_set)) == owners and fold(owner.value) in released.get(
-            name, NO_VALUES
-        ):
+        if released.get(fold(owner.owner_set)) == owners and fold(owner.value) in released.get(name, NO_VALUES):
             categories[:] = [
-                each
-                for each in categories
-                if fold(each.tag_name) != name or each.type is not TagType.PERMISSIVE
+                each for each in categories if fold(each.tag_name) != name or each.type is not TagType.PERMISSIVE
             ]
 
 
@@ -172,9 +163,7 @@ def dominates(policy: Policy, high: Label, low: Label) -> bool:
     )
 
 
-def _is_owned(
-    policy: Policy, released: Mapping[Key, frozenset[str]], key: Key, values: frozenset[str]
-) -> bool:
+def _is_owned(policy: Policy, released: Mapping[Key, frozenset[str]], key: Key, values: frozenset[str]) -> bool:
     for owner in policy.extensions.owners:
         tag_set, owners = policy.tag_set(owner.tag_set), policy.tag_set(owner.owner_set)
         if tag_set is None or owners is None or tag_set.oid != key[0] or fold(owner.value) not in values:

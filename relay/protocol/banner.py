@@ -41,13 +41,9 @@ def format_marking(policy: Policy, label: Label, lang: str | None = None) -> str
         names = [name for name in (shown(value.marking, value.name, chain) for value in values) if name]
         if names:
             joined = (qualifier(tag.marking, "separator", chain) or "/").join(names)
-            words.append(
-                qualifier(tag.marking, "prefix", chain) + joined + qualifier(tag.marking, "suffix", chain)
-            )
+            words.append(qualifier(tag.marking, "prefix", chain) + joined + qualifier(tag.marking, "suffix", chain))
     line = (qualifier(policy.marking, "separator", chain) or " ").join(words)
-    return normalise(
-        qualifier(policy.marking, "prefix", chain) + line + qualifier(policy.marking, "suffix", chain)
-    )
+    return normalise(qualifier(policy.marking, "prefix", chain) + line + qualifier(policy.marking, "suffix", chain))
 
 
 def marking_color(policy: Policy, label: Label) -> str | None:
@@ -57,9 +53,7 @@ def marking_color(policy: Policy, label: Label) -> str | None:
 
 def chosen_values(policy: Policy, label: Label) -> Iterator[tuple[TagSet, Tag, list[Value]]]:
     """The label's values in the policy's order, by tag. Raises Malformed for one the policy does not know."""
-    wanted = {
-        (each.tag_set_oid, each.type): {fold(name): name for name in each.values} for each in label.categories
-    }
+    wanted = {(each.tag_set_oid, each.type): {fold(name): name for name in each.values} for each in label.categories}
     for tag_set in policy.tag_sets:
         for tag in tag_set.tags:
             names = wanted.get((tag_set.oid, tag.type), {})
@@ -90,9 +84,7 @@ def shown(marking: Marking, name: str, chain: tuple[str, ...]) -> str:
 def _phrases(marking: Marking, chain: tuple[str, ...]) -> Iterator[Phrase]:
     for lang in chain:
         mine = [phrase for phrase in marking.phrases if phrase.lang == lang]
-        yield from (
-            phrase for phrase in mine if phrase.codes & PAGE or not phrase.codes & (DOCUMENT | _ELSEWHERE)
-        )
+        yield from (phrase for phrase in mine if phrase.codes & PAGE or not phrase.codes & (DOCUMENT | _ELSEWHERE))
         yield from (phrase for phrase in mine if phrase.codes & DOCUMENT and not phrase.codes & PAGE)
 
 
@@ -133,7 +125,5 @@ def _suppresses(marking: Marking, chain: tuple[str, ...]) -> bool:
 def known_rank(policy: Policy, label: Label) -> Classification:
     rank = policy.classification(label.classification)
     if rank is None or label.policy.oid != policy.oid:
-        raise Malformed(
-            f"{policy.name} has no classification {label.classification!r} of {label.policy.name}"
-        )
+        raise Malformed(f"{policy.name} has no classification {label.classification!r} of {label.policy.name}")
     return rank

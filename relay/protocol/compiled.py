@@ -56,9 +56,7 @@ def compile_label(policy: Policy, label: Label) -> CompiledLabel:
         restrictive=tuple(restrictive),
         permissive=tuple(permissive),
         owner_only=tuple(
-            name
-            for name, means in policy.extensions.absent
-            if means == "owner_only" and fold(name) not in held
+            name for name, means in policy.extensions.absent if means == "owner_only" and fold(name) not in held
         ),
     )
 

@@ -106,9 +106,7 @@ def decide(  # noqa: PLR0913, PLR0917 - the eight things a decision depends on, 
         in_force = None if label is None else effective_label(label, now)
         compiled = None if in_force is None or policy is None else compile_label(policy, in_force)
         grant = None if clearance is None else compile_clearance(clearance)
-        case = _Case(
-            action, in_force, clearance, agreement, need_to_know, policy, now, handling, compiled, grant
-        )
+        case = _Case(action, in_force, clearance, agreement, need_to_know, policy, now, handling, compiled, grant)
         rules = tuple([evaluate(case) for evaluate in _EVALUATORS])
         permitted = all(rule.ok is True for rule in rules)
         return Decision(permitted, rules)
@@ -192,9 +190,7 @@ def _permissive(case: _Case) -> Rule:
         return Rule("permissive", False)
     held = case.grant.values
     lacking: list[object] = [
-        category
-        for key, values, category in case.compiled.permissive
-        if values.isdisjoint(held.get(key, frozenset()))
+        category for key, values, category in case.compiled.permissive if values.isdisjoint(held.get(key, frozenset()))
     ]
     if case.compiled.owner_only and case.agreement is not SAME_OFFICE:
         lacking += case.compiled.owner_only
@@ -213,11 +209,7 @@ def _agreement(case: _Case) -> Rule:
         return Rule("agreement", False, ("policy", agreement.agreement_id, agreement.policy_name))
     ceiling = compile_ceiling(agreement.classifications, agreement.categories)
     exceeding = _exceeding(case.compiled, ceiling, agreement)
-    return (
-        Rule("agreement", False, ("over", agreement.agreement_id, *exceeding))
-        if exceeding
-        else _PASS["agreement"]
-    )
+    return Rule("agreement", False, ("over", agreement.agreement_id, *exceeding)) if exceeding else _PASS["agreement"]
 
 
 def _exceeding(label: CompiledLabel, ceiling: CompiledGrant, agreement: Sharing) -> list[str]:
@@ -228,9 +220,7 @@ def _exceeding(label: CompiledLabel, ceiling: CompiledGrant, agreement: Sharing)
     released = {key: values for key, values, _ in label.permissive}
     for category in agreement.categories:
         key = (category.tag_set_oid, category.type)
-        if category.type is TagType.PERMISSIVE and ceiling.values[key].isdisjoint(
-            released.get(key, frozenset())
-        ):
+        if category.type is TagType.PERMISSIVE and ceiling.values[key].isdisjoint(released.get(key, frozenset())):
             over.append(category.tag_name)
     return over
 

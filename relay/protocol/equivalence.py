@@ -118,11 +118,7 @@ def _add_required(requirements: Iterable[Requirement], target: Policy, chosen: C
         if requirement.operation != "all" and present:
             continue
         permissive = any(kind is TagType.PERMISSIVE for _, kind, _ in rows)
-        if (
-            requirement.operation != "all"
-            and len(rows) > 1
-            and (permissive or requirement.operation == "onlyOne")
-        ):
+        if requirement.operation != "all" and len(rows) > 1 and (permissive or requirement.operation == "onlyOne"):
             raise Refused(f"the table leaves a choice in {target.name}", rules=("equivalence",))
         for oid, kind, lacv in rows:
             if kind is TagType.PERMISSIVE and (oid, kind) in chosen and lacv not in chosen[oid, kind]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .label import Clearance
+from .label import Clearance, fold
 
 _REFERENCES = {
     "label-present": "ADatP-4774 App 1; XEP-0258 (nil label)",
@@ -97,7 +97,7 @@ def _restrictive(facts: tuple[Any, ...]) -> str:
 
 
 def _spelled(category: Any, folded: frozenset[str]) -> list[str]:
-    return [value for value in category.values if " ".join(value.split()).casefold() in folded]
+    return [value for value in category.values if fold(value) in folded]
 
 
 def _permissive(facts: tuple[Any, ...]) -> str:

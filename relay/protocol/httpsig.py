@@ -102,9 +102,7 @@ def sign_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and wh
 def parse_signature(signature_input: str | None, signature: str | None) -> RequestSignature:
     """Read the two fields, each as the one line received. Unauthenticated if they leave the profile."""
     if signature_input is None or signature is None:
-        raise Unauthenticated(
-            "request signature: there is none", hint="sign it with the device's request key"
-        )
+        raise Unauthenticated("request signature: there is none", hint="sign it with the device's request key")
     stated, signed = _INPUT.fullmatch(signature_input), _SIGNATURE.fullmatch(signature)
     if stated is None:
         raise Unauthenticated("request signature: Signature-Input is not the one signature of this profile")
@@ -124,9 +122,9 @@ def parse_signature(signature_input: str | None, signature: str | None) -> Reque
 
 def _read_parameters(text: str) -> Mapping[str, str]:
     # A quoted value may itself contain ";" and "=": only a key that follows an end of value counts.
-    pairs = re.findall(r';([a-z]+)=([0-9]+|"[^"]*")', text)
-    parameters = dict(pairs)
-    if len(pairs) != len(_PARAMETERS) or parameters.keys() != _PARAMETERS:
+    # There are six pairs already, so six different names are each of them once.
+    parameters = dict(re.findall(r';([a-z]+)=([0-9]+|"[^"]*")', text))
+    if parameters.keys() != _PARAMETERS:
         raise Unauthenticated("request signature: not exactly created, expires, nonce, keyid, alg and tag")
     if parameters["alg"] != '"ed25519"' or parameters["tag"] != f'"{TAG}"':
         raise Unauthenticated("request signature: another algorithm, or made for another application")
@@ -179,9 +177,7 @@ def verify_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and 
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(sig.signature, base)
     except (InvalidSignature, ValueError) as problem:
-        raise Unauthenticated(
-            "request signature: does not verify under this device's request key"
-        ) from problem
+        raise Unauthenticated("request signature: does not verify under this device's request key") from problem
 
 
 def verify_time(sig: RequestSignature, now: int, *, skew: int = SKEW) -> None:
@@ -189,9 +185,7 @@ def verify_time(sig: RequestSignature, now: int, *, skew: int = SKEW) -> None:
     if not 0 < sig.expires - sig.created <= LIFETIME:
         raise Unauthenticated(f"request signature: expires must follow created by 1 to {LIFETIME} seconds")
     if sig.created > now + skew:
-        raise Unauthenticated(
-            "request signature: made in the future", hint="compare the clocks of both machines"
-        )
+        raise Unauthenticated("request signature: made in the future", hint="compare the clocks of both machines")
     if sig.expires < now - skew:
         raise Unauthenticated("request signature: expired", hint="compare the clocks of both machines")
 

@@ -109,8 +109,7 @@ def label_ocl_json(label: Label) -> bytes:
         "pol": f"urn:oid:{label.policy.oid}",
         "cls": label.classification,
         "catl": [
-            {"name": each.tag_name, "type": letters[each.type], "vals": list(each.values)}
-            for each in label.categories
+            {"name": each.tag_name, "type": letters[each.type], "vals": list(each.values)} for each in label.categories
         ],
     }
     if label.created is not None:

@@ -95,9 +95,7 @@ def _read_label(root: Element, policy: Policy, successors: int) -> Label:
     return Label(
         policy=policy.ref,
         classification=_spelled_rank(policy, check_name(text_of(rank), place(rank))),
-        categories=tuple(
-            _read_category(each, policy) for each in elements(information, LABEL_NS, "Category")
-        ),
+        categories=tuple(_read_category(each, policy) for each in elements(information, LABEL_NS, "Category")),
         privacy_mark=None if mark is None else check_name(text_of(mark), place(mark)),
         originator=None if originator is None else check_name(text_of(originator), place(originator)),
         created=None if created is None else parse_datetime(text_of(created), place(created)),

@@ -26,9 +26,7 @@ def portion_mark(policy: Policy, label: Label) -> str:
     prefixes = dict(policy.extensions.portion_prefixes)
     for tag_set, tag, values in chosen_values(policy, label):
         names = [
-            portion_phrase(value.marking) or value.name
-            for value in values
-            if shown(value.marking, value.name, ("",))
+            portion_phrase(value.marking) or value.name for value in values if shown(value.marking, value.name, ("",))
         ]
         if names:
             prefix = prefixes.get(tag_set.name, qualifier(tag.marking, "prefix", ("",)))

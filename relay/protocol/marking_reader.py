@@ -89,9 +89,7 @@ def reads_back(policy: Policy, mark: str, label: Label) -> bool:
     )
 
 
-def _parse(
-    policy: Policy, text: str, now: int, origin: tuple[str | None, int | None], *, portion: bool
-) -> Label:
+def _parse(policy: Policy, text: str, now: int, origin: tuple[str | None, int | None], *, portion: bool) -> Label:
     readings = _readings(policy, text, portion=portion)
     valid: list[Label] = []
     findings: tuple[Finding, ...] = ()
@@ -107,9 +105,7 @@ def _parse(
     label = _narrowest(policy, valid)
     if label is None:
         markings = sorted({format_marking(policy, each) for each in valid})
-        raise Malformed(
-            f"marking {text!r:.200} is ambiguous", hint=f"it could be: {' | '.join(markings[:4])}"
-        )
+        raise Malformed(f"marking {text!r:.200} is ambiguous", hint=f"it could be: {' | '.join(markings[:4])}")
     originator, created = origin
     return Label(label.policy, label.classification, label.categories, originator=originator, created=created)
 
@@ -131,16 +127,22 @@ def _readings(policy: Policy, text: str, *, portion: bool) -> list[Reading]:
     cursor = Cursor(folded)
     found = list(dict.fromkeys(_read(words, cursor, portion=portion)))
     if not found:
-        rest = folded[cursor.furthest :] or folded
-        known = sorted(set(_literals(words)))
-        near = [
-            *get_close_matches(rest.split(",")[0].split("/")[0].strip(), known, n=3, cutoff=0.6),
-            *get_close_matches(rest.split()[0], known, n=3, cutoff=0.6),
-        ]
-        hint = f"near: {', '.join(dict.fromkeys(near))}" if near and cursor.furthest else ""
-        hint = hint or f"a marking of this policy begins with {' or '.join(_beginnings(words))}"
-        raise Malformed(f"marking {text!r:.200}: {rest!r:.80} is not understood by {policy.name}", hint=hint)
+        raise _not_understood(policy, words, cursor)
     return found
+
+
+def _not_understood(policy: Policy, words: Vocabulary, cursor: Cursor) -> Malformed:
+    rest = cursor.text[cursor.furthest :]
+    if not rest:
+        return Malformed(f"marking {cursor.text!r:.200} ends too early", hint="a classification or a value is missing")
+    known = sorted(set(_literals(words)))
+    near = [
+        *get_close_matches(rest.split(",")[0].split("/")[0].strip(), known, n=3, cutoff=0.6),
+        *get_close_matches(rest.split()[0], known, n=3, cutoff=0.6),
+    ]
+    hint = f"near: {', '.join(dict.fromkeys(near))}" if near and cursor.furthest else ""
+    hint = hint or f"a marking of this policy begins with {' or '.join(_beginnings(words))}"
+    return Malformed(f"marking {cursor.text!r:.200}: {rest!r:.80} is not understood by {policy.name}", hint=hint)
 
 
 def _beginnings(words: Vocabulary) -> list[str]:
@@ -172,9 +174,7 @@ def _read(words: Vocabulary, cursor: Cursor, *, portion: bool) -> Iterator[Readi
                     yield from _read_tags(words, cursor, position, 0, Reading(name, chosen))
 
 
-def _read_tags(
-    words: Vocabulary, cursor: Cursor, position: int, used: int, reading: Reading
-) -> Iterator[Reading]:
+def _read_tags(words: Vocabulary, cursor: Cursor, position: int, used: int, reading: Reading) -> Iterator[Reading]:
     end = cursor.eat(position, words.after)
     if end == len(cursor.text):
         yield reading
@@ -244,8 +244,7 @@ def _with_companions(policy: Policy, label: Label) -> Label:
 
 def _holds(label: Label, tag_set: str, value: str | None) -> bool:
     return any(
-        fold(each.tag_name) == fold(tag_set)
-        and (value is None or fold(value) in {fold(name) for name in each.values})
+        fold(each.tag_name) == fold(tag_set) and (value is None or fold(value) in {fold(name) for name in each.values})
         for each in label.categories
     )
 

@@ -58,17 +58,13 @@ def vocabulary(policy: Policy) -> Vocabulary:
         for spelling in _spellings(rank.marking, rank.name, langs):
             ranks[spelling, rank.name] = None
         shorts = [portion_phrase(rank.marking), marks.get(rank.name)]
-        portion += [
-            Head(fold(short), rank.name, None, complete=True) for short in shorts if short is not None
-        ]
+        portion += [Head(fold(short), rank.name, None, complete=True) for short in shorts if short is not None]
     segments: list[Segment] = []
     for tag_set in policy.tag_sets:
         for tag in tag_set.tags:
             for value in tag.values:
                 choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
-                heads += [
-                    Head(text, None, choice) for text in _replacements(value.marking, value.name, langs)
-                ]
+                heads += [Head(text, None, choice) for text in _replacements(value.marking, value.name, langs)]
             segments.append(_segment(policy, tag_set, tag, len(segments), langs))
     return Vocabulary(
         before=_first(policy.marking, "prefix"),
@@ -131,7 +127,5 @@ def _first(marking: Marking, code: str) -> str:
 
 def portion_phrase(marking: Marking) -> str | None:
     """The phrase for portions in the default language, or None."""
-    texts = [
-        phrase.text for phrase in marking.phrases if "portionMarking" in phrase.codes and not phrase.lang
-    ]
+    texts = [phrase.text for phrase in marking.phrases if "portionMarking" in phrase.codes and not phrase.lang]
     return texts[0] if texts else None

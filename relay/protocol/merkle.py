@@ -129,9 +129,7 @@ def verify_inclusion(leaf_hash: bytes, index: int, size: int, proof: Sequence[by
         raise Unverified(f"inclusion proof: leaf {index} is not in the tree of {size} with this root")
 
 
-def verify_consistency(
-    old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]
-) -> None:
+def verify_consistency(old_size: int, old_root: bytes, new_size: int, new_root: bytes, proof: Sequence[bytes]) -> None:
     """RFC 9162 section 2.1.4.2. Raises Unverified unless the new tree is the old one with leaves appended.
 
     The empty tree is the beginning of every tree, and a tree of itself; both with an empty proof.

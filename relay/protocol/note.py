@@ -191,9 +191,7 @@ def sign_cosignature(name: str, private: Ed25519PrivateKey, text: str, timestamp
     return _format_line(verifier, timestamp.to_bytes(8, "big") + signature)
 
 
-def sign_mldsa44(
-    name: str, private: MLDSA44PrivateKey, origin: str, size: int, root: bytes, timestamp: int
-) -> str:
+def sign_mldsa44(name: str, private: MLDSA44PrivateKey, origin: str, size: int, root: bytes, timestamp: int) -> str:
     """A log's or a witness's post-quantum line (type 0x06) over a checkpoint, at `timestamp` as above."""
     verifier = note_verifier(name, MLDSA44, private.public_key().public_bytes_raw())
     signature = private.sign(_subtree_message(name, origin, size, root, timestamp))

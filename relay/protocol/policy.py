@@ -75,9 +75,7 @@ class Policy:
         object.__setattr__(
             self,
             "index",
-            build_index(
-                self.classifications, self.tag_sets, (*self.memberships, *self.extensions.memberships)
-            ),
+            build_index(self.classifications, self.tag_sets, (*self.memberships, *self.extensions.memberships)),
         )
         _check_extensions(self)
 
@@ -107,9 +105,7 @@ def classification_rank(policy: Policy, name: str) -> int:
 
 def is_at_or_above(policy: Policy, name: str, threshold: str | None) -> bool:
     """Whether `name` ranks at or above `threshold`; without a threshold, nothing does."""
-    return threshold is not None and classification_rank(policy, name) >= classification_rank(
-        policy, threshold
-    )
+    return threshold is not None and classification_rank(policy, name) >= classification_rank(policy, threshold)
 
 
 def validate(policy: Policy, label: Label, now: int) -> tuple[Finding, ...]:
@@ -147,9 +143,7 @@ def timed_findings(periods: Iterable[Period], now: int) -> tuple[Finding, ...]:
 
 def _identity_findings(policy: Policy, ref: PolicyRef) -> Iterator[Finding]:
     if ref.oid != policy.oid or fold(ref.name) != fold(policy.name):
-        yield Finding(
-            "policy", f"the label is under {ref.name} ({ref.oid}), not {policy.name} ({policy.oid})"
-        )
+        yield Finding("policy", f"the label is under {ref.name} ({ref.oid}), not {policy.name} ({policy.oid})")
     elif policy.version < ref.version:
         yield Finding("policy", f"the label pins version {ref.version}, this is the older {policy.version}")
     elif policy.version == ref.version and policy.digest != ref.digest:
@@ -208,9 +202,7 @@ def _value_findings(policy: Policy, label: Label, value: Value) -> Iterator[Find
         yield from _requirement_findings(policy, selected, requirement, value.name)
     for group in value.excluded:
         if selected & expand_group(policy, group):
-            yield Finding(
-                "excluded-category", f"{value.name} is excluded beside this value of {group.tag_set}"
-            )
+            yield Finding("excluded-category", f"{value.name} is excluded beside this value of {group.tag_set}")
 
 
 Selected = frozenset[tuple[str, TagType, str]]
@@ -235,12 +227,8 @@ def expand_group(policy: Policy, group: Group) -> Selected:
     return frozenset((*key, value.lacv) for tag in tags for value in tag.values)
 
 
-def _requirement_findings(
-    policy: Policy, selected: Selected, requirement: Requirement, by: str
-) -> Iterator[Finding]:
-    wanted = frozenset[tuple[str, TagType, str]]().union(
-        *(expand_group(policy, group) for group in requirement.groups)
-    )
+def _requirement_findings(policy: Policy, selected: Selected, requirement: Requirement, by: str) -> Iterator[Finding]:
+    wanted = frozenset[tuple[str, TagType, str]]().union(*(expand_group(policy, group) for group in requirement.groups))
     count = len(selected & wanted)
     met = {"onlyOne": count == 1, "oneOrMore": count >= 1, "all": 0 < count == len(wanted)}
     if not met.get(requirement.operation, False):
@@ -249,9 +237,7 @@ def _requirement_findings(
 
 
 def _selection_findings(policy: Policy, label: Label) -> Iterator[Finding]:
-    chosen = {
-        (each.tag_set_oid, each.type): {fold(name) for name in each.values} for each in label.categories
-    }
+    chosen = {(each.tag_set_oid, each.type): {fold(name) for name in each.values} for each in label.categories}
     for key, tags in policy.index.tags.items():
         for tag in tags:
             count = len(chosen.get(key, set()) & {fold(value.name) for value in tag.values})

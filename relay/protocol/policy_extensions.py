@@ -115,9 +115,7 @@ def parse_extensions(toml_text: bytes) -> PolicyExtensions:
     for key, value in table.items():
         reader = _READERS.get(key)
         if reader is None:
-            raise Malformed(
-                f"policy extensions: unknown key {key!r:.80}", hint=f"known: {', '.join(_READERS)}"
-            )
+            raise Malformed(f"policy extensions: unknown key {key!r:.80}", hint=f"known: {', '.join(_READERS)}")
         fields[key] = reader(value, f"policy extensions: {key}")
     return PolicyExtensions(**fields)
 
@@ -185,9 +183,7 @@ def _rows(kind: Any, lists: frozenset[str] = frozenset()) -> Callable[[Any, str]
         for row in value:
             if _table(row, what).keys() != set(kind.__dataclass_fields__):
                 raise Malformed(f"{what}: expected the keys {', '.join(kind.__dataclass_fields__)}")
-            fields = {
-                key: _names(each, what) if key in lists else _name(each, what) for key, each in row.items()
-            }
+            fields = {key: _names(each, what) if key in lists else _name(each, what) for key, each in row.items()}
             rows.append(kind(**fields))
         return tuple(rows)
 

@@ -63,9 +63,7 @@ _ROOT_ATTRIBUTES = frozenset(
 )
 
 
-def read_spif(
-    spif_xml: bytes, extensions: PolicyExtensions | None = None
-) -> tuple[Policy, tuple[Finding, ...]]:
+def read_spif(spif_xml: bytes, extensions: PolicyExtensions | None = None) -> tuple[Policy, tuple[Finding, ...]]:
     """The policy in a SPIF, and what the linter thinks of it.
 
     Without `extensions`, a policy to which a standard adds prose (NATO: ADatP-4774 App 2) gets that prose.
@@ -137,9 +135,7 @@ def _optional(root: Element, name: str) -> Element | None:
 
 def _read_classifications(holder: Element, source: Source) -> tuple[Classification, ...]:
     source.check(holder, children={"securityClassification"}, attributes={"name"})
-    return tuple(
-        read_classification(each, source) for each in elements(holder, NAMESPACE, "securityClassification")
-    )
+    return tuple(read_classification(each, source) for each in elements(holder, NAMESPACE, "securityClassification"))
 
 
 def _read_tag_sets(root: Element, source: Source) -> tuple[TagSet, ...]:
@@ -147,9 +143,7 @@ def _read_tag_sets(root: Element, source: Source) -> tuple[TagSet, ...]:
     if holder is None:
         return ()
     source.check(holder, children={"securityCategoryTagSet"}, attributes=())
-    return tuple(
-        read_tag_set(element, source) for element in elements(holder, NAMESPACE, "securityCategoryTagSet")
-    )
+    return tuple(read_tag_set(element, source) for element in elements(holder, NAMESPACE, "securityCategoryTagSet"))
 
 
 def _read_equivalents(root: Element, source: Source) -> tuple[EquivalentPolicy, ...]:
@@ -157,9 +151,7 @@ def _read_equivalents(root: Element, source: Source) -> tuple[EquivalentPolicy, 
     if holder is None:
         return ()
     source.check(holder, children={"equivalentPolicy"}, attributes=())
-    rows = tuple(
-        read_equivalent_policy(each, source) for each in elements(holder, NAMESPACE, "equivalentPolicy")
-    )
+    rows = tuple(read_equivalent_policy(each, source) for each in elements(holder, NAMESPACE, "equivalentPolicy"))
     for taken in ([fold(row.name) for row in rows], [row.oid for row in rows]):
         if len(set(taken)) != len(taken):
             raise Malformed(f"SPIF: an equivalent policy is given twice, after line {holder.sourceline}")

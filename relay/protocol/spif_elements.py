@@ -47,8 +47,7 @@ def read_classification(element: Element, source: Source) -> Classification:
         marking=read_marking(element, source),
         required=read_requirements(element, source),
         equivalences=tuple(
-            _read_class_equivalence(each, source)
-            for each in elements(element, source.uri, "equivalentClassification")
+            _read_class_equivalence(each, source) for each in elements(element, source.uri, "equivalentClassification")
         ),
     )
 
@@ -61,9 +60,7 @@ def _applied(element: Element) -> str:
 
 
 def _read_class_equivalence(element: Element, source: Source) -> ClassEquivalence:
-    source.check(
-        element, children={"requiredCategory"}, attributes={"policyRef", "lacv", "applied"}, strict=True
-    )
+    source.check(element, children={"requiredCategory"}, attributes={"policyRef", "lacv", "applied"}, strict=True)
     return ClassEquivalence(
         required(element, "policyRef"),
         read_lacv(element),
@@ -97,16 +94,12 @@ def read_tag_set(element: Element, source: Source) -> TagSet:
         strict=True,
     )
     for each in elements(element, source.uri, "equivalentSecurityCategoryTagSet"):
-        source.note(
-            "set-equivalence", each, "a mapping of a whole tag set is not applied, only those of values"
-        )
+        source.note("set-equivalence", each, "a mapping of a whole tag set is not applied, only those of values")
     name = check_name(required(element, "name"), place(element))
     return TagSet(
         name=name,
         oid=check_oid(required(element, "id"), place(element)),
-        tags=tuple(
-            _read_tag(each, source, name) for each in elements(element, source.uri, "securityCategoryTag")
-        ),
+        tags=tuple(_read_tag(each, source, name) for each in elements(element, source.uri, "securityCategoryTag")),
     )
 
 
@@ -189,13 +182,10 @@ def _read_value(element: Element, source: Source) -> Value:
         not_after=None if end is None else parse_datetime(end, where),
         excluded_classes=_excluded_classes(element, source),
         required=read_requirements(element, source),
-        excluded=tuple(
-            read_group(each, source) for each in elements(element, source.uri, "excludedCategory")
-        ),
+        excluded=tuple(read_group(each, source) for each in elements(element, source.uri, "excludedCategory")),
         marking=read_marking(element, source),
         equivalences=tuple(
-            _read_value_equivalence(each, source)
-            for each in elements(element, source.uri, "equivalentSecCategoryTag")
+            _read_value_equivalence(each, source) for each in elements(element, source.uri, "equivalentSecCategoryTag")
         ),
     )
 

@@ -67,9 +67,7 @@ def _check_case(tag_set: TagSet) -> None:
         for value in tag.values:
             first = spelled.setdefault((tag.type, fold(value.name)), value.name)
             if first != value.name:
-                raise Malformed(
-                    f"SPIF: {tag_set.name} has {first!r} and {value.name!r}, different in case only"
-                )
+                raise Malformed(f"SPIF: {tag_set.name} has {first!r} and {value.name!r}, different in case only")
 
 
 def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, TagType, str]]) -> None:
@@ -91,14 +89,10 @@ def _names(policy: Policy) -> Iterator[Finding]:
         for values in by_name.values():
             if len(values) > 1:
                 name = f"{policy.index.by_oid[oid].name} {values[0].name}"
-                yield Finding(
-                    "duplicate-name", f"{name} stands for {len(values)} values; all constraints hold"
-                )
+                yield Finding("duplicate-name", f"{name} stands for {len(values)} values; all constraints hold")
     for tag_set, _, value in _values(policy.tag_sets):
         if value.free_text:
-            yield Finding(
-                "free-text", f"{tag_set.name} {value.name} takes free text, which no label may carry"
-            )
+            yield Finding("free-text", f"{tag_set.name} {value.name} takes free text, which no label may carry")
 
 
 def _constraints(policy: Policy) -> Iterator[Finding]:
@@ -114,11 +108,7 @@ def _constraints(policy: Policy) -> Iterator[Finding]:
         barred = {each for group in value.excluded for each in expand_group(policy, group)}
         if needed & barred:
             yield Finding("contradiction", f"{name} requires and excludes one value")
-        if (
-            value.not_before is not None
-            and value.not_after is not None
-            and value.not_before > value.not_after
-        ):
+        if value.not_before is not None and value.not_after is not None and value.not_before > value.not_after:
             yield Finding("contradiction", f"{name} ends before it begins")
     usable = {
         (fold(tag_set.name), kind, value.lacv): {fold(each) for each in value.excluded_classes}
@@ -142,13 +132,9 @@ def _mappings(policy: Policy) -> Iterator[Finding]:
             if fold(each.policy) not in known:
                 yield Finding("mapping", f"{tag_set.name} {value.name} maps to unknown {each.policy}")
             if each.discard and kind is not TagType.INFORMATIVE:
-                yield Finding(
-                    "mapping-discards", f"{tag_set.name} {value.name} is lost towards {each.policy}"
-                )
+                yield Finding("mapping-discards", f"{tag_set.name} {value.name} is lost towards {each.policy}")
             if each.type is not None and each.type is not kind:
-                yield Finding(
-                    "mapping-type", f"{tag_set.name} {value.name} changes type towards {each.policy}"
-                )
+                yield Finding("mapping-type", f"{tag_set.name} {value.name} changes type towards {each.policy}")
 
 
 def _release(policy: Policy) -> Iterator[Finding]:
@@ -157,9 +143,7 @@ def _release(policy: Policy) -> Iterator[Finding]:
     floor = min(each.hierarchy for each in policy.classifications)
     for rank in policy.classifications:
         if rank.hierarchy > floor and not rank.required:
-            yield Finding(
-                "no-release-tag", f"a {rank.name} label needs no release tag: it limits nobody's access"
-            )
+            yield Finding("no-release-tag", f"a {rank.name} label needs no release tag: it limits nobody's access")
 
 
 def _colors(policy: Policy) -> Iterator[Finding]:

@@ -54,9 +54,8 @@ CODES = frozenset(
         "replacePolicy",
     }
 )
-_KNOWN_ELSEWHERE = (
-    frozenset({"equivalentSecCategoryTag", "equivalentClassification", "tagCategory", "code"}) | MARKING
-)
+NOT_IN_A_BANNER = frozenset({"subject", "xHeader", "portionMarking", "inputTitle", "waterMark"})
+_KNOWN_ELSEWHERE = frozenset({"equivalentSecCategoryTag", "equivalentClassification", "tagCategory", "code"}) | MARKING
 
 
 @dataclass(slots=True)
@@ -133,9 +132,7 @@ def read_tag_type(element: Element) -> TagType:
 
 
 def read_group(element: Element, source: Source) -> Group:
-    source.check(
-        element, children=(), attributes={"tagSetRef", "tagType", "enumType", "lacv", "all"}, strict=True
-    )
+    source.check(element, children=(), attributes={"tagSetRef", "tagType", "enumType", "lacv", "all"}, strict=True)
     whole = parse_boolean(element.get("all"), place(element))
     if whole and element.get("lacv") is not None:
         raise Malformed(f"{place(element)}: both one value and all of them")
@@ -165,6 +162,11 @@ def read_marking(parent: Element, source: Source) -> Marking:
         phrases.append(Phrase(_lang(element), _phrase(element), codes))
     for holder in elements(parent, source.uri, "markingQualifier"):
         source.check(holder, children={"qualifier"}, attributes={"markingCode"})
+        where = holder.get("markingCode") or "pageTop"
+        if where not in CODES:
+            raise Malformed(f"{place(holder)}: unknown marking code {where!r:.40}")
+        if where in NOT_IN_A_BANNER:
+            continue  # a header's name or an input's title would otherwise read as part of the marking
         for element in elements(holder, source.uri, "qualifier"):
             source.check(element, children=(), attributes={"markingQualifier", "qualifierCode"})
             code = required(element, "qualifierCode")

@@ -1,9 +1,9 @@
-"""What a log signs and hands out: C2SP tlog-checkpoint v1.0.0, tlog-proof v1; one import for a log's user.
+"""What a log signs and hands out: C2SP tlog-checkpoint v1.0.0 and tlog-proof v1.
 
 The rules:
   - a number or a line has one spelling; what would not be written back identically is Malformed;
   - a checkpoint body has its three lines and no extension lines;
-  - nothing here checks a signature: that is note.py, and a proof's path is merkle.py.
+  - nothing here checks a signature, which is note.py, or a proof's path, which is merkle.py.
 """
 
 from __future__ import annotations
@@ -16,40 +16,6 @@ from typing import Final
 
 from .errors import Malformed
 from .merkle import HASH_SIZE
-from .tiles import (
-    TILE_WIDTH,
-    Tile,
-    TileLevel,
-    entry_bundle,
-    parse_entry_bundle,
-    parse_tile,
-    parse_tile_path,
-    tile_of,
-    tile_path,
-    tiles_between,
-)
-from .tiletree import TileLoader, TileTree
-
-__all__ = [
-    "TILE_WIDTH",
-    "Checkpoint",
-    "Tile",
-    "TileLevel",
-    "TileLoader",
-    "TileTree",
-    "TlogProof",
-    "entry_bundle",
-    "format_checkpoint_body",
-    "format_tlog_proof",
-    "parse_checkpoint_body",
-    "parse_entry_bundle",
-    "parse_tile",
-    "parse_tile_path",
-    "parse_tlog_proof",
-    "tile_of",
-    "tile_path",
-    "tiles_between",
-]
 
 MAX_PROOF: Final = 63
 MAX_SIZE: Final = (1 << 63) - 1

@@ -369,11 +369,43 @@ func openParts(own *slot, received *message, keys []byte, parts map[string][]byt
 			return nil, fmt.Errorf("part %s is not the one that was signed", name)
 		}
 		context := encode([]any{"relay-part/1", received.core[2], received.kid, portion})
-		if plaintexts[name], err = openCobblestone(keys[32*i:32*i+32], context, sealed); err != nil {
+		padded, err := openCobblestone(keys[32*i:32*i+32], context, sealed)
+		if err != nil {
+			return nil, fmt.Errorf("part %s: %w", name, err)
+		}
+		if plaintexts[name], err = unpack(padded, stated[2]); err != nil {
 			return nil, fmt.Errorf("part %s: %w", name, err)
 		}
 	}
 	return plaintexts, nil
+}
+
+// unpack takes the content out of a part: u32 length of the header, header, content, zeros.
+func unpack(padded []byte, outside any) ([]byte, error) {
+	if len(padded) < 4 || uint64(binary.BigEndian.Uint32(padded)) > uint64(len(padded)-4) {
+		return nil, fmt.Errorf("its header does not fit")
+	}
+	end := 4 + int64(binary.BigEndian.Uint32(padded))
+	value, err := decode(padded[4:end])
+	if err != nil {
+		return nil, err
+	}
+	header, ok := value.(map[int64]any)
+	if !ok || len(header) != 5 {
+		return nil, fmt.Errorf("not a part header")
+	}
+	inside, _ := header[2].([]byte)
+	if label, ok := outside.([]byte); !ok || !bytes.Equal(inside, label) {
+		return nil, fmt.Errorf("the label inside is not the label outside")
+	}
+	length, err := asInt(header[3], "part header: length")
+	if err != nil || length < 0 || length > int64(len(padded))-end {
+		return nil, fmt.Errorf("another length than its header says")
+	}
+	if len(bytes.Trim(padded[end+length:], "\x00")) != 0 {
+		return nil, fmt.Errorf("padding that is not zero")
+	}
+	return padded[end : end+length], nil
 }
 
 // openCobblestone is C2SP chunked-encryption@v1 with AES-256-GCM.

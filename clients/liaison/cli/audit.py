@@ -1,0 +1,59 @@
+"""The auditor's commands. Nothing is shown that was not verified first."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from liaison.audit import AuditPull
+from liaison.client import Client
+
+from .common import Session, json_option, pass_session, put, say
+
+
+@click.group()
+def audit() -> None:
+    """Pull and verify the access log."""
+
+
+@audit.command()
+@click.option("--since-last", is_flag=True, help="Only what the last pull did not show.")
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout.")
+@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@pass_session
+def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:  # noqa: ARG001 - one form so far
+    """Fetch new entries, verify them, then print them: one JSON object per line."""
+    with Client.open(passphrase=session.passphrase.current()) as client:
+        client.sync()
+        audited = AuditPull(client)
+        first = audited.count() if since_last else 0
+        audited.pull()
+        if out is None:
+            _write(client, audited, first, sys.stdout)
+        else:
+            with out.open("w") as file:
+                _write(client, audited, first, file)
+        say(f"{audited.count()} entries verified, {audited.count() - first} shown")
+
+
+def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None:
+    for entry in audited.entries(first):
+        file.write(json.dumps(entry.as_json(client)) + "\n")
+
+
+@audit.command()
+@json_option
+@pass_session
+def verify(session: Session, *, as_json: bool) -> None:
+    """Fetch the whole log anew and verify every entry against the checkpoint and all earlier pulls."""
+    with Client.open(passphrase=session.passphrase.current()) as client:
+        client.sync()
+        size = AuditPull(client).verify()
+        if as_json:
+            put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
+        else:
+            say(f"{size} entries of the access log and {client.trust.tree.size} of the directory log hold")

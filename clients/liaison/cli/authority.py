@@ -1,0 +1,134 @@
+"""The security officer's commands: found the authority, enrol, revoke, publish a policy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from liaison.authority import DAY, Authority, found_authority
+from liaison.profile import home_folder
+from relay.protocol.armor import armor, dearmor
+from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.identity import Kind, check_nation, check_office, parse_request, parse_statement
+from relay.protocol.label import Clearance
+from relay.protocol.label_xml import read_clearance_xml
+from relay.protocol.words import words_for
+
+from .common import Session, json_option, pass_session, put, say
+from .people import relay_keys
+
+_KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])
+
+
+@click.group()
+def authority() -> None:
+    """Act as an office's authority (its security officer)."""
+
+
+@authority.command()
+@click.argument("office")
+@click.option("--nation", required=True, metavar="CODE", help="Nation or organisation code, such as POL or NATO.")
+@click.option("--relay", "relay_url", default="http://127.0.0.1:8440", metavar="URL", show_default=True)
+@pass_session
+def init(session: Session, office: str, nation: str, relay_url: str) -> None:
+    """Found an office's authority; writes OFFICE.statement for the relay's operator."""
+    check_office(office)
+    check_nation(nation)
+    keys = relay_keys(relay_url, None)
+    passphrase = session.passphrase.new("new passphrase for this authority")
+    statement = found_authority(home_folder(), office, nation, relay_url, keys, passphrase)
+    path = Path(f"{office}.statement")
+    path.write_text(armor(statement, "STATEMENT"))
+    say(f"authority of {office} ({nation}) made in {home_folder()}")
+    say(f"words to compare with the operator and with partners: {words_for([parse_statement(statement).kid])}")
+    click.echo(path)
+    say(f"give {path} to the relay's operator, who runs: relay office add {path}")
+
+
+@authority.command()
+@click.argument("request", type=click.File("rb"))
+@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty.")
+@click.option("--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 clearance XML.")
+@click.option("--kind", type=_KINDS, default="officer", show_default=True)
+@click.option("--scope", multiple=True, metavar="OFFICE", help="Auditor: an office whose entries may be read.")
+@click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
+@json_option
+@pass_session
+def enrol(session: Session, request: Any, clearance: Sequence[Any], **given: Any) -> None:
+    """Certify the device that made REQUEST, and publish its certificate."""
+    encoded = dearmor(request.read(), "REQUEST")
+    wanted = parse_request(encoded)
+    with Authority.open(passphrase=session.passphrase.current()) as office:
+        office.sync()
+        certificate = office.enrol(
+            encoded,
+            kind=Kind(given["kind"]),
+            roles=given["role"],
+            clearances=[_clearance(office, file.read(), given["valid_days"]) for file in clearance],
+            scope=given["scope"],
+            valid_days=given["valid_days"],
+        )
+    if given["as_json"]:
+        put({"address": wanted.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
+    else:
+        click.echo(certificate.device_id.hex())
+        say(f"{wanted.address} enrolled as {certificate.kind.value}; the device is ready with: liaison status")
+
+
+def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clearance:
+    """Read a clearance under whichever of the office's policies it names."""
+    now, problems = int(time.time()), []
+    for policy in office.policies():
+        try:
+            return read_clearance_xml(clearance_xml, policy, not_before=now - 60, not_after=now + valid_days * DAY)
+        except LiaisonError as problem:
+            problems.append(f"{policy.name}: {problem}")
+    if not problems:
+        raise Malformed("your office has published no policy to read a clearance under", hint="liaison authority policy publish SPIF.xml")
+    raise Malformed("clearance: " + "; ".join(problems))
+
+
+@authority.command()
+@click.argument("whom", metavar="ADDRESS|DEVICE")
+@click.option("--reason", required=True)
+@json_option
+@pass_session
+def revoke(session: Session, whom: str, reason: str, *, as_json: bool) -> None:
+    """Revoke every device of an address, or one device. Effective at once, and final."""
+    with Authority.open(passphrase=session.passphrase.current()) as office:
+        for device in office.revoke(whom, reason):
+            if as_json:
+                put({"address": device.address, "device": device.device_id.hex(), "revoked": True})
+            else:
+                say(f"revoked {device.address}, device {device.device_id.hex()}")
+
+
+@authority.group()
+def policy() -> None:
+    """Security policies of this office."""
+
+
+@policy.command()
+@click.argument("spif", type=click.File("rb"))
+@click.option("--extensions", type=click.File("rb"), metavar="FILE.toml", help="What a SPIF cannot say.")
+@json_option
+@pass_session
+def publish(session: Session, spif: Any, extensions: Any, *, as_json: bool) -> None:
+    """Read a SPIF whole, sign it in the office's name, and publish it."""
+    from relay.protocol.spif import read_spif  # noqa: PLC0415
+
+    content = spif.read()
+    _policy, findings = read_spif(content)
+    for finding in findings:
+        say(f"{spif.name}: {finding.rule}: {finding.why}")
+    with Authority.open(passphrase=session.passphrase.current()) as office:
+        office.sync()
+        published = office.publish_policy(content, None if extensions is None else extensions.read())
+    if as_json:
+        put({"policy": published.name, "oid": published.oid, "version": published.version, "digest": published.digest.hex()})
+    else:
+        say(f"policy {published.name} version {published.version} published")

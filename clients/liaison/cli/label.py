@@ -1,0 +1,134 @@
+"""Labels offline: show, check, map. Files in, text, XML or JSON out; no profile, no relay, no network."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from liaison import render
+from relay.protocol.banner import format_marking, marking_color
+from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
+from relay.protocol.equivalence import Direction, translate
+from relay.protocol.errors import LiaisonError
+from relay.protocol.label import Label
+from relay.protocol.label_xml import read_clearance_xml, read_label_xml
+from relay.protocol.label_forms import write_label_xml
+from relay.protocol.marking_reader import parse_marking
+from relay.protocol.policy import Policy, validate
+from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.spif import read_spif
+
+from .common import Session, json_option, pass_session, put, say
+from .mail import label_json
+
+policy_option = click.option("--policy", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="SPIF.xml")
+extensions_option = click.option("--extensions", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.toml")
+
+
+@click.group()
+def label() -> None:
+    """Confidentiality labels, offline."""
+
+
+@label.command()
+@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@policy_option
+@extensions_option
+@click.option("--lang", metavar="TAG", help="Language of the marking, such as fr.")
+@click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
+@json_option
+@pass_session
+def show(session: Session, wanted: str, policy: Path, **given: Any) -> None:
+    """The marking of a label file, or the label of a marking."""
+    known = _policy(policy, given["extensions"])
+    found = _label(wanted, known)
+    _warn(known, found)
+    marking = format_marking(known, found, given["lang"])
+    if given["as_xml"]:
+        click.echo(write_label_xml(found).decode())
+    elif given["as_json"]:
+        put({"marking": marking, "label": label_json(found)})
+    else:
+        render.banner(render.console(session.color), marking, marking_color(known, found))
+
+
+@label.command()
+@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@policy_option
+@extensions_option
+@click.option("--clearance", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="CLEARANCE.xml")
+@json_option
+@pass_session
+def check(session: Session, wanted: str, policy: Path, clearance: Path | None, **given: Any) -> None:
+    """Is the label valid, and would a holder of the clearance be permitted? Every rule that labels decide.
+
+    Agreement and need-to-know belong to a message and are taken as given. Exit 6 if the answer is no.
+    """
+    known, now = _policy(policy, given["extensions"]), int(time.time())
+    found = _label(wanted, known)
+    findings = validate(known, found, now)
+    holder = None
+    if clearance is not None:
+        holder = read_clearance_xml(clearance.read_bytes(), known, not_before=now - 60, not_after=now + 60)
+    decision = decide(Action.READ, found, holder, SAME_OFFICE, NeedToKnow("addressee", "given"), known, now)
+    rules = [{"rule": rule.id, "ok": rule.ok, "why": rule.why} for rule in decision.rules]
+    if clearance is None:
+        rules = [{"rule": finding.rule, "ok": False, "why": finding.why} for finding in findings]
+    permitted = decision.permitted if clearance is not None else None
+    if given["as_json"]:
+        put({"valid": not findings, "permitted": permitted, "rules": rules})
+    else:
+        click.echo(f"{'valid' if not findings else 'INVALID'}{_permitted(permitted)}")
+        rows = [["ok" if rule["ok"] else "NO", str(rule["rule"]), str(rule["why"])] for rule in rules]
+        render.table(render.console(session.color), ("", "rule", "why"), rows)
+    if findings or permitted is False:
+        click.get_current_context().exit(6)
+
+
+def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
+    return "" if permitted is None else ", permitted" if permitted else ", NOT PERMITTED"
+
+
+@label.command("map")
+@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@policy_option
+@click.option("--to", "target_name", required=True, metavar="POLICY")
+@click.option("--target", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="SPIF.xml")
+@click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
+@json_option
+@pass_session
+def map_label(session: Session, wanted: str, policy: Path, target_name: str, target: Path, **given: Any) -> None:
+    """The equivalent label under another policy, by the mapping in the first policy's file."""
+    known, other = _policy(policy, None), _policy(target, None)
+    if other.name != target_name:
+        raise LiaisonError(f"{target} is policy {other.name}, not {target_name}")
+    mapped = translate(_label(wanted, known), known, other, Direction.ENCRYPT)
+    marking = format_marking(other, mapped)
+    if given["as_xml"]:
+        click.echo(write_label_xml(mapped).decode())
+    elif given["as_json"]:
+        put({"marking": marking, "label": label_json(mapped)})
+    else:
+        render.banner(render.console(session.color), marking, marking_color(other, mapped))
+
+
+def _policy(path: Path, extensions: Path | None) -> Policy:
+    wanted = NO_EXTENSIONS if extensions is None else parse_extensions(extensions.read_bytes())
+    policy, findings = read_spif(path.read_bytes(), wanted)
+    for finding in findings:
+        say(f"{path}: {finding.rule}: {finding.why}")
+    return policy
+
+
+def _label(wanted: str, policy: Policy) -> Label:
+    if Path(wanted).is_file():
+        return read_label_xml(Path(wanted).read_bytes(), policy)
+    return parse_marking(policy, wanted, int(time.time()))
+
+
+def _warn(policy: Policy, found: Label) -> None:
+    for finding in validate(policy, found, int(time.time())):
+        say(f"the label is not valid: {finding.rule}: {finding.why}")

