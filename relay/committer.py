@@ -6,7 +6,7 @@ The rules:
   - A job that refuses raises a LiaisonError before it has staged anything; its neighbours do not notice.
     A refusal that must be logged stages its entry and *returns* the refusal.
   - Anything else that goes wrong rolls the whole batch back and runs its jobs again one by one, so the one at
-    fault fails alone.
+    fault fails alone. A database that does not take a transaction at all is nobody's fault: all are told.
   - Another process may have written since: every batch begins by locking the log heads and taking in what is
     new, so indexes never collide and a revocation elsewhere holds here.
 State ownership: the two trees and the directory belong to whoever runs `commit`; one thread at a time.
@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +27,12 @@ from sqlalchemy import Connection, Engine, Table, insert
 
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
-from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, LoggedEntry
-from relay.protocol.errors import LiaisonError
+from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry, LoggedEntry
+from relay.protocol.errors import LiaisonError, TooLarge, Unavailable
 from relay.protocol.merkle import leaf_hash
 from relay.protocol.tiletree import TileTree
 from relay.store import log as log_rows
+from relay.store.engine import DATABASE_AWAY, unavailable
 from relay.store.log import Log
 
 Answer = Callable[["Committed"], Any]
@@ -61,11 +64,11 @@ class Batch:
 
     def log(self, entry: AccessEntry) -> int:
         """Stage an access-log entry; the answer is its index."""
-        return self._stage(Log.ACCESS, entry.encoded(), entry.office, entry.concerns)
+        return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
 
     def change(self, change: Change, payload: bytes) -> int:
         """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises."""
-        entry = DirectoryEntry(change, self.now_ms, os.urandom(16), payload).encoded()
+        entry = _fitting(DirectoryEntry(change, self.now_ms, os.urandom(16), payload).encoded())
         self.directory.apply(entry)
         return self._stage(Log.DIRECTORY, entry, "", "")
 
@@ -146,13 +149,14 @@ class Committer:
             return self._commit_together(jobs)
         except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
             self._forget_staged()
+            if isinstance(problem, Unavailable):
+                return [Outcome(error=unavailable()) for _ in jobs]
             if len(jobs) == 1:
-                return [Outcome(error=problem)]
+                return [Outcome(error=unavailable() if isinstance(problem, DATABASE_AWAY) else problem)]
             return [outcome for job in jobs for outcome in self.commit([job])]
 
     def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
-        with self._engine.begin() as connection:
-            sizes = self._take_in(connection)
+        with self._locked() as (connection, sizes):
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
             attempts = [_attempt(job, batch) for job in jobs]
             batch.flush()
@@ -161,6 +165,17 @@ class Committer:
             self._trees[log].commit()
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
+
+    @contextmanager
+    def _locked(self) -> Iterator[tuple[Connection, dict[Log, int]]]:
+        """A transaction that holds the heads and has caught up. Unavailable if the database gives none."""
+        with ExitStack() as stack:
+            try:
+                connection = stack.enter_context(self._engine.begin())
+                sizes = self._take_in(connection)
+            except DATABASE_AWAY as problem:
+                raise unavailable() from problem
+            yield connection, sizes
 
     def _append(self, connection: Connection, log: Log, batch: Batch) -> bytes:
         tree, rows = self._trees[log], []
@@ -198,27 +213,34 @@ class Committer:
         sizes = log_rows.lock_sizes(connection)
         for log in Log:
             if sizes[log] != self._trees[log].size:
-                self._trees[log] = TileTree(self._loader(log), sizes[log])
-        self._replay(connection, self.directory, sizes[Log.DIRECTORY])
+                self._trees[log] = self._restore(connection, log, sizes[log])
+        self._replay(connection, sizes[Log.DIRECTORY])
         return sizes
 
-    def _replay(self, connection: Connection, directory: Directory, size: int) -> None:
-        while directory.size < size:
-            rows = log_rows.entries(connection, Log.DIRECTORY, directory.size, 1000)
+    def _restore(self, connection: Connection, log: Log, size: int) -> TileTree:
+        """The tree of the stored leaves, if it is the one that was signed: nothing grows on a tampered one."""
+        tree, note = TileTree(self._loader(log), size), log_rows.checkpoint_at(connection, log, size)
+        if note is None or note.split(b"\n", 3)[2] != b64encode(tree.root()):
+            raise LiaisonError(f"the rows of the {log.name.lower()} log are not those that its checkpoint signed")
+        return tree
+
+    def _replay(self, connection: Connection, size: int) -> None:
+        while self.directory.size < size:
+            rows = log_rows.entries(connection, Log.DIRECTORY, self.directory.size, 1000)
+            if not rows:
+                raise LiaisonError("the directory log has lost an entry")
             for _index, entry, _leaf, _office, _concerns in rows:
                 if entry is None:
                     raise LiaisonError("the directory log has lost an entry")
-                directory.apply(entry)
+                self.directory.apply(entry)
 
     def _forget_staged(self) -> None:
         for tree in self._trees.values():
             tree.rollback()
-        durable = self._trees[Log.DIRECTORY].size
-        if self.directory.size > durable:  # a change was applied that is not durable: read it all again
-            directory = Directory()
-            with self._readers.connect() as connection:
-                self._replay(connection, directory, durable)
-            self.directory = directory
+        if self.directory.size > self._trees[Log.DIRECTORY].size:
+            # A change was applied that is not durable. Know nobody; the next batch reads it all again, when
+            # there is a database to read from.
+            self.directory = Directory()
 
     def _loader(self, log: Log) -> Callable[[int, int, int], Sequence[bytes]]:
         def load(level: int, index: int, width: int) -> Sequence[bytes]:
@@ -226,6 +248,13 @@ class Committer:
                 return log_rows.hashes(connection, log, level, index * 256, width)
 
         return load
+
+
+def _fitting(encoded: bytes) -> bytes:
+    # A longer entry would make its whole bundle unreadable, for ever.
+    if len(encoded) > MAX_ENTRY:
+        raise TooLarge(f"a log entry of {len(encoded)} octets; the limit is {MAX_ENTRY}")
+    return encoded
 
 
 def _attempt(job: Job, batch: Batch) -> Answer | LiaisonError:

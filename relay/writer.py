@@ -7,6 +7,7 @@ relay commits a lone request at once; a busy one shares each fsync among all tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from typing import Any
@@ -49,15 +50,21 @@ class Writer:
         while (first := self._queue.get()) is not None:
             batch = [first]
             last = self._take_waiting(batch)
-            outcomes = self.committer.commit([job for job, _loop, _future in batch])
+            outcomes = self._commit([job for job, _loop, _future in batch])
             loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]] = {}
             for (_job, loop, future), outcome in zip(batch, outcomes, strict=True):
                 loops.setdefault(loop, []).append((future, outcome))
             for loop, pairs in loops.items():
-                if not loop.is_closed():
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
                     loop.call_soon_threadsafe(_resolve, pairs)
             if last:
                 return
+
+    def _commit(self, jobs: list[Job]) -> list[Outcome]:
+        try:
+            return self.committer.commit(jobs)
+        except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
+            return [Outcome(error=problem) for _ in jobs]
 
     def _take_waiting(self, batch: list[_Waiting]) -> bool:
         while len(batch) < _MAX_BATCH:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policy_files import NOW, acme, clearance, label, meridian, nato, tidewater
+from policy_files import NOW, VECTORS, acme, clearance, label, meridian, nato, tidewater
 from relay.protocol.aggregate import (
     NOBODY,
     clearance_gaps,
@@ -23,6 +23,7 @@ from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.label import Succession
 from relay.protocol.policy import validate
+from relay.protocol.spif import read_spif
 
 NEED = NeedToKnow("addressee", "anna.nowak@lo-warsaw")
 
@@ -202,6 +203,9 @@ def test_a_join_takes_one_label_or_more_all_of_one_policy_and_known():
             join(policy, labels)
     assert not dominates(policy, label(policy, "OPEN"), label(tidewater(), "SHORE"))
     assert not dominates(policy, label(policy, "OPEN"), label(policy, "HIDDEN"))
+    stranger = replace(label(policy, "OPEN"), policy=replace(policy.ref, oid="2.999.8"))
+    assert not dominates(policy, label(policy, "OPEN"), stranger)
+    assert not dominates(policy, stranger, label(policy, "OPEN"))
 
 
 def test_a_successor_counts_from_its_time_on():
@@ -251,6 +255,67 @@ def test_without_a_complete_mapping_there_is_no_equivalent_label(rank, rows, dir
 def test_there_is_no_equivalent_without_an_equivalence_of_the_policies():
     with pytest.raises(Refused):
         translate(label(tidewater(), "SHORE"), tidewater(), meridian(), Direction.ENCRYPT)
+
+
+SOURCE = (VECTORS / "label" / "meridian.spif.xml").read_text()
+TARGET = (VECTORS / "label" / "tidewater.spif.xml").read_text()
+OPEN_MAPPING = '<spif:equivalentClassification policyRef="TIDEWATER" lacv="10" applied="both"/>'
+ASTER_MAPPING = (
+    '<spif:equivalentSecCategoryTag policyRef="TIDEWATER" tagSetId="2.999.2.1" tagType="permissive" lacv="1" '
+    'applied="both"/>'
+)
+DEMAND = (
+    '<spif:equivalentPolicy name="TIDEWATER" id="2.999.2"><spif:requiredCategory operation="%s">%s'
+    "</spif:requiredCategory></spif:equivalentPolicy>"
+)
+HARBOUR = '<spif:categoryGroup tagSetRef="Harbours" tagType="permissive" lacv="%d"/>'
+NO_DEMAND = '<spif:equivalentPolicy name="TIDEWATER" id="2.999.2"/>'
+
+
+def edited(text, old, new):
+    assert old in text
+    return read_spif(text.replace(old, new, 1).encode())[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ASTER_MAPPING, ASTER_MAPPING.replace("2.999.2.1", "2.999.2.2").replace("permissive", "restrictive")),
+        (ASTER_MAPPING, ASTER_MAPPING + ASTER_MAPPING.replace('lacv="1"', 'lacv="3"')),
+        (ASTER_MAPPING, ASTER_MAPPING.replace('lacv="1"', 'lacv="77"')),
+        (ASTER_MAPPING, ASTER_MAPPING.replace("2.999.2.1", "2.999.2.9")),
+        (ASTER_MAPPING, ASTER_MAPPING.replace("TIDEWATER", "ELSEWHERE")),
+        (ASTER_MAPPING, ASTER_MAPPING.replace("both", "decrypt")),
+        (ASTER_MAPPING, ASTER_MAPPING.replace("/>", ' action="discard"/>')),
+        (OPEN_MAPPING, OPEN_MAPPING + OPEN_MAPPING.replace("10", "20")),
+        (OPEN_MAPPING, OPEN_MAPPING.replace("10", "99")),
+        (OPEN_MAPPING, ""),
+        (NO_DEMAND, DEMAND % ("all", HARBOUR % 3)),  # would add to the readers
+        (NO_DEMAND, DEMAND % ("all", HARBOUR % 9)),  # names what the target does not have
+    ],
+    ids=str,
+)
+def test_a_table_with_a_doubt_gives_no_label(old, new):
+    one = label(meridian(), "OPEN", {"Release": ["ASTER"]})
+    assert translate(one, meridian(), tidewater(), Direction.ENCRYPT).classification == "SHORE"
+    source = edited(SOURCE, old, new)
+    with pytest.raises(Refused):
+        translate(label(source, "OPEN", {"Release": ["ASTER"]}), source, tidewater(), Direction.ENCRYPT)
+
+
+def test_a_demanded_release_limits_a_label_that_had_none_and_a_choice_is_left_to_people():
+    source = edited(SOURCE, NO_DEMAND, DEMAND % ("all", HARBOUR % 3))
+    found = translate(label(source, "OPEN"), source, tidewater(), Direction.ENCRYPT)
+    assert found == label(tidewater(), "SHORE", {"Harbours": ["EAST"]})
+    source = edited(SOURCE, NO_DEMAND, DEMAND % ("oneOrMore", HARBOUR % 2 + HARBOUR % 3))
+    with pytest.raises(Refused, match="choice"):
+        translate(label(source, "OPEN"), source, tidewater(), Direction.ENCRYPT)
+
+
+def test_a_label_that_is_not_valid_in_the_target_is_not_given():
+    obsolete = edited(TARGET, 'name="SHORE"', 'name="SHORE" obsolete="true"')
+    with pytest.raises(Refused, match="obsolete"):
+        translate(label(meridian(), "OPEN"), meridian(), obsolete, Direction.ENCRYPT)
 
 
 LEVELS = {"OPEN": "SHORE", "GUARDED": "FLOOD", "BURIED": "EBB"}

@@ -155,6 +155,32 @@ def test_what_an_absent_release_tag_means_is_the_policy_extensions_choice():
         assert decide(Action.READ, bare, reader, outside, NEED, policy, NOW).failing == shared
 
 
+def test_a_policy_past_its_last_day_permits_nothing():
+    reader, one = clearance(meridian(), RANKS), label(meridian(), "OPEN")
+    for start, end in ((None, NOW - 1), (NOW + 1, None)):
+        policy = replace(meridian(), not_before=start, not_after=end)
+        decision = decide(Action.READ, one, reader, SAME_OFFICE, NEED, policy, NOW)
+        assert decision.failing == ("policy-known", "label-valid")
+
+
+def test_a_member_that_the_policy_does_not_know_is_no_member():
+    policy = replace(meridian(), memberships=(("GARDEN", ("ASTER", "NOWHERE")),))
+    shared = label(policy, "GUARDED", {"Release": ["GARDEN"]})
+    for held, failing in (("ASTER", ()), ("NOWHERE", ("permissive",))):
+        reader = clearance(policy, RANKS, {"Release": [held]})
+        assert decide(Action.READ, shared, reader, SAME_OFFICE, NEED, policy, NOW).failing == failing
+
+
+def test_an_agreement_that_lists_a_tag_twice_grants_neither():
+    policy = meridian()
+    one = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]})
+    reader = clearance(policy, RANKS, {"Release": ["ASTER"], "Codeword": ["IRIS"]})
+    iris, lotus = (categories(policy, {"Codeword": [name]}) for name in ("IRIS", "LOTUS"))
+    for listed, failing in ((iris, ()), (iris + lotus, ("agreement",)), (iris + lotus + iris, ("agreement",))):
+        terms = Sharing("ag", "MERIDIAN", "2.999.1", ("GUARDED",), listed, 0, NOW, True)
+        assert decide(Action.READ, one, reader, terms, NEED, policy, NOW).failing == failing
+
+
 subset = st.sets
 labels = st.tuples(st.sampled_from(RANKS), subset(st.sampled_from(RELEASE)), subset(st.sampled_from(CODEWORDS)))
 grants = st.tuples(

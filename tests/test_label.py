@@ -170,6 +170,21 @@ def test_an_endless_chain_of_successors_is_malformed():
         parse_label(canonical.encode({**FIELDS, 8: [1, encoded]}))
 
 
+def test_a_label_with_too_many_successors_cannot_be_made():
+    one = label(meridian(), "OPEN")
+    for _ in range(4):
+        one = label(meridian(), "OPEN", succession=Succession(1, one))
+    with pytest.raises(Malformed):
+        label(meridian(), "OPEN", succession=Succession(1, one))
+
+
+def test_a_tag_set_under_another_name_is_invalid():
+    policy = meridian()
+    alias = Category("Desk", OID, TagType.PERMISSIVE, ("ASTER",))
+    found = validate(policy, Label(policy.ref, "OPEN", (alias,)), NOW)
+    assert [finding.rule for finding in found] == ["tag"]
+
+
 def test_a_category_without_a_value_cannot_be_made():
     with pytest.raises(Malformed):
         Category("Release", OID, TagType.PERMISSIVE, ())
@@ -304,8 +319,15 @@ def test_a_bomb_of_entities_is_refused_before_it_is_read():
 
 
 def test_a_deep_document_is_refused():
-    with pytest.raises((TooLarge, Malformed)):
-        read_label_xml(b"<a>" * 60 + b"</a>" * 60, meridian())
+    xml = next(case["xml"] for case in CASES if case["name"] == "a foreign extension")
+    for depth, error in ((20, None), (60, TooLarge)):
+        note = '<x:Note xmlns:x="urn:x">' * depth + "</x:Note>" * depth
+        deep = xml.replace('<x:Note xmlns:x="urn:x">n</x:Note>', note).encode()
+        if error is None:
+            read_label_xml(deep, meridian())
+        else:
+            with pytest.raises(error):
+                read_label_xml(deep, meridian())
 
 
 def test_the_real_files_are_read_from_the_place_named_by_the_environment():

@@ -10,7 +10,7 @@ import pytest
 from policy_files import NOW, VECTORS, acme, label, meridian, nato, shared, tidewater
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import TagType
-from relay.protocol.policy import is_at_or_above, validate
+from relay.protocol.policy import is_at_or_above, parse_extensions, validate
 from relay.protocol.policy_elements import ClassEquivalence
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
@@ -149,6 +149,8 @@ LOTUS = '<spif:tagCategory name="LOTUS" lacv="4"/>'
             '<spif:securityCategoryTagSet name="Desk" id="2.999.1.3">',
             '<spif:securityCategoryTagSet name="release" id="2.999.1.3">',
         ),
+        ("<spif:extensions>", "<spif:excludedClass>OPEN</spif:excludedClass><spif:extensions>"),
+        ("<spif:extensions>", "<requiredCategory/><spif:extensions>"),
         ("</spif:SPIF>", ""),
         ('<?xml version="1.0" encoding="UTF-8"?>', '<?xml version="1.0" encoding="UTF-16"?>'),
         ("<spif:SPIF ", "<!DOCTYPE SPIF SYSTEM 'file:///etc/hostname'><spif:SPIF "),
@@ -203,6 +205,27 @@ def test_of_two_values_of_one_name_the_constraints_of_both_hold():
     )
     found = validate(policy, label(policy, "OPEN", {"Codeword": ["LOTUS"]}), NOW)
     assert [finding.rule for finding in found] == ["excluded-class"]
+
+
+def test_a_least_number_of_values_counts_for_labels_without_the_tag_too():
+    policy, _ = read_spif(changed('maxSelection="2"', 'minSelection="1"'))
+    for chosen, rules in (({}, ["selection"]), ({"Codeword": ["LOTUS"]}, [])):
+        found = validate(policy, label(policy, "OPEN", chosen), NOW)
+        assert [finding.rule for finding in found] == rules
+
+
+def test_a_standards_prose_holds_beside_the_extensions_of_a_policy():
+    extensions = parse_extensions(b"retention = 60\nportion_marks = { SECRET = 'S' }")
+    policy, _ = read_spif(shared("nato-policy.xml"), extensions)
+    assert policy.extensions.retention == 60
+    assert policy.extensions.mandatory == ("Context",)
+    assert policy.extensions.portion_marks == (("SECRET", "S"),)
+
+
+def test_a_standards_prose_about_what_a_policy_does_not_have_is_reported():
+    policy, findings = read_spif(changed('id="2.999.1"', 'id="1.3.26.1.3.1"'))
+    assert policy.extensions.mandatory == ()
+    assert "standard-extensions" in {finding.rule for finding in findings}
 
 
 def test_every_prefix_and_every_flipped_byte_of_a_policy_is_refused_or_read_never_a_crash():

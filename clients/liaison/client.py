@@ -114,7 +114,7 @@ class Client:
 
     @property
     def judge(self) -> Judge:
-        """This endpoint's own view: its verified directory, its own office's policies."""
+        """The endpoint's own view: its verified directory, its own office's policies."""
         directory = self.trust.directory
         return Judge(directory, lambda office, ref: self.documents.policy_of(directory, office, ref))
 
@@ -249,7 +249,7 @@ class Client:
         return matching[0]
 
     def read(self, message_id: bytes) -> Record:
-        """A message in the clear: from the profile, or opened at the relay with every check. Raises Unknown, Unverified, Refused."""
+        """A message in the clear: kept, or opened now with every check. Raises Unknown, Unverified, Refused."""
         kept = self.profile.cabinet.message(message_id)
         if kept is not None:
             return self._with_attachments(message_id, read_record(kept))

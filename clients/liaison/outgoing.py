@@ -278,7 +278,7 @@ def message_handling(
     require_ack: bool,
     originator_controlled: bool = False,
 ) -> MessageHandling:
-    """Handling of an ordinary message; info addressees are served no faster than ROUTINE unless action ones are slower."""
+    """Handling of an ordinary message; info addressees are served as ROUTINE, or slower if action ones are."""
     return MessageHandling(
         precedence=precedence,
         info_precedence=min(precedence, Precedence.ROUTINE),

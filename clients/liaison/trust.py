@@ -19,7 +19,7 @@ from typing import TypeVar
 from relay.protocol.canonical import decode, expect, read_array
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, LoggedEntry, parse_access_entry
-from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unknown, Unverified
 from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency, verify_inclusion
 from relay.protocol.note import NoteVerifier, parse_vkey, verify_note
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
@@ -195,7 +195,10 @@ def _verify_growth(
         verify_consistency(*old, *young, consistency)
     except Unverified:
         # The hashes that came along lead from another tree, if another process moved the head meanwhile: ask again.
-        asked = decode(transport.get("/v1/log/access/consistency", old=old[0], new=young[0]), "consistency")
+        try:
+            asked = decode(transport.get("/v1/log/access/consistency", old=old[0], new=young[0]), "consistency")
+        except Unknown:
+            raise Unverified(f"the relay cannot prove that the access log grew from {old[0]} to {young[0]}") from None
         verify_consistency(
             *old, *young, [expect(step, bytes, "consistency") for step in expect(asked, list, "consistency")]
         )

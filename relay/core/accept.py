@@ -6,7 +6,7 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, or_, select, update
+from sqlalchemy import bindparam, or_, select
 
 from relay.committer import Answer, Batch, Committed
 from relay.protocol.access import Circle, Judge, is_covered, label_of
@@ -24,13 +24,16 @@ from relay.protocol.envelope import (
     parse_slot,
     parse_submission,
 )
-from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unauthenticated
+from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, TooLarge, Unauthenticated
 from relay.protocol.identity import Kind
+from relay.protocol.label import Label
 from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.policy import Policy
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import key_package, message, part, slot
+from relay.store.schema import message, part, slot
 
+from . import keyroom
 from .caller import Caller
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
 
@@ -59,7 +62,7 @@ def check_submission(caller: Caller, body: bytes, now: int) -> Submitted:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
-    # 3. the sender is the caller, under a certificate that allows sending, now
+    # 3. the sender is the caller, and made the message in the time in which it can be posted
     _check_sender(caller.device, parsed, now)
     # 4. the composite signature, and that what was uploaded is what was signed
     verify_sign1(parsed.signed, caller.device.signature_public)
@@ -72,14 +75,8 @@ def _check_sender(device: Device, parsed: Message, now: int) -> None:
     core = parsed.core
     if (core.sender_device, core.sender, core.sender_kid) != (device.device_id, device.address, device.kid):
         raise Unauthenticated("the message's sender is not the device that posts it")
-    if device.kind not in MAY_SEND:
-        raise Refused(f"a device of kind {device.kind} does not send messages", rules=("sender",))
     if not now - MAX_DELAY <= core.created <= now + MAX_CLOCK_AHEAD:
-        raise Malformed(
-            "message core: created outside the time in which it can be posted", hint="check the clock"
-        )
-    if core.expires <= now:
-        raise Refused("the message has expired", rules=("handling",))
+        raise Malformed("message core: created outside the time in which it can be posted", hint="check the clock")
 
 
 def _check_slots(parsed: Message, slots: tuple[Slot, ...]) -> tuple[bytes, ...]:
@@ -110,7 +107,7 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     # 5. the id is new, or stands for the same bytes
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)
-    _check_packages(batch, submitted)
+    keyroom.check_sealed_to(batch, core, submitted.slots)
     # 6. to 8. the rules
     rules = _failing(batch, judge, caller, submitted)
     if rules:
@@ -176,63 +173,45 @@ def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
     return answer
 
 
-def _check_packages(batch: Batch, submitted: Submitted) -> None:
-    """Every slot is sealed to a key package of its device that this sender claimed, or to its last-resort one."""
-    core, wanted = submitted.message.core, {each.kp_ref: each for each in submitted.slots}
-    found = _packages(batch.connection, list(wanted))
-    for ref, each in wanted.items():
-        row = found.get(ref)
-        if row is None or bytes(row.device_id) != each.device_id or row.not_after <= batch.now:
-            raise Conflict(
-                f"slot for {each.device_id.hex()}: its key package is unknown or expired",
-                hint="claim a new one",
-            )
-        if not row.one_time:
-            continue
-        used = row.used_by is not None or ("package", ref) in batch.memo
-        if row.claimed_by is None or bytes(row.claimed_by) != core.sender_device or used:
-            raise Conflict(
-                f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
-                hint="claim a new one",
-            )
-
-
-def _packages(connection: Connection, refs: list[bytes]) -> dict[bytes, object]:
-    columns = (key_package.c.ref, key_package.c.device_id, key_package.c.one_time, key_package.c.not_after)
-    wanted = select(*columns, key_package.c.claimed_by, key_package.c.used_by)
-    found = {}
-    for start in range(0, len(refs), 500):  # a statement has a limited number of parameters
-        for row in connection.execute(wanted.where(key_package.c.ref.in_(refs[start : start + 500]))):
-            found[bytes(row.ref)] = row
-    return found
-
-
 def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted) -> tuple[str, ...]:
-    core, now = submitted.message.core, batch.now
-    banner, circle = label_of(core.label), Circle.of(core)
-    labels = [label_of(portion.label) for portion in core.portions]
-    # 6. the sender is cleared for what he sends, banner and every portion
-    for label in {
-        core.label: banner,
-        **dict(zip((p.label for p in core.portions), labels, strict=True)),
-    }.values():
-        decision = judge.judge_sender(label, caller.device, now)
-        if not decision.permitted:
-            return tuple(f"sender:{rule}" for rule in decision.failing)
+    """Steps 6 to 8: the rules that deny this message, or none."""
+    core = submitted.message.core
+    banner, labels = label_of(core.label), [label_of(portion.label) for portion in core.portions]
+    if rules := _sender_failing(judge, caller, submitted, batch.now):
+        return rules
     # 7. the banner is at least the safe join of the portions
     policy = judge.policy_of(core.office, banner.policy)
-    joined = join(policy, labels) if policy is not None else Nobody.NOBODY
+    joined = _join(policy, labels)
     if policy is None or isinstance(joined, Nobody) or not dominates(policy, banner, joined):
         return ("banner",)
+    return _readers_failing(batch, judge, submitted, labels)
+
+
+def _sender_failing(judge: Judge, caller: Caller, submitted: Submitted, now: int) -> tuple[str, ...]:
+    core = submitted.message.core
+    # 6. the sender may send at all, in time, and is cleared for what he sends, banner and every portion
+    if caller.device.kind not in MAY_SEND:
+        return ("sender:kind",)
+    if core.expires <= now:
+        return ("handling",)
+    for label in dict.fromkeys([core.label, *(portion.label for portion in core.portions)]):
+        decision = judge.judge_sender(label_of(label), caller.device, now)
+        if not decision.permitted:
+            return tuple(f"sender:{rule}" for rule in decision.failing)
+    return ()
+
+
+def _readers_failing(batch: Batch, judge: Judge, submitted: Submitted, labels: list[Label]) -> tuple[str, ...]:
     # 8. every slot's device may have every portion it is granted, and every addressee is covered
-    devices = []
+    core, devices = submitted.message.core, []
+    circle = Circle.of(core)
     for each in submitted.slots:
-        device = batch.directory.device(each.device_id, now)
+        device = batch.directory.device(each.device_id, batch.now)
         if device is None:
             return ("reader:unknown-device",)
         devices.append(device)
         for index in each.granted:
-            decision = judge.judge(Action.ACCEPT, circle, labels[index], device, now)
+            decision = judge.judge(Action.ACCEPT, circle, labels[index], device, batch.now)
             if not decision.permitted:
                 return tuple(f"{device.address}:{rule}" for rule in decision.failing)
     for addressee in core.addressees:
@@ -241,6 +220,13 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted) -
         ):
             return (f"{addressee.address}:not-covered",)
     return ()
+
+
+def _join(policy: Policy | None, labels: list[Label]) -> Label | Nobody:
+    try:
+        return join(policy, labels) if policy is not None else Nobody.NOBODY
+    except LiaisonError:  # portions of several policies, or names unknown to this one, have no upper bound
+        return Nobody.NOBODY
 
 
 def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str, ...]) -> Answer:
@@ -252,9 +238,7 @@ def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str
     return answer
 
 
-def _entry(
-    batch: Batch, caller: Caller, submitted: Submitted, event: Event, rules: tuple[str, ...]
-) -> AccessEntry:
+def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rules: tuple[str, ...]) -> AccessEntry:
     core = submitted.message.core
     published = batch.directory.policy_of(
         core.office, label_of(core.label).policy.name, label_of(core.label).policy.oid
@@ -290,13 +274,4 @@ def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
             "message_id": message_id, "device_id": each.device_id, "position": position,
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
-        batch.memo["package", each.kp_ref] = message_id
-    used = [{"package": each.kp_ref, "message": message_id} for each in submitted.slots]
-    batch.connection.execute(_USE, used)
-
-
-_USE = (
-    update(key_package)
-    .where(key_package.c.ref == bindparam("package"), key_package.c.one_time.is_(True))
-    .values(used_by=bindparam("message"))
-)
+    keyroom.use(batch, message_id, submitted.slots)

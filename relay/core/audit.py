@@ -33,9 +33,7 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
     count = max(0, min(count, AUDIT_PAGE, size - first))
     scope = frozenset({device.office, *device.certificate.scope})
     rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
-    shown = [
-        _shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows
-    ]
+    shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
     batch.log(
         AccessEntry(
             event=Event.AUDIT,

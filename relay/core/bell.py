@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from typing import Self
 
 
 class Bell:
@@ -16,6 +17,9 @@ class Bell:
         for device_id in device_ids:
             for event in self._waiting.get(device_id, ()):
                 event.set()
+
+    def ring_all(self) -> None:
+        self.ring(list(self._waiting))
 
     def listen(self, device_id: bytes) -> Listener:
         return Listener(self, device_id)
@@ -36,7 +40,7 @@ class Listener:
     def __init__(self, bell: Bell, device_id: bytes) -> None:
         self._bell, self._device_id, self._event = bell, device_id, asyncio.Event()
 
-    def __enter__(self) -> Listener:
+    def __enter__(self) -> Self:
         self._bell.add(self._device_id, self._event)
         return self
 

@@ -76,9 +76,7 @@ class Doorkeeper:
                 self._sweep_at = now + 60
             key = (device_id, signature.nonce)
             if key in self._used:
-                raise Unauthenticated(
-                    "the request's nonce was used before", hint="sign it again with a new nonce"
-                )
+                raise Unauthenticated("the request's nonce was used before", hint="sign it again with a new nonce")
             self._used[key] = signature.expires
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, delete, func, select, update
 
 from relay.committer import Answer, Batch
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Change, Event
-from relay.protocol.envelope import decode_list
-from relay.protocol.errors import Conflict, Malformed, TooLarge
+from relay.protocol.envelope import Core, Slot, decode_list
+from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
 from relay.store.schema import key_batch, key_package
 
@@ -30,9 +31,7 @@ def check_batch(caller: Caller, body: bytes) -> tuple[bytes, bytes, list[KeyPack
     if batch.device_id != caller.device.device_id:
         raise Malformed("keys: the batch is another device's")
     verify_sign1(signed, caller.device.signature_public)
-    parsed = [
-        parse_key_package(expect(item, bytes, "keys: package")) for item in expect(packages, list, "keys")
-    ]
+    parsed = [parse_key_package(expect(item, bytes, "keys: package")) for item in expect(packages, list, "keys")]
     if sorted(package.ref for package in parsed) != list(batch.refs):
         raise Malformed("keys: not the packages that the batch lists")
     if any(package.device_id != batch.device_id for package in parsed):
@@ -40,14 +39,17 @@ def check_batch(caller: Caller, body: bytes) -> tuple[bytes, bytes, list[KeyPack
     return batch_digest(signed), encoded, parsed
 
 
-def publish(
-    batch: Batch, caller: Caller, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]
-) -> Answer:
+def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]) -> Answer:
     """Put a batch into stock; its digest becomes an entry of the directory log."""
+    _check_current(batch, caller)
     connection, device_id = batch.connection, caller.device.device_id
     batch.flush()
     if connection.scalar(select(key_batch.c.digest).where(key_batch.c.digest == digest)) is not None:
-        return lambda _committed: encode(stock_of(connection, device_id, batch.now))
+        held = encode(stock_of(connection, device_id, batch.now))
+        return lambda _committed: held
+    known = select(key_package.c.ref).where(key_package.c.ref.in_([package.ref for package in packages]))
+    if connection.execute(known.limit(1)).first() is not None:
+        raise Conflict("keys: a package was published before, in another batch", hint="make new keys")
     if stock_of(connection, device_id, batch.now)[0] + len(packages) > MAX_STOCK:
         raise TooLarge(f"a device may stock {MAX_STOCK} one-time keys here")
     batch.change(Change.KEY_BATCH, encode([device_id, digest]))
@@ -65,7 +67,13 @@ def publish(
     return lambda _committed: encode(stock)
 
 
-def _retire(device_id: bytes):  # type: ignore[no-untyped-def]  # SQLAlchemy's own type is longer than the statement
+def _check_current(batch: Batch, caller: Caller) -> None:
+    # Another process may have committed a revocation since the request was authenticated.
+    if batch.directory.device(caller.device.device_id, batch.now) is None:
+        raise Unauthenticated("this device is no longer valid, or revoked")
+
+
+def _retire(device_id: bytes) -> Update:
     kept = key_package.c.device_id == device_id
     return update(key_package).where(kept, key_package.c.one_time.is_(False)).values(claimed_by=device_id)
 
@@ -75,9 +83,12 @@ def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
 
     The answer is [[device_id, package or null, batch or null]...] in the order asked.
     """
+    _check_current(batch, caller)
     devices = [expect_bytes(item, 16, "claim: device") for item in decode_list(body, "claim")]
-    if not 0 < len(devices) <= MAX_CLAIM:
-        raise TooLarge(f"a claim names 1 to {MAX_CLAIM} devices")
+    if not devices:
+        raise Malformed("claim: names no device")
+    if len(devices) > MAX_CLAIM:
+        raise TooLarge(f"a claim names at most {MAX_CLAIM} devices")
     if len(set(devices)) != len(devices):
         raise Malformed("claim: a device named twice")
     batch.flush()
@@ -141,12 +152,54 @@ def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:
         key_package.c.claimed_by.is_(None),
     )
     count = connection.scalar(select(func.count()).where(*own, key_package.c.one_time.is_(True)))
-    last = connection.scalar(
-        select(func.max(key_package.c.not_after)).where(*own, key_package.c.one_time.is_(False))
-    )
+    last = connection.scalar(select(func.max(key_package.c.not_after)).where(*own, key_package.c.one_time.is_(False)))
     return [count or 0, last or 0]
 
 
 def drop_expired(connection: Connection, now: int) -> None:
     """Forget packages that nobody may seal to any more."""
     connection.execute(delete(key_package).where(key_package.c.not_after <= now))
+
+
+def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> None:
+    """Every slot is sealed to a key package of its device that this sender claimed, or to its last-resort one."""
+    found = _packages(batch.connection, [each.kp_ref for each in slots])
+    for each in slots:
+        row = found.get(each.kp_ref)
+        if row is None or bytes(row.device_id) != each.device_id or row.not_after <= batch.now:
+            raise Conflict(
+                f"slot for {each.device_id.hex()}: its key package is unknown or expired",
+                hint="claim a new one",
+            )
+        if not row.one_time:
+            continue
+        used = row.used_by is not None or ("package", each.kp_ref) in batch.memo
+        if row.claimed_by is None or bytes(row.claimed_by) != core.sender_device or used:
+            raise Conflict(
+                f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
+                hint="claim a new one",
+            )
+
+
+def _packages(connection: Connection, refs: list[bytes]) -> dict[bytes, Row[*tuple[Any, ...]]]:
+    columns = (key_package.c.ref, key_package.c.device_id, key_package.c.one_time, key_package.c.not_after)
+    wanted = select(*columns, key_package.c.claimed_by, key_package.c.used_by)
+    found = {}
+    for start in range(0, len(refs), 500):  # a statement has a limited number of parameters
+        for row in connection.execute(wanted.where(key_package.c.ref.in_(refs[start : start + 500]))):
+            found[bytes(row.ref)] = row
+    return found
+
+
+def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
+    """Mark the one-time packages of an accepted message as used up."""
+    for each in slots:
+        batch.memo["package", each.kp_ref] = message_id
+    batch.connection.execute(_USE, [{"package": each.kp_ref, "message": message_id} for each in slots])
+
+
+_USE = (
+    update(key_package)
+    .where(key_package.c.ref == bindparam("package"), key_package.c.one_time.is_(True))
+    .values(used_by=bindparam("message"))
+)

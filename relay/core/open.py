@@ -33,10 +33,9 @@ _FIND = (
     .join(slot, slot.c.message_id == message.c.message_id)
     .where(message.c.message_id == bindparam("message"), slot.c.device_id == bindparam("device"))
 )
+_MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
 _RELEASE = (
-    update(slot)
-    .where(slot.c.id == bindparam("slot"), slot.c.released.is_(None))
-    .values(released=bindparam("entry"))
+    update(slot).where(slot.c.id == bindparam("slot"), slot.c.released.is_(None)).values(released=bindparam("entry"))
 )
 
 
@@ -59,7 +58,8 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     # 2. the slot exists and has not been recalled or expired
     held = _find(batch, caller, message_id)
     if held is None:
-        return _deny(batch, caller, message_id, None, ("no-slot",))
+        found = _message(batch, message_id)
+        return _deny(batch, caller, message_id, found, _why_no_slot(judge, caller, found, batch.now))
     # 3. the decision, now and not as of submission, for every portion that the slot grants
     rules = failing(judge, caller, held, batch.now)
     if rules:
@@ -76,11 +76,9 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     return answer
 
 
-def failing(
-    judge: Judge, caller: Caller, held: Held, now: int, action: Action = Action.OPEN
-) -> tuple[str, ...]:
+def failing(judge: Judge, caller: Caller, held: Held, now: int, action: Action = Action.OPEN) -> tuple[str, ...]:
     """Every rule that denies this caller any portion of what the slot grants."""
-    core, rules = held.message.core, {}
+    core, rules = held.message.core, dict[str, None]()
     circle = Circle.of(core)
     for index in held.slot.granted:
         decision = judge.judge(action, circle, label_of(core.portions[index].label), caller.device, now)
@@ -88,10 +86,24 @@ def failing(
     return tuple(rules)
 
 
+def _message(batch: Batch, message_id: bytes) -> Message | None:
+    encoded = batch.connection.scalar(_MESSAGE, {"message": message_id})
+    return parse_message(bytes(encoded)) if encoded is not None else None
+
+
+def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) -> tuple[str, ...]:
+    """What the rules would have said, for the auditor: the caller hears none of it."""
+    if found is None:
+        return ("unknown-message",)
+    circle, rules = Circle.of(found.core), {"no-slot": None}
+    for portion in found.core.portions:
+        decision = judge.judge(Action.OPEN, circle, label_of(portion.label), caller.device, now)
+        rules |= dict.fromkeys(decision.failing)
+    return tuple(rules)
+
+
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
-    row = batch.connection.execute(
-        _FIND, {"message": message_id, "device": caller.device.device_id}
-    ).one_or_none()
+    row = batch.connection.execute(_FIND, {"message": message_id, "device": caller.device.device_id}).one_or_none()
     if row is None or row.slot is None:
         return None
     parsed = parse_message(bytes(row.message))
@@ -105,9 +117,7 @@ def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
     )
 
 
-def _deny(
-    batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]
-) -> Answer:
+def _deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]) -> Answer:
     batch.log(_entry(batch, caller, message_id, found, Event.DENY, rules))
 
     def answer(_committed: Committed) -> bytes:
@@ -132,9 +142,7 @@ def _entry(
     device, core = caller.device, found.core if found is not None else None
     label = label_of(core.label) if core is not None else None
     published = (
-        batch.directory.policy_of(device.office, label.policy.name, label.policy.oid)
-        if label is not None
-        else None
+        batch.directory.policy_of(device.office, label.policy.name, label.policy.oid) if label is not None else None
     )
     return AccessEntry(
         event=event,

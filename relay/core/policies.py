@@ -32,9 +32,7 @@ class PolicyShelf:
             return None
 
     def _compile(self, spif_digest: bytes, extensions_digest: bytes | None) -> Policy:
-        extensions = (
-            NO_EXTENSIONS if extensions_digest is None else parse_extensions(self.content(extensions_digest))
-        )
+        extensions = NO_EXTENSIONS if extensions_digest is None else parse_extensions(self.content(extensions_digest))
         return read_spif(self.content(spif_digest), extensions)[0]
 
     def content(self, digest: bytes) -> bytes:

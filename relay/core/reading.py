@@ -24,10 +24,10 @@ class InboxPage:
     """Messages after a cursor that this device could open now, and the cursor to go on from."""
 
     cursor: int
-    items: list[list[object]]  # [cursor, message]
+    items: list[tuple[int, bytes]]  # (cursor, message)
 
     def fields(self) -> list[object]:
-        return [self.cursor, self.items]
+        return [self.cursor, [list(item) for item in self.items]]
 
 
 def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
@@ -35,15 +35,18 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
     columns = select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
     wanted = columns.join(message, message.c.message_id == slot.c.message_id).where(
         slot.c.device_id == device.device_id,
-        slot.c.id > after,
         slot.c.encoded.is_not(None),
         message.c.expires > now,
     )
-    items, cursor = [], after
-    for row in connection.execute(wanted.order_by(slot.c.id).limit(INBOX_PAGE)):
-        cursor = row.id
-        if _may_list(judge, device, bytes(row.message), bytes(row.slot), now):
-            items.append([row.id, bytes(row.message)])
+    cursor, items = after, list[tuple[int, bytes]]()
+    while not items:  # a page of nothing but messages that are not listed is not the end of the inbox
+        rows = connection.execute(wanted.where(slot.c.id > cursor).order_by(slot.c.id).limit(INBOX_PAGE)).all()
+        if not rows:
+            break
+        cursor = rows[-1].id
+        for row in rows:
+            if _may_list(judge, device, bytes(row.message), bytes(row.slot), now):
+                items.append((row.id, bytes(row.message)))
     return InboxPage(cursor, items)
 
 
@@ -52,21 +55,16 @@ def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, n
     circle = Circle.of(core)
     granted = parse_slot(slot_bytes, core).granted
     return all(
-        judge.judge(Action.LIST, circle, label_of(core.portions[i].label), device, now).permitted
-        for i in granted
+        judge.judge(Action.LIST, circle, label_of(core.portions[i].label), device, now).permitted for i in granted
     )
 
 
 def sealed_part(connection: Connection, device: Device, message_id: bytes, index: int) -> bytes:
     """The ciphertext of a part, for a device whose slot has left."""
-    held = select(slot.c.released).where(
-        slot.c.message_id == message_id, slot.c.device_id == device.device_id
-    )
+    held = select(slot.c.released).where(slot.c.message_id == message_id, slot.c.device_id == device.device_id)
     if connection.scalar(held) is None:
         raise not_available()
-    sealed = connection.scalar(
-        select(part.c.sealed).where(part.c.message_id == message_id, part.c.idx == index)
-    )
+    sealed = connection.scalar(select(part.c.sealed).where(part.c.message_id == message_id, part.c.idx == index))
     if sealed is None:
         raise not_available()
     return bytes(sealed)
@@ -78,22 +76,28 @@ def receipts(connection: Connection, device: Device, message_id: bytes) -> list[
     if sender is None or bytes(sender) != device.device_id:
         raise not_available()
     wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
-    return [
-        [bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)
-    ]
+    return [[bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)]
 
 
 def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:
     """A hash tile of a log; partial only as wide as asked. Raises Unknown if the log does not reach that far."""
     level = int(wanted.level)
+    _check_extent(connection, log, wanted)
     found = log_rows.hashes(connection, log, level, wanted.index * TILE_WIDTH, wanted.width)
     if len(found) != wanted.width:
         raise not_available()
     return b"".join(bytes(digest) for digest in found)
 
 
+def _check_extent(connection: Connection, log: Log, wanted: Tile) -> None:
+    # A path can name an index that no database column holds.
+    if wanted.index * TILE_WIDTH >= log_rows.sizes(connection)[log]:
+        raise not_available()
+
+
 def directory_bundle(connection: Connection, wanted: Tile) -> bytes:
     """An entry bundle of the directory log, for enrolled devices."""
+    _check_extent(connection, Log.DIRECTORY, wanted)
     rows = log_rows.entries(connection, Log.DIRECTORY, wanted.index * TILE_WIDTH, wanted.width)
     found = [bytes(row[1]) for row in rows if row[1] is not None]
     if len(found) != wanted.width:

@@ -26,9 +26,7 @@ from relay.store.schema import document
 from .caller import Caller
 
 OPERATOR = "operator"
-BY_AUTHORITY = frozenset(
-    {Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL}
-)
+BY_AUTHORITY = frozenset({Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL})
 
 
 def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
@@ -36,10 +34,7 @@ def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
     change, payload, documents = read_array(body, 3, "publication")
     if change not in BY_AUTHORITY:
         raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
-    files = [
-        expect(item, bytes, "publication: document")
-        for item in expect(documents, list, "publication: documents")
-    ]
+    files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
     expect(payload, bytes, "publication: object")
     if change == Change.POLICY:
         check_policy(read_published_policy(parse_sign1(payload, POLICY)), files)
@@ -56,9 +51,7 @@ def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     extensions = NO_EXTENSIONS if len(files) == 1 else parse_extensions(files[1])
     policy = read_spif(files[0], extensions)[0]
     if (policy.name, policy.oid, policy.version) != (published.name, published.oid, published.version):
-        raise Malformed(
-            "publication: the file is another policy, or another version, than the signed object says"
-        )
+        raise Malformed("publication: the file is another policy, or another version, than the signed object says")
     return policy
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select
@@ -18,10 +19,13 @@ from relay.committer import Committed, Committer
 from relay.logkeys import LogKeys
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
-from relay.protocol.errors import Refused, Unauthenticated, Unavailable
+from relay.protocol.directory import Device
+from relay.protocol.entry import Change
+from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable
 from relay.protocol.identity import Kind
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
+from relay.store.engine import DATABASE_AWAY, unavailable
 from relay.store.log import Log
 from relay.store.schema import document
 from relay.writer import Writer
@@ -90,28 +94,34 @@ class Relay:
         deadline = time.monotonic() + min(wait, MAX_WAIT)
         with self._bell.listen(caller.device.device_id) as listener:
             while True:
-                page = await self._look(
-                    lambda c: reading.inbox(c, self.judge(), caller.device, after, int(time.time())), caller
-                )
+                page = await self._look(partial(self._inbox_page, caller.device, after), caller)
                 left = deadline - time.monotonic()
                 if page.items or left <= 0:
                     return encode(page.fields())
                 after = page.cursor
                 await listener.wait(min(left, _POLL))
 
-    async def new_mail(self, caller: Caller, after: int) -> AsyncIterator[reading.InboxPage]:
-        """Pages of new mail as it comes, until the device may no longer act."""
+    async def check_mailbox(self, caller: Caller) -> None:
+        """Raise Refused or Unauthenticated unless the caller may wait for mail."""
         _require_mailbox(caller)
+        await self._look(lambda _connection: None, caller)
+
+    async def new_mail(self, caller: Caller, after: int) -> AsyncIterator[reading.InboxPage]:
+        """Pages of new mail as it comes, until the device may no longer act or the database is gone."""
         with self._bell.listen(caller.device.device_id) as listener:
-            while self._committer.directory.device(caller.device.device_id, int(time.time())) is not None:
-                page = await self._look(
-                    lambda c: reading.inbox(c, self.judge(), caller.device, after, int(time.time())), caller
-                )
+            while True:
+                try:
+                    page = await self._look(partial(self._inbox_page, caller.device, after), caller)
+                except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
+                    return
                 after = page.cursor
                 if page.items:
                     yield page
                 else:
                     await listener.wait(_POLL)
+
+    def _inbox_page(self, device: Device, after: int, connection: Connection) -> reading.InboxPage:
+        return reading.inbox(connection, self.judge(), device, after, int(time.time()))
 
     async def open(self, caller: Caller, message_id: bytes, seen: int) -> bytes:
         """Release the caller's slot of this message: a Delivery."""
@@ -135,9 +145,7 @@ class Relay:
 
     async def receipts(self, caller: Caller, message_id: bytes) -> bytes:
         return encode(
-            await self._look(
-                lambda connection: reading.receipts(connection, caller.device, message_id), caller
-            )
+            await self._look(lambda connection: reading.receipts(connection, caller.device, message_id), caller)
         )
 
     # -- keys -----------------------------------------------------------------------------------------------------
@@ -166,6 +174,8 @@ class Relay:
             raise Refused("only an office authority changes the directory", rules=("authority",))
         change, payload, files = await asyncio.to_thread(register.read_publication, body)
         done: bytes = await self._writer.submit(lambda b: register.publish(b, caller, change, payload, files))
+        if change is Change.REVOCATION:
+            self._bell.ring_all()  # who was revoked while waiting learns it now
         return done
 
     async def directory(self, caller: Caller, first: int, count: int) -> bytes:
@@ -238,20 +248,22 @@ class Relay:
                     return False, None
                 return True, reader(connection)
 
-        done, found = await asyncio.to_thread(run)
+        done, found = await _reading(run)
         if not done:
-            await self._writer.submit(
-                lambda _batch: lambda _committed: None
-            )  # every batch begins by catching up
-            done, found = await asyncio.to_thread(run)
+            await self._writer.submit(lambda _batch: lambda _committed: None)  # every batch begins by catching up
+            done, found = await _reading(run)
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
-        if (
-            caller is not None
-            and self._committer.directory.device(caller.device.device_id, int(time.time())) is None
-        ):
+        if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
             raise Unauthenticated("this device is no longer valid, or revoked")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
+
+
+async def _reading(run: Callable[[], T]) -> T:
+    try:
+        return await asyncio.to_thread(run)
+    except DATABASE_AWAY as problem:
+        raise unavailable() from problem
 
 
 def newest_checkpoint(connection: Connection, log: Log) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from starlette.exceptions import HTTPException
 from relay import __version__
 from relay.core import Caller, Relay
 from relay.core.caller import Request as SignedRequest
-from relay.core.limits import MAX_SUBMISSION
+from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
 from relay.protocol.errors import (
     Conflict,
     LiaisonError,
@@ -74,11 +73,14 @@ async def refuse_parameter(_request: Request, error: Exception) -> JSONResponse:
 async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
     known = {404: Unknown("there is nothing here"), 405: Malformed("this method is not allowed here")}
-    too_large = TooLarge("the request is too large")
-    known_error = known.get(
-        error.status_code, too_large if error.status_code == 413 else LiaisonError(str(error.detail))
-    )
-    return problem(known_error, error.status_code)
+    told = problem(known.get(error.status_code, LiaisonError(str(error.detail))), error.status_code)
+    told.headers.update(error.headers or {})
+    return told
+
+
+async def refuse_unexpected(_request: Request, _error: Exception) -> JSONResponse:
+    """A fault of ours: the reason stands in our own log, not in the answer."""
+    return problem(LiaisonError("the relay could not do this; its operator has the reason"), 500)
 
 
 def the_relay(request: Request) -> Relay:
@@ -89,13 +91,12 @@ def the_relay(request: Request) -> Relay:
 async def the_caller(request: Request) -> Caller:
     """Who signed this request. Raises Unauthenticated."""
     headers = request.headers
+    _check_length(request)
     relay: Relay = request.app.state.relay
     authority = headers.get("host", "")
     allowed: frozenset[str] | None = request.app.state.authorities
     if allowed is not None and authority.lower() not in allowed:
-        raise Unauthenticated(
-            "this relay does not answer under that name", hint="use the relay's own address"
-        )
+        raise Unauthenticated("this relay does not answer under that name", hint="use the relay's own address")
     target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     return await relay.authenticate(
         SignedRequest(
@@ -103,12 +104,22 @@ async def the_caller(request: Request) -> Caller:
             authority=authority,
             target_uri=f"{request.app.state.scheme or request.url.scheme}://{authority}{target}",
             body=await request.body(),
-            content_type=headers.get("content-type"),
-            content_digest=headers.get("content-digest"),
+            content_type=_single(request, "content-type"),
+            content_digest=_single(request, "content-digest"),
             signature_input=_single(request, "signature-input"),
             signature=_single(request, "signature"),
         )
     )
+
+
+def _check_length(request: Request) -> None:
+    """Before the body is read: its length is stated and within the limit. The server holds the sender to it."""
+    if "transfer-encoding" in request.headers:
+        raise Malformed("a body without a stated length", hint="send Content-Length, not chunks")
+    limit = MAX_SUBMISSION if request.url.path == "/v1/messages" else MAX_SMALL_BODY
+    stated = request.headers.get("content-length", "0")
+    if not stated.isdecimal() or int(stated) > limit:
+        raise TooLarge(f"a body of {stated:.20} octets; the limit here is {limit}")
 
 
 def _single(request: Request, name: str) -> str | None:
@@ -129,6 +140,16 @@ def cbor(content: bytes, status: int = 200) -> Response:
 
 def create_app(relay: Relay, *, public_url: str | None = None) -> FastAPI:
     """The application in front of `relay`. `public_url`, if given, is the only name it answers under."""
+    app = describe()
+    app.state.relay = relay
+    scheme, _, authority = (public_url or "").rstrip("/").partition("://")
+    app.state.scheme = scheme or None
+    app.state.authorities = frozenset({authority.lower()}) if authority else None
+    return app
+
+
+def describe() -> FastAPI:
+    """The routes and the tables, with no relay behind them: what the OpenAPI document is made from."""
     from . import audit, directory, keys, logs, messages, status  # noqa: PLC0415 - the routers import this module
 
     app = FastAPI(
@@ -138,19 +159,13 @@ def create_app(relay: Relay, *, public_url: str | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        max_body_size=MAX_SUBMISSION + 1,
         # Spans carry paths, and paths are metadata: nothing leaves this process by way of a global provider.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
-    )
-    app.state.relay = relay
-    scheme, _, authority = (public_url or "").rstrip("/").partition("://")
-    app.state.scheme, app.state.authorities = (
-        scheme or None,
-        frozenset({authority.lower()}) if authority else None,
     )
     app.add_exception_handler(LiaisonError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_parameter)
     app.add_exception_handler(HTTPException, refuse_path)
+    app.add_exception_handler(Exception, refuse_unexpected)
     for room in (messages, keys, directory, logs, audit, status):
         app.include_router(room.router)
     return app

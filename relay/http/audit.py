@@ -12,9 +12,7 @@ from .responses import Cursor, answers
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
-@router.get(
-    "/entries", responses=answers(400, 401, 403, 503, what="[size, [[in scope, entry or leaf hash]...]]")
-)
+@router.get("/entries", responses=answers(400, 401, 403, 503, what="[size, [[in scope, entry or leaf hash]...]]"))
 async def entries(
     relay: TheRelay, caller: TheCaller, after: Cursor = 0, count: Annotated[int, Query(ge=1, le=1000)] = 1000
 ) -> Response:

@@ -34,6 +34,4 @@ async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Respo
 @router.get("/documents/{digest}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def document(digest: Digest, relay: TheRelay, caller: TheCaller) -> Response:
     """A policy file by its digest."""
-    return Response(
-        await relay.document(caller, bytes.fromhex(digest)), media_type="application/octet-stream"
-    )
+    return Response(await relay.document(caller, bytes.fromhex(digest)), media_type="application/octet-stream")

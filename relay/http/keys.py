@@ -12,9 +12,7 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 @router.post(
     "",
-    responses=answers(
-        400, 401, 403, 413, 422, 503, what="[one-time keys in stock, end of the last-resort key]"
-    ),
+    responses=answers(400, 401, 403, 413, 422, 503, what="[one-time keys in stock, end of the last-resort key]"),
     openapi_extra=body("[KeyBatch, [KeyPackage...]]"),
 )
 async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
@@ -32,9 +30,7 @@ async def claim(request: Request, relay: TheRelay, caller: TheCaller) -> Respons
     return cbor(await relay.claim_keys(caller, await request.body()))
 
 
-@router.get(
-    "/stock", responses=answers(401, 403, what="[one-time keys in stock, end of the last-resort key]")
-)
+@router.get("/stock", responses=answers(401, 403, what="[one-time keys in stock, end of the last-resort key]"))
 async def stock(relay: TheRelay, caller: TheCaller) -> Response:
     """What the caller has in stock."""
     return cbor(await relay.stock(caller))

@@ -43,9 +43,7 @@ async def consistency(
     return cbor(await relay.consistency(log.log, old, new))
 
 
-@router.get(
-    "/directory/tile/entries/{path:path}", responses=answers(400, 401, 404, media="application/octet-stream")
-)
+@router.get("/directory/tile/entries/{path:path}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def entries(path: str, relay: TheRelay, caller: TheCaller) -> Response:
     """An entry bundle of the directory log, for enrolled devices."""
     bundle = await relay.directory_bundle(caller, f"tile/entries/{path}")

@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from relay.protocol.envelope import MAX_PORTIONS, parse_message
@@ -20,9 +20,7 @@ router = APIRouter(prefix="/v1", tags=["messages"])
 @router.post(
     "/messages",
     status_code=201,
-    responses=answers(
-        400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"
-    ),
+    responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
     openapi_extra=body("Submission: [message, [slot...], [part...]]"),
 )
 async def post_message(request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
@@ -36,22 +34,27 @@ async def inbox(relay: TheRelay, caller: TheCaller, after: Cursor = 0, wait: Wai
     return cbor(await relay.inbox(caller, after, wait))
 
 
+async def the_reader(relay: TheRelay, caller: TheCaller) -> None:
+    """Refuses whoever has no mailbox while it still can: a stream that has begun has said 200."""
+    await relay.check_mailbox(caller)
+
+
 @router.get(
     "/events",
     response_class=EventSourceResponse,
+    dependencies=[Depends(the_reader)],
     responses={k: v for k, v in answers(400, 401, 403).items() if k != 200},
 )
 async def events(
     relay: TheRelay,
     caller: TheCaller,
     after: Cursor = 0,
-    last_event_id: Annotated[str | None, Header()] = None,
+    last_event_id: Annotated[int | None, Header(ge=0, le=1 << 62)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """New mail as server-sent events; `Last-Event-ID` resumes. An event names the message, nothing of its content."""
-    start = int(last_event_id) if last_event_id and last_event_id.isdecimal() else after
-    async for page in relay.new_mail(caller, start):
+    async for page in relay.new_mail(caller, after if last_event_id is None else last_event_id):
         for cursor, encoded in page.items:
-            core = parse_message(bytes(encoded)).core  # type: ignore[arg-type]  # items are [cursor, message]
+            core = parse_message(encoded).core
             told = {"v": 1, "message_id": core.message_id.hex(), "precedence": core.handling.precedence.name}
             yield ServerSentEvent(raw_data=json.dumps(told), event="message", id=str(cursor))
 
@@ -62,9 +65,7 @@ async def open_message(message_id: MessageId, relay: TheRelay, caller: TheCaller
     return cbor(await relay.open(caller, bytes.fromhex(message_id), seen))
 
 
-@router.get(
-    "/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream")
-)
+@router.get("/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def part(
     message_id: MessageId,
     index: Annotated[int, Path(ge=0, lt=MAX_PORTIONS)],
@@ -72,9 +73,7 @@ async def part(
     caller: TheCaller,
 ) -> Response:
     """A sealed part, once the caller's slot has left."""
-    return Response(
-        await relay.part(caller, bytes.fromhex(message_id), index), media_type="application/octet-stream"
-    )
+    return Response(await relay.part(caller, bytes.fromhex(message_id), index), media_type="application/octet-stream")
 
 
 @router.post(

@@ -27,9 +27,7 @@ def answers(
     *statuses: int, media: str = "application/cbor", ok: int = 200, what: str = ""
 ) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route: its success, and a problem for each further status."""
-    found: dict[int | str, dict[str, Any]] = {
-        ok: {"description": what or "Done", "content": {media: _BINARY}}
-    }
+    found: dict[int | str, dict[str, Any]] = {ok: {"description": what or "Done", "content": {media: _BINARY}}}
     for status in statuses:
         found[status] = {
             "description": "Problem",
@@ -45,8 +43,6 @@ def body(what: str) -> dict[str, Any]:
 
 MessageId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="message id, 16 octets in hexadecimal")]
 Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hexadecimal")]
-Seen = Annotated[
-    int, Header(alias="relay-seen", ge=0, le=1 << 62, description="size of the access log last seen")
-]
+Seen = Annotated[int, Header(alias="relay-seen", ge=0, le=1 << 62, description="size of the access log last seen")]
 Cursor = Annotated[int, Query(ge=0, le=1 << 62)]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for the first message")]

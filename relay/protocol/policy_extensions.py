@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import Malformed
@@ -80,6 +80,18 @@ class PolicyExtensions:
     withhold: str = "marked"
     portion_marks: tuple[tuple[str, str], ...] = ()
     portion_prefixes: tuple[tuple[str, str], ...] = ()
+
+    def beside(self, standard: PolicyExtensions) -> PolicyExtensions:
+        """These extensions and what a standard demands; its portion marks only where there are none."""
+        return replace(
+            self,
+            mandatory=tuple(dict.fromkeys(standard.mandatory + self.mandatory)),
+            companions=tuple(dict.fromkeys(standard.companions + self.companions)),
+            single_choices=tuple(dict.fromkeys(standard.single_choices + self.single_choices)),
+            owners=tuple(dict.fromkeys(standard.owners + self.owners)),
+            portion_marks=self.portion_marks or standard.portion_marks,
+            portion_prefixes=self.portion_prefixes or standard.portion_prefixes,
+        )
 
 
 NO_EXTENSIONS = PolicyExtensions()

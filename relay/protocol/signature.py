@@ -8,6 +8,7 @@ signs M' with the label as its context, the Ed25519 half signs M' itself. Signin
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +26,7 @@ class Composite:
     """One composite scheme: a lattice half, an elliptic-curve half and the label that ties them together."""
 
     label: bytes
-    mldsa: type[MLDSA65PublicKey]
+    read_mldsa: Callable[[bytes], MLDSA65PublicKey]
     mldsa_public: int
     mldsa_signature: int
     ed_public: int = 32
@@ -62,14 +63,17 @@ def _public_halves(scheme: Composite, public: bytes) -> tuple[MLDSA65PublicKey, 
     if len(public) != scheme.public_size:
         raise Malformed(f"signature key of {len(public)} octets, expected {scheme.public_size}")
     try:
-        lattice = scheme.mldsa.from_public_bytes(public[: scheme.mldsa_public])
+        lattice = scheme.read_mldsa(public[: scheme.mldsa_public])
         return lattice, Ed25519PublicKey.from_public_bytes(public[scheme.mldsa_public :])
     except ValueError as problem:
         raise Malformed("not a signature key") from problem
 
 
 MLDSA65_ED25519 = Composite(
-    label=b"COMPSIG-MLDSA65-Ed25519-SHA512", mldsa=MLDSA65PublicKey, mldsa_public=1952, mldsa_signature=3309
+    label=b"COMPSIG-MLDSA65-Ed25519-SHA512",
+    read_mldsa=MLDSA65PublicKey.from_public_bytes,
+    mldsa_public=1952,
+    mldsa_signature=3309,
 )
 
 

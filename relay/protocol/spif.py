@@ -19,7 +19,7 @@ from .errors import Malformed
 from .label import check_name, check_oid, fold
 from .policy import Finding, Policy, PolicyExtensions
 from .policy_elements import Classification, EquivalentPolicy, Marking, TagSet
-from .policy_extensions import STANDARD_EXTENSIONS
+from .policy_extensions import NO_EXTENSIONS, STANDARD_EXTENSIONS
 from .spif_elements import (
     read_classification,
     read_equivalent_policy,
@@ -63,10 +63,10 @@ _ROOT_ATTRIBUTES = frozenset(
 )
 
 
-def read_spif(spif_xml: bytes, extensions: PolicyExtensions | None = None) -> tuple[Policy, tuple[Finding, ...]]:
+def read_spif(spif_xml: bytes, extensions: PolicyExtensions = NO_EXTENSIONS) -> tuple[Policy, tuple[Finding, ...]]:
     """The policy in a SPIF, and what the linter thinks of it.
 
-    Without `extensions`, a policy to which a standard adds prose (NATO: ADatP-4774 App 2) gets that prose.
+    A policy to which a standard adds prose (NATO: ADatP-4774 App 2) has that prose beside its `extensions`.
     Raises Malformed naming the element and its line, TooLarge over 4 MiB.
     """
     root = parse_xml(spif_xml, "SPIF")
@@ -84,14 +84,13 @@ def read_spif(spif_xml: bytes, extensions: PolicyExtensions | None = None) -> tu
     return policy, (*source.findings, *lint(policy))
 
 
-def _read_policy(root: Element, source: Source, digest: bytes, extensions: PolicyExtensions | None) -> Policy:
+def _read_policy(root: Element, source: Source, digest: bytes, extensions: PolicyExtensions) -> Policy:
     identity = _only(root, "securityPolicyId")
     source.check(identity, children={"markingData", "markingQualifier"}, attributes={"name", "id"})
     oid = check_oid(required(identity, "id"), "securityPolicyId")
     classifications = _read_classifications(_only(root, "securityClassifications"), source)
     tag_sets = _read_tag_sets(root, source)
-    if extensions is None:
-        extensions = _standard_extensions(oid, tag_sets, classifications, source)
+    extensions = _with_standard(oid, tag_sets, classifications, source, extensions)
     check_policy(classifications, tag_sets)
     start, end = root.get("notBefore"), root.get("notAfter")
     own, outer = read_marking(identity, source), read_marking(root, source)
@@ -165,21 +164,21 @@ def _read_privacy_marks(root: Element) -> tuple[str, ...]:
     return tuple(required(each, "name") for each in elements(holder, NAMESPACE, "privacyMark"))
 
 
-def _standard_extensions(
+def _with_standard(
     oid: str,
     tag_sets: tuple[TagSet, ...],
     classifications: tuple[Classification, ...],
     source: Source,
+    extensions: PolicyExtensions,
 ) -> PolicyExtensions:
     standard = STANDARD_EXTENSIONS.get(oid)
     if standard is None:
-        return PolicyExtensions()
+        return extensions
     wanted = {*standard.mandatory, *(pair.tag_set for pair in standard.companions)}
     ranks = {name for name, _ in standard.portion_marks}
     known = {each.name for each in tag_sets} | {each.name for each in classifications}
     if missing := (wanted | ranks) - known:
-        source.findings.append(
-            Finding("standard-extensions", f"not applied, the policy has no {', '.join(sorted(missing))}")
-        )
-        return PolicyExtensions()
-    return standard
+        names = ", ".join(sorted(missing))
+        source.findings.append(Finding("standard-extensions", f"not applied, the policy has no {names}"))
+        return extensions
+    return extensions.beside(standard)

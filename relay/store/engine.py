@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
+
+from relay.protocol.errors import Unavailable
+
+DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+"""Gone, locked by another, full or read-only: nothing that the caller did, and trying again is safe."""
 
 _SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
@@ -15,6 +22,11 @@ _SQLITE_PRAGMAS = (
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-65536",
 )
+
+
+def unavailable() -> Unavailable:
+    """What a caller is told of DATABASE_AWAY."""
+    return Unavailable("the database does not answer", hint="nothing was lost; try again in a moment")
 
 
 def open_writer(url: str) -> Engine:

@@ -24,10 +24,7 @@ def sizes(connection: Connection) -> dict[Log, int]:
 
 def lock_sizes(connection: Connection) -> dict[Log, int]:
     """The heads, held until the transaction ends. SQLite holds its one lock already and ignores the clause."""
-    return {
-        Log(row.log): row.size
-        for row in connection.execute(_SIZES.order_by(log_head.c.log).with_for_update())
-    }
+    return {Log(row.log): row.size for row in connection.execute(_SIZES.order_by(log_head.c.log).with_for_update())}
 
 
 def set_size(connection: Connection, log: Log, size: int) -> None:
@@ -70,9 +67,7 @@ def entries(
         log_entry.c.office,
         log_entry.c.concerns,
     )
-    wanted = select(*columns).where(
-        log_entry.c.log == log, log_entry.c.idx >= first, log_entry.c.idx < first + count
-    )
+    wanted = select(*columns).where(log_entry.c.log == log, log_entry.c.idx >= first, log_entry.c.idx < first + count)
     return [tuple(row) for row in connection.execute(wanted.order_by(log_entry.c.idx))]
 
 
@@ -86,9 +81,7 @@ def add_checkpoint(connection: Connection, log: Log, size: int, note: bytes) -> 
 
 
 def checkpoint_at(connection: Connection, log: Log, size: int) -> bytes | None:
-    return connection.scalar(
-        select(checkpoint.c.note).where(checkpoint.c.log == log, checkpoint.c.size == size)
-    )
+    return connection.scalar(select(checkpoint.c.note).where(checkpoint.c.log == log, checkpoint.c.size == size))
 
 
 def first_checkpoint_after(connection: Connection, log: Log, index: int) -> bytes | None:

@@ -115,9 +115,7 @@ message = Table(
     metadata,
     Column("message_id", LargeBinary(16), primary_key=True, comment="chosen by the sender"),
     Column("ref", LargeBinary(32), nullable=False, comment="SHA-256 of the signed bytes"),
-    Column(
-        "digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"
-    ),
+    Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"),
     Column("sender_device", LargeBinary(16), nullable=False),
     Column("seq", BigInteger, nullable=False),
     Column("precedence", SmallInteger, nullable=False),
@@ -131,9 +129,7 @@ message = Table(
 part = Table(
     "part",
     metadata,
-    Column(
-        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True
-    ),
+    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
     Column("idx", SmallInteger, primary_key=True),
     Column("sealed", LargeBinary, nullable=False, comment="ciphertext; for holders of a slot that has left"),
 )
@@ -142,9 +138,7 @@ slot = Table(
     "slot",
     metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True, comment="the reader's inbox cursor"),
-    Column(
-        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False
-    ),
+    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
     Column("device_id", LargeBinary(16), nullable=False, comment="the reader"),
     Column("position", SmallInteger, nullable=False, comment="index of the slot under slot_root"),
     Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
@@ -157,9 +151,7 @@ slot = Table(
 receipt = Table(
     "receipt",
     metadata,
-    Column(
-        "message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True
-    ),
+    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
     Column("device_id", LargeBinary(16), primary_key=True),
     Column("state", String(16), primary_key=True, comment="opened or acknowledged"),
     Column(

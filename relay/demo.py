@@ -1,0 +1,294 @@
+"""The whole story in a temporary folder: a real relay, real `liaison` commands, and every claim checked.
+
+The one module of the relay that knows of the client, and only as a program: it runs `liaison` and `relay` as
+anyone would, shows each command, and ends with 0 only if each claim held.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_BIN = Path(sys.executable).parent
+_PASSPHRASE = "only for the demonstration"
+_SUBJECT, _SECRET = "Convoy route", "The convoy leaves Gdynia at 0430Z."
+
+SPIF = """<?xml version="1.0" encoding="UTF-8"?>
+<SPIF xmlns="http://www.xmlspif.org/spif" schemaVersion="2.1" version="1" creationDate="20260101000000Z"
+      originatorDN="CN=Demonstration" keyIdentifier="00" privilegeId="1.3.6.1.4.1.99999.9" rbacId="1.3.6.1.4.1.99999.9">
+  <securityPolicyId name="DEMO" id="1.3.6.1.4.1.99999.9.1"/>
+  <securityClassifications>
+    <securityClassification name="RESTRICTED" lacv="1" hierarchy="1" color="blue"/>
+    <securityClassification name="SECRET" lacv="2" hierarchy="2" color="red"/>
+  </securityClassifications>
+  <securityCategoryTagSets>
+    <securityCategoryTagSet name="Releasable To" id="1.3.6.1.4.1.99999.9.2">
+      <securityCategoryTag name="Releasable To" tagType="permissive" singleSelection="false">
+        <tagCategory name="POL" lacv="1"/>
+        <tagCategory name="FRA" lacv="2"/>
+        <markingQualifier markingCode="pageTopBottom">
+          <qualifier markingQualifier="REL TO " qualifierCode="prefix"/>
+          <qualifier markingQualifier=", " qualifierCode="separator"/>
+        </markingQualifier>
+      </securityCategoryTag>
+    </securityCategoryTagSet>
+  </securityCategoryTagSets>
+</SPIF>
+"""
+CLEARANCE = """<?xml version="1.0" encoding="UTF-8"?>
+<c:ConfidentialityClearance xmlns:c="urn:nato:stanag:4774:confidentialityclearance:1:0"
+    xmlns:l="urn:nato:stanag:4774:confidentialitymetadatalabel:1:0">
+  <l:PolicyIdentifier>DEMO</l:PolicyIdentifier>
+  <c:ClassificationList>{classifications}</c:ClassificationList>
+  <l:Category TagName="Releasable To" Type="PERMISSIVE"><l:GenericValue>{nation}</l:GenericValue></l:Category>
+</c:ConfidentialityClearance>
+"""
+AGREEMENT = """title = "Warsaw and Paris, demonstration"
+policy = "DEMO"
+offices = ["lo-paris", "lo-warsaw"]
+ceiling = "SECRET"
+valid_days = 30
+"""
+
+
+class ClaimFailed(Exception):
+    """Something that was claimed did not hold."""
+
+
+@dataclass
+class Stage:
+    """Runs commands where the audience can see them."""
+
+    folder: Path
+    claims: list[str] = field(default_factory=list)
+    colored: bool = field(default_factory=sys.stdout.isatty)
+
+    def chapter(self, title: str) -> None:
+        print(f"\n{self._paint(title, '1;36')}\n", flush=True)
+
+    def say(self, text: str) -> None:
+        print(self._paint(text, "2"), flush=True)
+
+    def claim(self, text: str, *, holds: bool) -> None:
+        """State a claim; end the story if it does not hold."""
+        print(f"  {self._paint('✓' if holds else '✗', '32' if holds else '31')} {text}", flush=True)
+        if not holds:
+            raise ClaimFailed(text)
+        self.claims.append(text)
+
+    def run(self, who: str, *command: str, stdin: str = "", code: int = 0, show: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a command as `who`, print it and what it says; the claim that it ends with `code` must hold."""
+        environment = {
+            **os.environ,
+            "LIAISON_HOME": str(self.folder / who),
+            "LIAISON_PASSPHRASE_FILE": str(self.folder / "passphrase"),
+            "RELAY_DATA": str(self.folder / "relay"),
+            "RELAY_DATABASE": f"sqlite:///{self.folder / 'relay' / 'relay.sqlite'}",
+        }
+        if show:
+            piped = f"echo {shlex.quote(stdin)} | " if stdin else ""
+            print(f"{self._paint(f'{who}$', '33')} {self._paint(piped + shlex.join(command), '1')}", flush=True)
+        done = subprocess.run(  # noqa: S603 - our own programs
+            [str(_BIN / command[0]), *command[1:]],
+            cwd=self.folder, env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        if show or done.returncode != code:
+            for line in (done.stdout + done.stderr).splitlines():
+                print(f"    {line}", flush=True)
+        if done.returncode != code:
+            raise ClaimFailed(f"{shlex.join(command)} ended with {done.returncode}, not {code}")
+        return done
+
+    def _paint(self, text: str, style: str) -> str:
+        return f"\x1b[{style}m{text}\x1b[0m" if self.colored and "NO_COLOR" not in os.environ else text
+
+
+@contextmanager
+def _relay(stage: Stage) -> Iterator[str]:
+    """A relay on a free loopback port; its URL."""
+    log = (stage.folder / "relay.log").open("w")
+    process = subprocess.Popen(  # noqa: S603 - our own program
+        [str(_BIN / "relay"), "serve", "--data", str(stage.folder / "relay"), "--port", "0"],
+        stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder,
+        env={**os.environ, "RELAY_DATABASE": f"sqlite:///{stage.folder / 'relay' / 'relay.sqlite'}"},
+    )  # fmt: skip
+    try:
+        line = process.stdout.readline() if process.stdout else ""
+        if "serving on" not in line:
+            raise ClaimFailed("the relay did not start: " + (stage.folder / "relay.log").read_text()[-500:])
+        yield line.split()[3]
+    finally:
+        process.terminate()
+        process.wait(20)
+        log.close()
+
+
+def run() -> int:
+    """Tell the story; 0 if every claim held."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="liaison-demo-") as name:
+        stage = Stage(Path(name))
+        (stage.folder / "passphrase").write_text(_PASSPHRASE)
+        try:
+            with _relay(stage) as url:
+                _found(stage, url)
+                _agree(stage)
+                _enrol(stage, url)
+                message_id = _exchange(stage)
+                _partner(stage, url)
+                _operator(stage)
+                _audit(stage, message_id)
+                _tamper(stage)
+        except ClaimFailed as failure:
+            print(f"\nThe demonstration failed: {failure}", file=sys.stderr)
+            return 1
+    print(f"\n{len(stage.claims)} claims held, in {time.monotonic() - began:.0f} seconds.")
+    return 0
+
+
+def _found(stage: Stage, url: str) -> None:
+    stage.chapter("Two offices of two nations, one relay that neither has to trust")
+    stage.say(f"The relay runs at {url}. Each office's security officer founds an authority; the operator admits it.")
+    for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
+        stage.run(f"so-{office[3:]}", "liaison", "authority", "init", office, "--nation", nation, "--relay", url)
+        stage.run("operator", "relay", "office", "add", f"{office}.statement")
+    (stage.folder / "demo-spif.xml").write_text(SPIF)
+    for who in ("so-warsaw", "so-paris"):
+        stage.run(who, "liaison", "authority", "policy", "publish", "demo-spif.xml")
+
+
+def _agree(stage: Stage) -> None:
+    stage.chapter("An agreement, signed by both, after the words were compared by telephone")
+    (stage.folder / "agreement.toml").write_text(AGREEMENT)
+    ref = stage.run("so-warsaw", "liaison", "agreement", "draft", "agreement.toml", "--yes").stdout.strip()
+    stage.run("so-paris", "liaison", "agreement", "sign", ref[:12], "--yes")
+
+
+def _enrol(stage: Stage, url: str) -> None:
+    stage.chapter("Officers, a partner system and an auditor make their keys; their offices certify them")
+    both, low = ("RESTRICTED", "SECRET"), ("RESTRICTED",)
+    people = (
+        ("anna", "anna.nowak@lo-warsaw", both, ()),
+        ("jean", "jean.petit@lo-paris", both, ()),
+        ("luc", "luc.bas@lo-paris", low, ()),
+        ("feed", "cop-feed@lo-paris", both, ("--kind", "system")),
+        ("auditor", "audit@lo-paris", None, ("--kind", "auditor", "--scope", "lo-paris", "--scope", "lo-warsaw")),
+    )
+    for who, address, levels, options in people:
+        office = address.partition("@")[2]
+        stage.run(who, "liaison", "init", address, "--relay", url, "--authority", f"{office}.statement", show=who == "anna")
+        clearance = _clearance(stage, who, levels, office)
+        officer = f"so-{office[3:]}"
+        stage.run(officer, "liaison", "authority", "enrol", f"{address}.request", *clearance, *options)
+        stage.run(who, "liaison", "status", show=who == "anna")
+
+
+def _clearance(stage: Stage, who: str, levels: Sequence[str] | None, office: str) -> tuple[str, ...]:
+    if levels is None:
+        return ()
+    rows = "".join(f"<l:Classification>{level}</l:Classification>" for level in levels)
+    nation = {"lo-warsaw": "POL", "lo-paris": "FRA"}[office]
+    (stage.folder / f"{who}-clearance.xml").write_text(CLEARANCE.format(classifications=rows, nation=nation))
+    return ("--clearance", f"{who}-clearance.xml")
+
+
+def _exchange(stage: Stage) -> str:
+    stage.chapter("One message: released to one, refused to another by clearance, and to a third by need-to-know")
+    sent = json.loads(
+        stage.run(
+            "anna", "liaison", "send", "--to", "jean.petit@lo-paris", "--to", "luc.bas@lo-paris", "--exempt", "cop-feed@lo-paris",
+            "--label", "DEMO SECRET REL TO POL, FRA", "--precedence", "IMMEDIATE", "--subject", _SUBJECT,
+            "--require-ack", "--yes", "--json", "-", stdin=_SECRET,
+        ).stdout
+    )  # fmt: skip
+    message_id: str = sent["message_id"]
+    stage.claim("released to jean.petit@lo-paris", holds=sent["released_to"] == ["jean.petit@lo-paris"])
+    refused = {row["address"]: row["rules"] for row in sent["refused"]}
+    stage.claim("refused to luc.bas@lo-paris by the rule 'classification'", holds="classification" in refused["luc.bas@lo-paris"])
+    stage.run("jean", "liaison", "inbox")
+    read = stage.run("jean", "liaison", "read", message_id[:12]).stdout.splitlines()
+    stage.claim("the marking is the first and the last line", holds=read[0] == read[-1] == "DEMO SECRET REL TO POL, FRA")
+    stage.claim("what was read is what was written", holds=_SECRET in read)
+    stage.run("jean", "liaison", "ack", message_id[:12])
+    opaque = "no such message is available to this device"
+    for who in ("luc", "feed"):
+        denied = stage.run(who, "liaison", "read", message_id, code=1)
+        stage.claim(f"{who} learns nothing, not even that there is such a message", holds=opaque in denied.stderr)
+    stage.run("anna", "liaison", "track", message_id[:12])
+    return message_id
+
+
+def _partner(stage: Stage, url: str) -> None:
+    stage.chapter("A partner system posts through the library, in ten lines")
+    program = (
+        "from liaison import Client\n"
+        f"with Client.open(passphrase={_PASSPHRASE!r}) as client:\n"
+        "    sent = client.send(['anna.nowak@lo-warsaw'], label='DEMO RESTRICTED', subject='Track 4711', body='54.5N 018.6E')\n"
+        "    print('released to', *sent.released_to)\n"
+    )
+    for line in program.splitlines():
+        print(f"    {line}")
+    environment = {**os.environ, "LIAISON_HOME": str(stage.folder / "feed")}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    print(f"    → {done.stdout.strip()}{done.stderr.strip()[-200:]}")
+    stage.claim("the partner system's message was accepted", holds=done.stdout.strip() == "released to anna.nowak@lo-warsaw")
+    unread = json.loads(stage.run("anna", "liaison", "inbox", "--json").stdout.splitlines()[-1])
+    stage.claim("and waits in Anna's inbox", holds=unread["from"] == "cop-feed@lo-paris" and unread["state"] == "unread")
+
+
+def _operator(stage: Stage) -> None:
+    stage.chapter("What the operator has: the stored bytes")
+    stored = sqlite3.connect(stage.folder / "relay" / "relay.sqlite")
+    sealed = bytes(stored.execute("SELECT sealed FROM part LIMIT 1").fetchone()[0])
+    stored.close()
+    for start in range(0, 64, 16):
+        row = sealed[start : start + 16]
+        print(f"    {start:04x}  {row.hex(' ')}  {''.join(chr(b) if 32 <= b < 127 else '.' for b in row)}")
+    everything = b"".join(path.read_bytes() for path in (stage.folder / "relay").iterdir() if path.is_file())
+    everything += (stage.folder / "relay.log").read_bytes()
+    for word in (_SECRET, _SUBJECT):
+        stage.claim(f"{word!r} is nowhere in the relay's files or output", holds=word.encode() not in everything)
+
+
+def _audit(stage: Stage, message_id: str) -> None:
+    stage.chapter("The auditor pulls the access log and verifies every entry")
+    stage.run("auditor", "liaison", "audit", "pull", "--out", "log.jsonl")
+    entries = [json.loads(line) for line in (stage.folder / "log.jsonl").read_text().splitlines()]
+    about = [entry for entry in entries if entry.get("message_id") == message_id]
+    for entry in about:
+        who, rules = entry["actor"], ", ".join(entry["rules"])
+        print(f"    {entry['index']:>3}  {entry['time']}  {entry['event']:<12}{entry['decision']:<8}{who:<24}{rules}")
+    events = [(entry["event"], entry["actor"].partition("@")[0].partition(".")[0]) for entry in about]
+    stage.claim("it names who opened it", holds=("open", "jean") in events)
+    stage.claim("and who was denied, twice", holds={("deny", "luc"), ("deny", "cop-feed")} <= set(events))
+    denied = {entry["actor"].partition("@")[0]: entry["rules"] for entry in about if entry["event"] == "deny"}
+    stage.claim("Luc by 'classification'", holds="classification" in denied["luc.bas"])
+    stage.claim("the feed, cleared but not addressed, by 'need-to-know' alone", holds=denied["cop-feed"] == ["no-slot", "need-to-know"])
+    stage.run("auditor", "liaison", "audit", "verify")
+
+
+def _tamper(stage: Stage) -> None:
+    stage.chapter("The operator rewrites history: one denial becomes a permit")
+    with sqlite3.connect(stage.folder / "relay" / "relay.sqlite") as stored:
+        index, entry = stored.execute(
+            "SELECT idx, entry FROM log_entry WHERE log = 2 AND instr(entry, CAST('deny' AS BLOB)) ORDER BY idx LIMIT 1"
+        ).fetchone()
+        changed = bytes(entry).replace(b"deny", b"open")
+        stored.execute("UPDATE log_entry SET entry = ? WHERE log = 2 AND idx = ?", (changed, index))
+    stage.say(f"UPDATE log_entry SET entry = … WHERE idx = {index}")
+    failed = stage.run("auditor", "liaison", "audit", "verify", code=5)
+    stage.claim(f"verification fails with exit code 5 and names entry {index}", holds=f"entry {index} " in failed.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(run())
