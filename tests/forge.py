@@ -32,6 +32,7 @@ from relay.store.schema import log_entry, message, part, slot
 
 CBOR = "application/cbor"
 SECRET = "TEST SEALED RELEASABLE TO FRA, POL"
+_SEQS = count(1_000_000)  # far from where the clients' own chains are
 
 
 @dataclass
@@ -41,7 +42,6 @@ class Forge:
     client: Client
     readers: list[Reader] = field(default_factory=list)
     plan: Plan | None = None
-    seqs: count = field(default_factory=lambda: count(1_000_000))
 
     def prepare(self, *to: str, label: str = SECRET, body: str = "Forged.\n", info=()) -> Forge:
         """Plan and claim once; every `seal` after it is for these readers."""
@@ -69,7 +69,7 @@ class Forge:
             label=label_bytes(draft.label),
             addressees=draft.addressees,
             portions=(),
-            seq=next(self.seqs),
+            seq=next(_SEQS),
             prev=bytes(32),
             directory=(trust.verifiers(DIRECTORY)[0].name, trust.tree.size, trust.tree.root()),
             handling=draft.handling,

@@ -146,9 +146,7 @@ class Forger:
         signing = keys or self.keys
         return signing.sign_checkpoint(self.world.relay.origins[log], tree.size, tree.root(), int(time.time()))
 
-    def logged(
-        self, entries: Sequence[bytes], index: int, seen: int = 0, keys: LogKeys | None = None
-    ) -> LoggedEntry:
+    def logged(self, entries: Sequence[bytes], index: int, seen: int = 0, keys: LogKeys | None = None) -> LoggedEntry:
         """Entry `index` of an access log that consists of these entries, correctly proven and signed."""
         tree = MerkleTree(leaf_hash(entry) for entry in entries)
         return LoggedEntry(

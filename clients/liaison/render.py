@@ -1,75 +1,99 @@
 """What people see. The only file that imports rich; everything that came in a message is made harmless first.
 
 The rules: every output that shows content has the marking as its first and its last line, as text; colour is a
-supplement and only on a terminal. Piped output is plain.
+supplement and only on a terminal. Piped output is plain, and does without rich.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from relay.protocol.envelope import AddresseeKind, Core
+from typing import TYPE_CHECKING, TextIO
 
 from .safe_text import for_one_line, for_terminal
 
+if TYPE_CHECKING:
+    from rich.console import Console
 
-def console(color: str = "auto", *, stderr: bool = False) -> Console:
-    """A console on stdout; `color` is auto, always or never, and NO_COLOR is heeded."""
-    stream = sys.stderr if stderr else sys.stdout
-    return Console(
-        file=stream,
-        highlight=False,
-        emoji=False,
-        markup=False,
-        soft_wrap=not stream.isatty(),
-        force_terminal={"always": True, "never": False}.get(color),
-        no_color=True if color == "never" else None,
-    )
+    from relay.protocol.envelope import AddresseeKind, Core
 
 
-def banner(out: Console, marking: str, color: str | None) -> None:
-    """A marking line. The text says it all; the policy's colour only repeats it."""
-    if out.is_terminal and color is not None:
-        try:
-            out.print(Text(f" {marking} ", style=f"bold white on {color.lower()}"))
-        except Exception:  # noqa: BLE001 - a colour name that this terminal library does not know
-            out.print(Text(marking, style="bold"))
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Where lines go: a stream, and its terminal if it is one."""
+
+    stream: TextIO
+    terminal: Console | None
+
+    def line(self, content: str, style: str = "") -> None:
+        """One line; the style is left out on a pipe."""
+        if self.terminal is None:
+            self.stream.write(f"{content}\n")
         else:
-            return
-    else:
-        out.print(Text(marking, style="bold"))
+            from rich.text import Text  # noqa: PLC0415
+
+            self.terminal.print(Text(content, style=style), soft_wrap=True)
 
 
-def table(out: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+def page(color: str = "auto", *, stderr: bool = False) -> Page:
+    """A page on stdout; `color` is auto, always or never, and NO_COLOR is heeded."""
+    stream = sys.stderr if stderr else sys.stdout
+    if color == "never" or (color == "auto" and not stream.isatty()):
+        return Page(stream, None)
+    from rich.console import Console  # noqa: PLC0415
+
+    forced = True if color == "always" else None
+    return Page(stream, Console(file=stream, highlight=False, emoji=False, markup=False, force_terminal=forced))
+
+
+def banner(out: Page, marking: str, color: str | None) -> None:
+    """A marking line. The text says it all; the policy's colour only repeats it."""
+    out.line(for_one_line(marking), _banner_style(color) if out.terminal is not None and color else "bold")
+
+
+def _banner_style(color: str) -> str:
+    from rich.errors import StyleSyntaxError  # noqa: PLC0415
+    from rich.style import Style  # noqa: PLC0415
+
+    style = f"bold white on {color.lower()}"
+    try:
+        Style.parse(style)
+    except StyleSyntaxError:  # SPIF 2.1 has colours that this terminal library does not know
+        return "bold"
+    return style
+
+
+def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """A table of one-line cells; on a pipe, tab-separated lines without headings."""
     safe = [[for_one_line(cell) for cell in row] for row in rows]
-    if not out.is_terminal:
+    if out.terminal is None:
         for row in safe:
-            out.print(Text("\t".join(row)))
+            out.line("\t".join(row))
         return
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for heading in headings:
         grid.add_column(heading, overflow="fold")
     for row in safe:
         grid.add_row(*(Text(cell) for cell in row))
-    out.print(grid)
+    out.terminal.print(grid)
 
 
-def fields(out: Console, rows: Iterable[tuple[str, str]]) -> None:
-    """Name and value, a line each."""
-    for name, value in rows:
-        out.print(Text(f"{name + ':':<13}", style="dim") + Text(for_one_line(value)))
+def fields(out: Page, rows: Iterable[tuple[str, str]]) -> None:
+    """Name and value, a line each, the values in one column; names without a value are left out."""
+    shown = [(name, value) for name, value in rows if value]
+    width = max((len(name) for name, _value in shown), default=0) + 3
+    for name, value in shown:
+        out.line(f"{name + ':':<{width}}{for_one_line(value)}")
 
 
-def text(out: Console, content: str) -> None:
-    """Text of a message, control characters escaped."""
-    out.print(Text(for_terminal(content)), soft_wrap=True, end="" if content.endswith("\n") else "\n")
+def text(out: Page, content: str) -> None:
+    """Text of a message, control characters escaped; always ends its line."""
+    out.line(for_terminal(content).removesuffix("\n"))
 
 
 def dtg(seconds: int) -> str:

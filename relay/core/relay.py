@@ -239,13 +239,14 @@ class Relay:
     async def _look(self, reader: Callable[[Connection], T], caller: Caller | None = None) -> T:
         """Read, with a directory that holds every change that was durable before: a revocation elsewhere holds here.
 
-        What was read for a `caller` is thrown away if the caller may no longer act.
+        Nothing is read for a `caller` who may no longer act.
         """
 
         def run() -> tuple[bool, T | None]:
             with self._readers.connect() as connection:
                 if log_rows.sizes(connection)[Log.DIRECTORY] > self._committer.directory.size:
                     return False, None
+                self._check_current(caller)
                 return True, reader(connection)
 
         done, found = await _reading(run)
@@ -254,9 +255,12 @@ class Relay:
             done, found = await _reading(run)
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
+        return found  # type: ignore[return-value]  # None only where the reader itself returned it
+
+
+    def _check_current(self, caller: Caller | None) -> None:
         if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
             raise Unauthenticated("this device is no longer valid, or revoked")
-        return found  # type: ignore[return-value]  # None only where the reader itself returned it
 
 
 async def _reading(run: Callable[[], T]) -> T:

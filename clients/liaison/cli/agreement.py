@@ -49,7 +49,7 @@ def draft(session: Session, file: Path, *, yes: bool, as_json: bool) -> None:
     [categories]
     "Additional Sensitivity" = ["ATOMAL"]
     """
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         office.sync()
         drafted = _read(file, office)
         _compared(session, drafted, office, yes=yes)
@@ -70,7 +70,7 @@ def draft(session: Session, file: Path, *, yes: bool, as_json: bool) -> None:
 @pass_session
 def sign(session: Session, ref: str, *, yes: bool, as_json: bool) -> None:
     """Sign an agreement for this office, after comparing the other parties' words out of band."""
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         office.sync()
         state = office.agreement(ref)
         _show_terms(session, state)
@@ -90,7 +90,7 @@ def sign(session: Session, ref: str, *, yes: bool, as_json: bool) -> None:
 @pass_session
 def withdraw(session: Session, ref: str, reason: str, *, as_json: bool) -> None:
     """Withdraw from an agreement. Effective at once for all its parties, and final."""
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         office.sync()
         agreement_id = office.agreement(ref).agreement.agreement_id
         office.withdraw(agreement_id, reason)
@@ -111,7 +111,7 @@ def list_agreements(session: Session, *, as_json: bool) -> None:
             put(_as_json(state))
         return
     rows = [[_as_json(state)["agreement"][:12], _state(state), state.agreement.policy_name, _offices(state)] for state in states]
-    render.table(render.console(session.color), ("id", "state", "policy", "parties"), rows)
+    render.table(render.page(session.color), ("id", "state", "policy", "parties"), rows)
 
 
 @agreement.command()
@@ -235,7 +235,7 @@ def _show_terms(session: Session, state: AgreementState) -> None:
         ("Onward", "permitted" if terms.onward_release else "not permitted"),
         ("Valid", f"{render.moment(terms.not_before)} to {render.moment(terms.not_after)}"),
     ]
-    render.fields(render.console(session.color, stderr=True), [(name, value) for name, value in rows if value])
+    render.fields(render.page(session.color, stderr=True), [(name, value) for name, value in rows if value])
 
 
 def _state(state: AgreementState) -> str:

@@ -27,7 +27,7 @@ def audit() -> None:
 @pass_session
 def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:  # noqa: ARG001 - one form so far
     """Fetch new entries, verify them, then print them: one JSON object per line."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         client.sync()
         audited = AuditPull(client)
         first = audited.count() if since_last else 0
@@ -50,7 +50,7 @@ def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None
 @pass_session
 def verify(session: Session, *, as_json: bool) -> None:
     """Fetch the whole log anew and verify every entry against the checkpoint and all earlier pulls."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         client.sync()
         size = AuditPull(client).verify()
         if as_json:

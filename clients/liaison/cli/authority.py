@@ -62,7 +62,7 @@ def enrol(session: Session, request: Any, clearance: Sequence[Any], **given: Any
     """Certify the device that made REQUEST, and publish its certificate."""
     encoded = dearmor(request.read(), "REQUEST")
     wanted = parse_request(encoded)
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         office.sync()
         certificate = office.enrol(
             encoded,
@@ -99,7 +99,7 @@ def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clea
 @pass_session
 def revoke(session: Session, whom: str, reason: str, *, as_json: bool) -> None:
     """Revoke every device of an address, or one device. Effective at once, and final."""
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         for device in office.revoke(whom, reason):
             if as_json:
                 put({"address": device.address, "device": device.device_id.hex(), "revoked": True})
@@ -125,7 +125,7 @@ def publish(session: Session, spif: Any, extensions: Any, *, as_json: bool) -> N
     _policy, findings = read_spif(content)
     for finding in findings:
         say(f"{spif.name}: {finding.rule}: {finding.why}")
-    with Authority.open(passphrase=session.passphrase.current()) as office:
+    with session.authority() as office:
         office.sync()
         published = office.publish_policy(content, None if extensions is None else extensions.read())
     if as_json:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NoReturn, TypeVar
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -15,8 +16,12 @@ from liaison.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
 from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unverified
 
-DONE, FAILED, USAGE, CANCELLED = 0, 1, 2, 3
-_EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, Unavailable: 7}
+if TYPE_CHECKING:
+    from liaison.authority import Authority
+    from liaison.client import Client
+
+DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
+_EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: REFUSED, Unavailable: 7}
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -31,6 +36,7 @@ Exit codes:
 """
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
 
 
 class Cancelled(Exception):  # noqa: N818 - not an error of the program
@@ -53,14 +59,64 @@ class Session:
         if not click.confirm(question, err=True):
             raise Cancelled("cancelled")
 
+    def client(self) -> Client:
+        """The device whose profile is LIAISON_HOME. Raises Unauthenticated, before asking for a passphrase if it can."""
+        from liaison.client import Client  # noqa: PLC0415 - only commands that talk to a relay load the HTTP client
+        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+
+        public = read_public(home_folder())
+        if public["kind"] == AUTHORITY:
+            raise Unauthenticated(
+                f"{home_folder()} is the profile of {public['address']}, which neither sends nor reads",
+                hint="set LIAISON_HOME to an officer's profile",
+            )
+        return Client.open(passphrase=self.passphrase.current())
+
+    def authority(self) -> Authority:
+        """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""
+        from liaison.authority import Authority  # noqa: PLC0415
+        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+
+        public = read_public(home_folder())
+        if public["kind"] != AUTHORITY:
+            raise Unauthenticated(
+                f"{home_folder()} is the profile of {public['address']}, not of an office's authority",
+                hint="this is for the security officer: set LIAISON_HOME to the authority's profile",
+            )
+        return Authority.open(passphrase=self.passphrase.current())
+
 
 pass_session = click.make_pass_decorator(Session)
-json_option: Callable[[Command], Command] = click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
+json_option: Callable[[Command], Command] = click.option(
+    "--json", "as_json", is_flag=True, help="JSON, one object per line."
+)
 yes_option: Callable[[Command], Command] = click.option("--yes", is_flag=True, help="Answer every question with yes.")
 
 
 class LiaisonProgram(click.Group):
-    """Turns domain errors into a line, a hint and an exit code."""
+    """Loads a command when it is called; turns domain errors into a line, a hint and an exit code."""
+
+    def __init__(self, *given: Any, commands_by_audience: Audiences, **attributes: Any) -> None:
+        super().__init__(*given, **attributes)
+        self._audiences = commands_by_audience
+        self._places = {name: place for each in commands_by_audience.values() for name, (place, _line) in each.items()}
+
+    def list_commands(self, context: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(self._places)
+
+    def get_command(self, context: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._places:
+            if context.resilient_parsing:  # completion asks about half-typed words
+                return None
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=self._places, ctx=context)
+        found = import_module(f".{self._places[cmd_name]}", __package__)
+        command: click.Command = getattr(found, cmd_name)
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for audience, commands in self._audiences.items():
+            with formatter.section(audience):
+                formatter.write_dl([(f"{name:<10}", line) for name, (_place, line) in commands.items()])
 
     def invoke(self, context: click.Context) -> Any:
         try:
@@ -69,9 +125,11 @@ class LiaisonProgram(click.Group):
             if context.params.get("debug"):
                 raise
             fail(error)
-        except Cancelled as reason:
-            say(str(reason))
+        except (Cancelled, click.Abort) as reason:
+            say(str(reason) or "cancelled")
             sys.exit(CANCELLED)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
         except OSError as problem:
             if context.params.get("debug") or problem.filename is None:
                 raise
@@ -98,4 +156,18 @@ def put(value: dict[str, Any]) -> None:
     click.echo(json.dumps({"v": 1, **value}))
 
 
-required = partial(click.option, required=True)
+def check_label_file(label: str) -> None:
+    """Raise LiaisonError if `label` is the name of a file that is not there, rather than read it as a marking."""
+    if label.lower().endswith(".xml") and not Path(label).is_file():
+        raise LiaisonError(f"{label}: no such file")
+
+
+def label_json(label: Any) -> dict[str, Any] | None:
+    """A label as JSON: policy, classification, categories."""
+    if label is None:
+        return None
+    return {
+        "policy": label.policy.name,
+        "classification": label.classification,
+        "categories": [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in label.categories],
+    }

@@ -21,8 +21,7 @@ from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
-from .common import Session, json_option, pass_session, put, say
-from .mail import label_json
+from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
 
 policy_option = click.option("--policy", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="SPIF.xml")
 extensions_option = click.option("--extensions", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.toml")
@@ -52,7 +51,7 @@ def show(session: Session, wanted: str, policy: Path, **given: Any) -> None:
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(found)})
     else:
-        render.banner(render.console(session.color), marking, marking_color(known, found))
+        render.banner(render.page(session.color), marking, marking_color(known, found))
 
 
 @label.command()
@@ -83,9 +82,9 @@ def check(session: Session, wanted: str, policy: Path, clearance: Path | None, *
     else:
         click.echo(f"{'valid' if not findings else 'INVALID'}{_permitted(permitted)}")
         rows = [["ok" if rule["ok"] else "NO", str(rule["rule"]), str(rule["why"])] for rule in rules]
-        render.table(render.console(session.color), ("", "rule", "why"), rows)
+        render.table(render.page(session.color), ("", "rule", "why"), rows)
     if findings or permitted is False:
-        click.get_current_context().exit(6)
+        click.get_current_context().exit(REFUSED)
 
 
 def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
@@ -112,7 +111,7 @@ def map_label(session: Session, wanted: str, policy: Path, target_name: str, tar
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(mapped)})
     else:
-        render.banner(render.console(session.color), marking, marking_color(other, mapped))
+        render.banner(render.page(session.color), marking, marking_color(other, mapped))
 
 
 def _policy(path: Path, extensions: Path | None) -> Policy:
@@ -124,6 +123,7 @@ def _policy(path: Path, extensions: Path | None) -> Policy:
 
 
 def _label(wanted: str, policy: Policy) -> Label:
+    check_label_file(wanted)
     if Path(wanted).is_file():
         return read_label_xml(Path(wanted).read_bytes(), policy)
     return parse_marking(policy, wanted, int(time.time()))

@@ -53,7 +53,7 @@ def send(session: Session, to: Sequence[str], file: str | None, **given: Any) ->
     In the body, a line that starts with a portion mark in brackets opens a portion with that label.
     """
     body = _body(file)
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         plan = client.plan(
             to,
             label=given["label"],
@@ -120,7 +120,7 @@ def _show_plan(session: Session, client: Client, plan: Plan, *, as_json: bool) -
             "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in plan.refused],
         })  # fmt: skip
         return
-    out, marking = render.console(session.color), client.labels.marking(plan.draft.label)
+    out, marking = render.page(session.color), client.labels.marking(plan.draft.label)
     render.banner(out, marking, client.labels.color(plan.draft.label))
     rows = [row for verdict in plan.verdicts for row in _plan_rows(verdict, plan)]
     render.table(out, ("addressee", "portion", "released", "why not"), rows)
@@ -200,7 +200,7 @@ def _seconds(text: str | None) -> int:
 @pass_session
 def inbox(session: Session, follow: bool, state: str | None, as_json: bool) -> None:  # noqa: FBT001 - options
     """What is there to read, most urgent first."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         shown: set[bytes] = set()
         while True:
             items = [item for item in client.inbox(wait=30 if shown and follow else 0) if item.message_id not in shown]
@@ -223,7 +223,7 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
         return
     if not items:
         return
-    out = render.console(session.color)
+    out = render.page(session.color)
     marking = " / ".join(dict.fromkeys(item.marking for item in items))
     render.banner(out, marking, None)
     columns = ("message", "precedence", "dtg", "from", "marking", "state")
@@ -275,7 +275,7 @@ def label_json(label: Any) -> dict[str, Any] | None:
 @pass_session
 def read(session: Session, message_id: str, out: Path | None, as_json: bool) -> None:  # noqa: FBT001 - options
     """Open a message, or show again one opened before."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         record = client.read(client.find(message_id))
         saved = _save(record, out) if out is not None else {}
         if as_json:
@@ -326,7 +326,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
 
 
 def _show_message(session: Session, client: Client, record: Record, saved: dict[int, Path]) -> None:
-    out, core = render.console(session.color), record.message.core
+    out, core = render.page(session.color), record.message.core
     label = client.labels.label_of(core.label)
     marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
     render.banner(out, marking, color)
@@ -374,7 +374,7 @@ def _show_portion(  # noqa: PLR0913 - what a portion is and where it goes
 @pass_session
 def ack(session: Session, message_id: str, note: str | None, as_json: bool) -> None:  # noqa: FBT001 - options
     """Tell the originator, signed, that you have taken the message in."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         found = client.find(message_id)
         at = client.acknowledge(found)
         if note is not None:
@@ -395,7 +395,7 @@ def ack(session: Session, message_id: str, note: str | None, as_json: bool) -> N
 @pass_session
 def track(session: Session, message_id: str, as_json: bool) -> None:  # noqa: FBT001 - options
     """What became of a message you sent: who has opened it, who has acknowledged it."""
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         client.sync()
         found = client.find(message_id)
         record = client.read(found)
@@ -404,7 +404,7 @@ def track(session: Session, message_id: str, as_json: bool) -> None:  # noqa: FB
             for row in rows:
                 put(row)
             return
-        out = render.console(session.color)
+        out = render.page(session.color)
         render.table(out, ("address", "state", "time"), [[row["address"], row["state"], row["time"]] for row in rows])
 
 
@@ -438,7 +438,7 @@ def explain(session: Session, message_id: str | None, to: Sequence[str], label: 
     """Who may read this, and which rule says no: a message, or an address and a label."""
     if (message_id is None) == (not to) or (to and label is None):
         raise click.UsageError("give a message ID, or --to with --label")
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         if message_id is not None:
             record = client.read(client.find(message_id))
             core = record.message.core

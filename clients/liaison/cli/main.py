@@ -7,14 +7,47 @@ import click
 from liaison.passphrase import PassphraseSource
 from relay import __version__
 
-from . import agreement, audit, authority, label, mail, people
 from .common import EXIT_CODES, LiaisonProgram, Session
 
+# Where each command is, and its line in `liaison --help`, so that help and offline commands load no HTTP client.
+COMMANDS = {
+    "Yourself and the others": {
+        "init": ("people", "Make this device's keys."),
+        "status": ("people", "Who am I, and does everything hold?"),
+        "peers": ("people", "Who can be written to."),
+    },
+    "Messages": {
+        "send": ("mail", "Send a message."),
+        "inbox": ("mail", "What is there to read."),
+        "read": ("mail", "Open a message."),
+        "ack": ("mail", "Acknowledge a message."),
+        "track": ("mail", "What became of a message you sent."),
+        "explain": ("mail", "Who may read this, and which rule says no."),
+    },
+    "Security officers": {
+        "authority": ("authority", "Act as an office's authority."),
+        "agreement": ("agreement", "Information-sharing agreements."),
+    },
+    "Auditors": {
+        "audit": ("audit", "Pull and verify the access log."),
+    },
+    "Offline": {
+        "label": ("label", "Confidentiality labels."),
+    },
+}
 
-@click.group(cls=LiaisonProgram, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
+
+@click.group(
+    cls=LiaisonProgram,
+    commands_by_audience=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="liaison")
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from file descriptor N.")
-@click.option("--passphrase-command", metavar="CMD", envvar="LIAISON_PASSPHRASE_COMMAND", help="Command that prints it.")
+@click.option(
+    "--passphrase-command", metavar="CMD", envvar="LIAISON_PASSPHRASE_COMMAND", help="Command that prints it."
+)
 @click.option("--no-input", is_flag=True, help="Fail instead of asking.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour on output.")
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
@@ -28,10 +61,3 @@ def main(
     """
     source = PassphraseSource(passphrase_fd, passphrase_command, flags["no_input"])
     context.obj = Session(source, flags["no_input"], color, flags["debug"])
-
-
-for command in (
-    people.init, people.status, people.peers, mail.send, mail.inbox, mail.read, mail.ack, mail.explain, mail.track,
-    authority.authority, agreement.agreement, audit.audit, label.label,
-):  # fmt: skip
-    main.add_command(command)

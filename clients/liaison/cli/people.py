@@ -130,14 +130,14 @@ def peers(session: Session, office: str | None, as_json: bool) -> None:
     """Who can be written to, their clearances and roles, and under which agreement."""
     from liaison import render  # noqa: PLC0415
 
-    with Client.open(passphrase=session.passphrase.current()) as client:
+    with session.client() as client:
         client.sync()
         rows = [row for row in _peers(client) if office is None or row["office"] == office]
         if as_json:
             for row in rows:
                 put(row)
             return
-        out = render.console(session.color)
+        out = render.page(session.color)
         columns = ("address", "kind", "nation", "roles", "clearances", "agreements", "devices")
         render.table(out, columns, [[_cell(row[column]) for column in columns] for row in rows])
         for statement in client.trust.directory.offices.values():
