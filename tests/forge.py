@@ -23,7 +23,8 @@ from liaison.seal import Reader, seal
 from liaison.trust import DIRECTORY
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
-from relay.protocol.envelope import MESSAGE, Core, Submission, message_payload, parse_message
+from relay.protocol.envelope import MESSAGE, Submission, message_payload, parse_message
+from relay.protocol.header import Core
 from relay.protocol.label import label_bytes
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.httpsig import sign_request

@@ -17,15 +17,7 @@ from liaison.portions import pack
 from relay.protocol.canonical import decode, encode
 from relay.protocol.directory import Directory
 from relay.protocol.entry import Event
-from relay.protocol.envelope import (
-    RECEIPT,
-    Delivery,
-    Receipt,
-    parse_message,
-    part_context,
-    slot_info,
-    wrap_header,
-)
+from relay.protocol.envelope import RECEIPT, Delivery, Receipt, parse_message, part_context, slot_info, wrap_header
 from relay.protocol.identity import REQUEST, EnrolmentRequest
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.prekey import KEY_BATCH, KeyBatch

@@ -23,15 +23,8 @@ from relay.logkeys import LogKeys, load_log_keys
 from relay.protocol.canonical import encode
 from relay.protocol.cose import format_sign1, protected_header
 from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, LoggedEntry
-from relay.protocol.envelope import (
-    MESSAGE,
-    Core,
-    Delivery,
-    Message,
-    message_payload,
-    parse_delivery,
-    parse_message,
-)
+from relay.protocol.envelope import MESSAGE, Delivery, Message, message_payload, parse_delivery, parse_message
+from relay.protocol.header import Core
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.store import log as log_rows
 from relay.store.log import Log

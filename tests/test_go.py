@@ -24,16 +24,8 @@ from liaison.keys import SigningKey, kem_public_bytes
 from liaison.portions import PortionContent, PortionKind
 from liaison.seal import Reader, seal
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
-from relay.protocol.envelope import (
-    Addressee,
-    AddresseeKind,
-    Core,
-    Delivery,
-    MessageHandling,
-    Precedence,
-    parse_delivery,
-    parse_message,
-)
+from relay.protocol.envelope import Delivery, parse_delivery, parse_message
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.protocol.note import (
     ED25519,

@@ -11,7 +11,8 @@ from liaison.keys import SigningKey
 from relay.core.limits import MAX_SUBMISSION
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
-from relay.protocol.envelope import Addressee, AddresseeKind, format_slot, parse_message, parse_slot
+from relay.protocol.envelope import format_slot, parse_message, parse_slot
+from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.label import label_bytes
 from relay.protocol.suite import SUITE_1
 from relay.store import log as log_rows

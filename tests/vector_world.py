@@ -20,19 +20,8 @@ from relay.protocol.agreement import AGREEMENT, Agreement, Party
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import format_sign1, protected_header, to_be_signed
 from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, Event, LoggedEntry
-from relay.protocol.envelope import (
-    MESSAGE,
-    Addressee,
-    AddresseeKind,
-    Core,
-    Delivery,
-    MessageHandling,
-    Portion,
-    Precedence,
-    message_payload,
-    parse_message,
-    part_context,
-)
+from relay.protocol.envelope import MESSAGE, Delivery, message_payload, parse_message, part_context
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion, Precedence
 from relay.protocol.identity import CERTIFICATE, STATEMENT, Certificate, Kind, Statement
 from relay.protocol.label import Category, Clearance, Label, PolicyRef, TagType, label_bytes
 from relay.protocol.merkle import MerkleTree, leaf_hash, root_of

@@ -22,7 +22,8 @@ from typing import Self
 from relay.protocol.access import Judge
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.directory import Device
-from relay.protocol.envelope import Addressee, AddresseeKind, Message, Precedence, parse_message
+from relay.protocol.envelope import Message, parse_message
+from relay.protocol.header import Addressee, AddresseeKind, Precedence
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes

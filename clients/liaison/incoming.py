@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.access import Circle, Judge
+from relay.protocol.label import label_of
 from relay.protocol.aggregate import Nobody, dominates, join
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.protocol.access import label_of
+from relay.protocol.label import label_of
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import Label

@@ -6,21 +6,15 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.access import Circle, Judge
+from relay.protocol.label import label_of
 from relay.protocol.canonical import encode, expect
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.decision import Decision, Handling
 from relay.protocol.directory import Device
 from relay.protocol.entry import Event, parse_logged_entry
-from relay.protocol.envelope import (
-    Addressee,
-    AddresseeKind,
-    Core,
-    MessageHandling,
-    Precedence,
-    decode_list,
-    parse_message,
-)
+from relay.protocol.envelope import decode_list, parse_message
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from relay.protocol.access import Circle, Judge
 from relay.protocol.decision import Action, Decision, Rule
 from relay.protocol.directory import Device
-from relay.protocol.envelope import Addressee, AddresseeKind
+from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.label import Label
 
 from .trust import Trust

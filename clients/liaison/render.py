@@ -17,7 +17,7 @@ from .safe_text import for_one_line, for_terminal
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from relay.protocol.envelope import AddresseeKind, Core
+    from relay.protocol.header import AddresseeKind, Core
 
 
 @dataclass(frozen=True, slots=True)

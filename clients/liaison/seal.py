@@ -18,19 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.hpke import Suite as Hpke
 
-from relay.protocol.envelope import (
-    MESSAGE,
-    Core,
-    Message,
-    Portion,
-    Slot,
-    Submission,
-    format_slot,
-    message_payload,
-    part_context,
-    slot_info,
-    wrap_header,
-)
+from relay.protocol.envelope import MESSAGE, Message, Slot, Submission, format_slot, message_payload, part_context, slot_info, wrap_header
+from relay.protocol.header import Core, Portion
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.prekey import KeyPackage

@@ -9,21 +9,15 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, or_, select
 
 from relay.committer import Answer, Batch, Committed
-from relay.protocol.access import Circle, Judge, is_covered, label_of
+from relay.protocol.access import Circle, Judge, is_covered
+from relay.protocol.label import label_of
 from relay.protocol.aggregate import Nobody, dominates, join
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Event
-from relay.protocol.envelope import (
-    AddresseeKind,
-    Message,
-    Slot,
-    Submission,
-    parse_message,
-    parse_slot,
-    parse_submission,
-)
+from relay.protocol.envelope import Message, Slot, Submission, parse_message, parse_slot, parse_submission
+from relay.protocol.header import AddresseeKind
 from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, TooLarge, Unauthenticated
 from relay.protocol.identity import Kind
 from relay.protocol.label import Label
@@ -174,59 +168,46 @@ def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
 
 
 def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted) -> tuple[str, ...]:
-    """Steps 6 to 8: the rules that deny this message, or none."""
-    core = submitted.message.core
-    banner, labels = label_of(core.label), [label_of(portion.label) for portion in core.portions]
-    if rules := _sender_failing(judge, caller, submitted, batch.now):
-        return rules
-    # 7. the banner is at least the safe join of the portions
-    policy = judge.policy_of(core.office, banner.policy)
-    joined = _join(policy, labels)
-    if policy is None or isinstance(joined, Nobody) or not dominates(policy, banner, joined):
-        return ("banner",)
-    return _readers_failing(batch, judge, submitted, labels)
-
-
-def _sender_failing(judge: Judge, caller: Caller, submitted: Submitted, now: int) -> tuple[str, ...]:
-    core = submitted.message.core
-    # 6. the sender may send at all, in time, and is cleared for what he sends, banner and every portion
-    if caller.device.kind not in MAY_SEND:
-        return ("sender:kind",)
-    if core.expires <= now:
-        return ("handling",)
-    for label in dict.fromkeys([core.label, *(portion.label for portion in core.portions)]):
-        decision = judge.judge_sender(label_of(label), caller.device, now)
+    core, now = submitted.message.core, batch.now
+    # 6. the sender is cleared for what he sends, banner and every portion
+    sender = batch.directory.devices[core.sender_device]
+    for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
+        decision = judge.judge_sender(label, sender, now)
         if not decision.permitted:
             return tuple(f"sender:{rule}" for rule in decision.failing)
-    return ()
-
-
-def _readers_failing(batch: Batch, judge: Judge, submitted: Submitted, labels: list[Label]) -> tuple[str, ...]:
+    # 7. what the originating office's policy demands of the message as a whole
+    try:
+        found = circumstances(batch, submitted)
+    except (Malformed, Unverified):
+        return ("endorsement",)
+    policy = judge.policy_of(core.office, label_of(core.label).policy)
+    if rules := failing_obligations(policy, core, found, now):
+        return rules
     # 8. every slot's device may have every portion it is granted, and every addressee is covered
-    core, devices = submitted.message.core, []
-    circle = Circle.of(core)
+    circle, devices = Circle.of(core, found.originals), []
     for each in submitted.slots:
-        device = batch.directory.device(each.device_id, batch.now)
+        device = batch.directory.device(each.device_id, now)
         if device is None:
             return ("reader:unknown-device",)
         devices.append(device)
         for index in each.granted:
-            decision = judge.judge(Action.ACCEPT, circle, labels[index], device, batch.now)
+            decision = judge.judge(Action.ACCEPT, circle, core.portions[index].label, device, now)
             if not decision.permitted:
                 return tuple(f"{device.address}:{rule}" for rule in decision.failing)
+    reached = {address for device in devices for address in judge.bases(device)}
     for addressee in core.addressees:
-        if addressee.kind is not AddresseeKind.EXEMPTED and not any(
-            is_covered(addressee, device) for device in devices
-        ):
+        if addressee.kind is not AddresseeKind.EXEMPTED and addressee.address not in reached:
             return (f"{addressee.address}:not-covered",)
     return ()
 
 
-def _join(policy: Policy | None, labels: list[Label]) -> Label | Nobody:
-    try:
-        return join(policy, labels) if policy is not None else Nobody.NOBODY
-    except LiaisonError:  # portions of several policies, or names unknown to this one, have no upper bound
-        return Nobody.NOBODY
+def circumstances(batch: Batch, submitted: Submitted) -> Circumstances:
+    """Who else has signed, what is passed on, and whether every slot is sealed to a one-time key."""
+    return Circumstances(
+        officers=verify_endorsements(batch.directory, submitted.message, submitted.endorsements),
+        originals=verify_passed_on(batch.directory, submitted.message),
+        one_time=all(each.kp_ref in batch.memo["one-time", submitted.digest] for each in submitted.slots),
+    )
 
 
 def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str, ...]) -> Answer:

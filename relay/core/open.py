@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, select, update
 
 from relay.committer import Answer, Batch, Committed
-from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.access import Circle, Judge
+from relay.protocol.label import label_of
 from relay.protocol.decision import Action
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, parse_message, parse_slot

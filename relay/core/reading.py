@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from relay.protocol.access import Circle, Judge, label_of
+from relay.protocol.access import Circle, Judge
+from relay.protocol.label import label_of
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.envelope import parse_message, parse_slot

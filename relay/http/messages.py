@@ -9,7 +9,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from relay.protocol.envelope import MAX_PORTIONS, parse_message
+from relay.protocol.envelope import parse_message
+from relay.protocol.header import MAX_PORTIONS
 
 from .app import TheCaller, TheRelay, cbor
 from .responses import Cursor, MessageId, Seen, Wait, answers, body

@@ -6,22 +6,20 @@ another's word for a clearance, an agreement or a rule. A missing fact is passed
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from .decision import SAME_OFFICE, Action, Decision, Handling, NeedToKnow, decide
 from .directory import Device, Directory
-from .envelope import Addressee, AddresseeKind, Core
-from .identity import parse_address
-from .label import Clearance, Label, PolicyRef, parse_label
+from .endorsement import PassedOn
+from .equivalence import Direction, translate
+from .errors import LiaisonError
+from .header import Addressee, AddresseeKind, Core
+from .label import Clearance, Label, PolicyRef, label_bytes, label_of
 from .policy import Policy
 
 PolicyOf = Callable[[str, PolicyRef], Policy | None]
 """(office, policy that a label names) → that office's own copy of it, or None."""
-
-# Labels repeat: a relay sees the same few dozen byte strings all day.
-label_of = lru_cache(maxsize=4096)(parse_label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +28,15 @@ class Circle:
 
     office: str  # the originator's
     addressees: tuple[Addressee, ...]
-    handling: Handling
+    expires: int
+    purpose: str = ""
+    alternatives: tuple[tuple[bytes, bytes], ...] = ()
+    originals: tuple[PassedOn, ...] = ()
 
     @classmethod
-    def of(cls, core: Core) -> Circle:
-        handling = Handling(expires=core.expires, originator_controlled=core.handling.originator_controlled)
-        return cls(office=core.office, addressees=core.addressees, handling=handling)
+    def of(cls, core: Core, originals: tuple[PassedOn, ...] = ()) -> Circle:
+        """The circle of a message; `originals` are those that it passes on, verified."""
+        return cls(core.office, core.addressees, core.expires, core.handling.purpose, core.alternatives, originals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,56 +46,150 @@ class Judge:
     directory: Directory
     policy_of: PolicyOf
 
-    def judge(
-        self, action: Action, circle: Circle, label: Label | None, device: Device, now: int
-    ) -> Decision:
-        """Decide for one device and one label; `now` in seconds. Total, as `decide` is."""
-        current = self.directory.device(device.device_id, now)
-        need = need_to_know(circle.addressees, device)
-        policy = self.policy_of(device.office, label.policy) if label is not None else None
-        clearance = _clearance(current, label)
-        if circle.office == device.office:
-            return decide(action, label, clearance, SAME_OFFICE, need, policy, now, circle.handling)
-        states = self.directory.agreements_between(circle.office, device.office)
-        decision = decide(action, label, clearance, None, need, policy, now, circle.handling)
-        for state in states:
-            sharing = state.agreement.sharing(in_force=state.is_in_force)
-            decision = decide(action, label, clearance, sharing, need, policy, now, circle.handling)
+    def judge(self, action: Action, circle: Circle, encoded: bytes, device: Device, now: int) -> Decision:
+        """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is."""
+        action = Action.FORWARD if circle.originals else action
+        need = self.need_to_know(circle.addressees, device)
+        label = _readable(encoded)
+        own = self._decide_under(action, circle, label, label, device, need, now)
+        if own.permitted or label is None:
+            return own
+        for alternative in self._alternatives(circle, encoded, device):
+            decision = self._decide_under(action, circle, label, alternative, device, need, now)
             if decision.permitted:
-                break
-        return decision
+                return decision
+            own = decision
+        return own
 
-    def judge_sender(self, label: Label | None, sender: Device, now: int) -> Decision:
+    def judge_sender(self, encoded: bytes, sender: Device, now: int) -> Decision:
         """Whether the sender may send under this label: as a reader of what he writes."""
-        current = self.directory.device(sender.device_id, now)
+        current, label = self.directory.device(sender.device_id, now), _readable(encoded)
         policy = self.policy_of(sender.office, label.policy) if label is not None else None
         need = NeedToKnow(basis="originator", of=sender.address)
-        return decide(
-            Action.SEND, label, _clearance(current, label), SAME_OFFICE, need, policy, now, Handling()
+        return decide(Action.SEND, label, _clearance(current, label), SAME_OFFICE, need, policy, now, Handling())
+
+    def need_to_know(self, addressees: Sequence[Addressee], device: Device) -> NeedToKnow | None:
+        """The positive determination: named, holder of an addressed role, or on an addressed community's roster.
+
+        Exemption beats all three.
+        """
+        named = {each.address: each.kind for each in addressees}
+        found = self.bases(device)
+        if any(named.get(address) is AddresseeKind.EXEMPTED for address in found):
+            return None
+        for address, basis in found.items():
+            if address in named:
+                return NeedToKnow(basis=basis, of=address)
+        return None
+
+    def bases(self, device: Device) -> dict[str, str]:
+        """Every address that reaches this device's holder, and by which basis."""
+        roles = device.certificate.roles if device.certificate is not None else ()
+        found = {device.address: "addressee"}
+        found |= {f"{role}@{device.office}": "role" for role in roles}
+        return found | dict.fromkeys(self.directory.communities_of(device.address), "coi")
+
+    def is_covered(self, addressee: Addressee, device: Device) -> bool:
+        """Whether a slot for this device is a slot for this addressee."""
+        return addressee.address in self.bases(device)
+
+    def _decide_under(
+        self,
+        action: Action,
+        circle: Circle,
+        label: Label | None,
+        chosen: Label | None,
+        device: Device,
+        need: NeedToKnow | None,
+        now: int,
+    ) -> Decision:
+        """Decide on `chosen`, which is the label or an alternative of it; agreements always speak of the label."""
+        policy = self.policy_of(device.office, chosen.policy) if chosen is not None else None
+        clearance = _clearance(self.directory.device(device.device_id, now), chosen)
+        handling = self._handling(circle, device, now)
+        if circle.office == device.office:
+            return decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
+        found = decide(action, chosen, clearance, None, need, policy, now, handling)
+        for state in self.directory.agreements_between(circle.office, device.office):
+            sharing = state.agreement.sharing(in_force=state.is_in_force)
+            if chosen is label:
+                found = decide(action, chosen, clearance, sharing, need, policy, now, handling)
+            else:
+                origin = self.policy_of(circle.office, label.policy) if label is not None else None
+                stated = decide(action, label, None, sharing, need, origin, now, handling)
+                found = decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
+                found = _with_agreement_rule(found, stated)
+            if found.permitted:
+                break
+        return found
+
+    def _alternatives(self, circle: Circle, encoded: bytes, device: Device) -> Iterator[Label]:
+        """Alternative labels of this one that repeat exactly: by tables that both offices have signed."""
+        label = _readable(encoded)
+        source = self.policy_of(circle.office, label.policy) if label is not None else None
+        for original, alternative in circle.alternatives:
+            chosen = _readable(alternative)
+            if original != encoded or label is None or chosen is None or source is None:
+                continue
+            target = self.policy_of(device.office, chosen.policy)
+            if target is None or not self.is_mapped(circle.office, device.office, source, target):
+                continue
+            if source.digest == label.policy.digest and _translated(label, source, target) == alternative:
+                yield chosen
+
+    def is_mapped(self, left: str, right: str, source: Policy, target: Policy) -> bool:
+        """Whether the source policy's table into the target policy is agreed between the offices, file for file."""
+        if left == right:
+            return True
+        pair = (source.digest, target.digest)
+        states = self.directory.agreements_between(left, right)
+        return any(state.is_in_force and pair in state.agreement.mappings for state in states)
+
+    def _handling(self, circle: Circle, device: Device, now: int) -> Handling:
+        """Expiry, purpose, and for a message that passes others on what their originators ask for."""
+        handling = Handling(expires=circle.expires, purpose=circle.purpose)
+        if not circle.originals:
+            return handling
+        beyond = [original for original in circle.originals if not original.reaches(device.office)]
+        return replace(
+            handling,
+            originator_controlled=any(each.message.core.handling.originator_controlled for each in beyond),
+            consent=all(each.is_consented(device.office, now) for each in beyond),
+            onward=bool(beyond),
+            onward_permitted=all(self._may_go_on(each, circle.office) for each in beyond),
         )
+
+    def _may_go_on(self, original: PassedOn, office: str) -> bool:
+        """Whether the agreement under which `office` got the original lets it go on."""
+        source = original.message.core.office
+        states = self.directory.agreements_between(source, office)
+        return source == office or any(state.is_in_force and state.agreement.onward_release for state in states)
+
+
+def _with_agreement_rule(decision: Decision, stated: Decision) -> Decision:
+    """`decision` with the agreement rule as `stated` found it."""
+    rule = next((rule for rule in stated.rules if rule.id == "agreement"), None)
+    if rule is None:
+        return stated
+    rules = tuple(rule if each.id == "agreement" else each for each in decision.rules)
+    return Decision(all(each.ok for each in rules), rules)
+
+
+def _translated(label: Label, source: Policy, target: Policy) -> bytes | None:
+    try:
+        return label_bytes(translate(label, source, target, Direction.ENCRYPT))
+    except LiaisonError:
+        return None
+
+
+def _readable(encoded: bytes) -> Label | None:
+    try:
+        return label_of(encoded)
+    except LiaisonError:
+        return None
 
 
 def _clearance(device: Device | None, label: Label | None) -> Clearance | None:
     if device is None or device.certificate is None or label is None:
         return None
     return device.certificate.clearance_under(label.policy.name, label.policy.oid)
-
-
-def need_to_know(addressees: tuple[Addressee, ...], device: Device) -> NeedToKnow | None:
-    """The positive determination: named as addressee, or holder of an addressed role. Exemption beats both."""
-    roles = device.certificate.roles if device.certificate is not None else ()
-    own = {device.address, *(f"{role}@{device.office}" for role in roles)}
-    if any(addressee.kind is AddresseeKind.EXEMPTED and addressee.address in own for addressee in addressees):
-        return None
-    for addressee in addressees:
-        if addressee.address in own:
-            basis = "addressee" if addressee.address == device.address else "role"
-            return NeedToKnow(basis=basis, of=addressee.address)
-    return None
-
-
-def is_covered(addressee: Addressee, device: Device) -> bool:
-    """Whether a slot for this device is a slot for this addressee."""
-    local, office = parse_address(addressee.address)
-    roles = device.certificate.roles if device.certificate is not None else ()
-    return device.address == addressee.address or (device.office == office and local in roles)

@@ -43,6 +43,7 @@ class Agreement:
     not_before: int
     not_after: int
     nonce: bytes
+    mappings: tuple[tuple[bytes, bytes], ...] = ()  # digests of policy files: the first's table into the second holds
 
     def payload(self) -> bytes:
         return encode({
@@ -50,6 +51,7 @@ class Agreement:
             4: [self.policy_name, self.policy_oid], 5: list(self.classifications),
             6: category_rows(self.categories), 7: list(self.communities),
             8: list(self.purposes), 9: self.onward_release, 10: self.not_before, 11: self.not_after, 12: self.nonce,
+            13: [list(pair) for pair in self.mappings],
         })  # fmt: skip
 
     @property
@@ -70,12 +72,14 @@ class Agreement:
             not_before=self.not_before,
             not_after=self.not_after,
             in_force=in_force,
+            communities=self.communities,
+            purposes=self.purposes,
         )
 
 
 def read_agreement(payload: bytes) -> Agreement:
     """Read an agreement's payload; who has signed it is for the directory to say. Raises Malformed."""
-    fields = read_map(payload, frozenset(range(1, 13)), frozenset(), "agreement")
+    fields = read_map(payload, frozenset(range(1, 14)), frozenset(), "agreement")
     if fields[1] != 1:
         raise Malformed("agreement: version is unknown")
     policy = expect(fields[4], list, "agreement: policy")
@@ -94,6 +98,7 @@ def read_agreement(payload: bytes) -> Agreement:
         not_before=expect(fields[10], int, "agreement: not before"),
         not_after=expect(fields[11], int, "agreement: not after"),
         nonce=expect_bytes(fields[12], 16, "agreement: nonce"),
+        mappings=_mappings(fields[13]),
     )
     if not agreement.classifications:
         raise Malformed(
@@ -102,6 +107,17 @@ def read_agreement(payload: bytes) -> Agreement:
     if agreement.not_before >= agreement.not_after:
         raise Malformed("agreement: ends before it begins")
     return agreement
+
+
+def _mappings(value: Any) -> tuple[tuple[bytes, bytes], ...]:
+    pairs = []
+    for item in expect(value, list, "agreement: mappings"):
+        if type(item) is not list or len(item) != 2:
+            raise Malformed("agreement: a mapping is two digests of policy files")
+        pairs.append((expect_bytes(item[0], 32, "mapping: from"), expect_bytes(item[1], 32, "mapping: to")))
+    if pairs != sorted(set(pairs)):
+        raise Malformed("agreement: mappings not in ascending order without duplicates")
+    return tuple(pairs)
 
 
 def _parties(value: Any) -> tuple[Party, ...]:

@@ -207,6 +207,11 @@ def _agreement(case: _Case) -> Rule:
         return Rule("agreement", False, ("period", agreement.agreement_id))
     if case.label is None or case.compiled is None or agreement.policy_oid != case.label.policy.oid:
         return Rule("agreement", False, ("policy", agreement.agreement_id, agreement.policy_name))
+    need = case.need_to_know
+    if need is not None and need.basis == "coi" and need.of not in agreement.communities:
+        return Rule("agreement", False, ("community", agreement.agreement_id, need.of))
+    if agreement.purposes and case.handling.purpose not in agreement.purposes:
+        return Rule("agreement", False, ("purpose", agreement.agreement_id, *agreement.purposes))
     ceiling = compile_ceiling(agreement.classifications, agreement.categories)
     exceeding = _exceeding(case.compiled, ceiling, agreement)
     return Rule("agreement", False, ("over", agreement.agreement_id, *exceeding)) if exceeding else _PASS["agreement"]

@@ -41,6 +41,7 @@ class NeedToKnow:
 class Sharing:
     """What one agreement lets pass between two offices. `in_force`: every party has signed, none withdrew.
 
+    A community's members are reached only if it is listed; where purposes are listed, the message states one.
     A restrictive value passes if it is listed. A permissive tag that the agreement names must be on the label
     and have a value in common with it; a permissive tag that it does not name is left to the clearance.
     """
@@ -53,6 +54,8 @@ class Sharing:
     not_before: int
     not_after: int
     in_force: bool
+    communities: tuple[str, ...] = ()
+    purposes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Handling:
     consent: bool = False
     onward: bool = False
     onward_permitted: bool = False
+    purpose: str = ""
 
 
 NO_HANDLING = Handling()

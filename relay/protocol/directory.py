@@ -12,10 +12,11 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from .agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal, read_agreement, read_withdrawal
 from .canonical import expect_bytes, read_array
+from .community import COMMUNITY, ROSTER, Community, read_community, read_roster
 from .cose import Sign1, parse_sign1, verify_sign1
 from .entry import Change, DirectoryEntry, parse_directory_entry
 from .errors import Conflict, Malformed, Unknown, Unverified
@@ -47,6 +48,15 @@ class AgreementState:
     @property
     def is_in_force(self) -> bool:
         return self.withdrawn is None and all(party.office in self.signed for party in self.agreement.parties)
+
+
+@dataclass(slots=True)
+class CommunityState:
+    """A community of interest with its newest roster; without one it is nobody."""
+
+    community: Community
+    version: int = 0
+    members: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,7 @@ class Directory:
     )  # (office, oid or name) → newest
     agreements: dict[bytes, AgreementState] = field(default_factory=dict)
     key_batches: dict[bytes, bytes] = field(default_factory=dict)  # batch digest → device_id
+    communities: dict[str, CommunityState] = field(default_factory=dict)
 
     def apply(self, encoded: bytes) -> DirectoryEntry:
         """Verify one entry and take it in. Raises Malformed, Unverified, Conflict, Unknown; then nothing changed."""
@@ -110,10 +121,16 @@ class Directory:
         return self._vouchers[device.device_id]
 
     def devices_of(self, address: str, now: int) -> list[Device]:
-        """The devices that mail to this address goes to: its holder's, or those of whoever holds that role now."""
+        """The devices behind an address: its holder's, whoever holds that role now, a community's members'."""
         ids = self.by_address.get(address, []) + self.by_role.get(address, [])
+        if (state := self.communities.get(address)) is not None:
+            ids = [each for member in sorted(state.members) for each in self.by_address.get(member, [])]
         found = (self.device(device_id, now) for device_id in dict.fromkeys(ids))
         return [device for device in found if device is not None]
+
+    def communities_of(self, address: str) -> list[str]:
+        """The communities on whose roster this address is."""
+        return [name for name, state in list(self.communities.items()) if address in state.members]
 
     def agreements_between(self, left: str, right: str) -> list[AgreementState]:
         """Every agreement that names both offices under the authority keys they have today."""
@@ -182,6 +199,8 @@ class Directory:
             raise Conflict(
                 f"device {certificate.device_id.hex()} is certified already", hint="a new device has new keys"
             )
+        if "authority" in certificate.roles or certificate.address in self.communities:
+            raise Malformed("certificate: an address or role that stands for something else")
         if parse_address(certificate.address)[0] in {"authority", *certificate.roles}:
             raise Malformed(
                 f"certificate: {certificate.address} may not be both a person's and a role's address"
@@ -270,6 +289,29 @@ class Directory:
             raise Unknown("key batch entry: the device is unknown")
         self.key_batches[expect_bytes(digest, 32, "key batch entry: digest")] = device_id
 
+    def _community(self, entry: DirectoryEntry) -> None:
+        signed = parse_sign1(entry.payload, COMMUNITY)
+        community = read_community(signed)
+        self._verified_authority(signed, community.office)
+        if community.address in self.by_address or community.address in self.by_role:
+            raise Conflict(f"{community.address} is a person's or a role's address already")
+        known = self.communities.get(community.address)
+        state = CommunityState(community) if known is None else replace(known, community=community)
+        self.communities[community.address] = state
+
+    def _roster(self, entry: DirectoryEntry) -> None:
+        signed = parse_sign1(entry.payload, ROSTER)
+        roster = read_roster(signed)
+        state, manager = self.communities.get(roster.address), self.devices.get(signed.kid[:16])
+        if state is None:
+            raise Unknown(f"there is no community {roster.address}")
+        if manager is None or manager.address != state.community.manager or manager.device_id in self.revoked:
+            raise Unverified(f"roster: not signed by the manager of {roster.address}")
+        verify_sign1(signed, manager.signature_public)
+        if roster.version != state.version + 1:
+            raise Conflict(f"roster: version {roster.version} does not follow {state.version}")
+        self.communities[roster.address] = replace(state, version=roster.version, members=frozenset(roster.members))
+
     _vouchers: dict[bytes, bytes] = field(
         default_factory=dict
     )  # device_id → kid of the authority that certified it
@@ -295,6 +337,8 @@ _APPLY = {
     Change.AGREEMENT: Directory._agreement,
     Change.WITHDRAWAL: Directory._withdrawal,
     Change.KEY_BATCH: Directory._key_batch,
+    Change.COMMUNITY: Directory._community,
+    Change.ROSTER: Directory._roster,
 }
 
 __all__ = ["AgreementState", "Device", "Directory", "office_of"]

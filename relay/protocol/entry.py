@@ -108,6 +108,8 @@ class Change(StrEnum):
     AGREEMENT = "agreement"
     WITHDRAWAL = "withdrawal"
     KEY_BATCH = "key-batch"
+    COMMUNITY = "community"
+    ROSTER = "roster"
 
 
 @dataclass(frozen=True, slots=True)

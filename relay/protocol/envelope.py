@@ -1,12 +1,9 @@
 """The message: a signed core that the relay can read, slots and parts that it cannot open.
 
-    core     = {1: suite, 2: message_id, 3: [address, device_id, kid], 4: created, 5: expires, 6: label,
-                7: [[kind, address]...], 8: [[length, sha256, label]...], 9: content_alg, 10: seq, 11: prev,
-                12: [directory origin, size, root], 13: handling}
     slot     = [device_id, kp_ref, [portion...], wrap]           wrap = [protected, {-4: enc}, ct]  (COSE_recipient)
     Message  = Sign1(device; [core, n, slot_root])               message_ref = SHA-256(TBS)
-    Delivery = [Message, i, slot, [proof of slot...], LoggedEntry]
-    Submission = [Message, [slot...], [part...]]
+    Submission = [Message, [slot...], [part...], [Endorsement...]]
+    Delivery = [Message, i, slot, [proof of slot...], LoggedEntry, [Endorsement...]]
 
 Everything a reader's release depends on is inside `core`, so the signature, every slot's `info` and every log
 entry speak of the same bytes.
@@ -16,208 +13,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any
 
-from .canonical import decode, encode, expect, expect_bytes, read_array, read_map
+from .canonical import decode, encode, expect, expect_bytes, read_array
 from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
-from .identity import office_of, parse_address
-from .suite import Suite, suite_numbered
+from .header import Core, parse_core
+from .suite import Suite
 
 MESSAGE, RECEIPT = "message", "receipt"
-MAX_ADDRESSEES, MAX_PORTIONS, MAX_SLOTS = 2000, 256, 5000
-MAX_LIFETIME = 366 * 86400  # seconds
-
-
-class Precedence(IntEnum):
-    """Values of MMHS; info precedence is never above action precedence."""
-
-    DEFERRED = 0
-    ROUTINE = 1
-    PRIORITY = 2
-    IMMEDIATE = 3
-    FLASH = 4
-    OVERRIDE = 5
-
-
-class AddresseeKind(IntEnum):
-    ACTION = 1
-    INFO = 2
-    EXEMPTED = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Addressee:
-    kind: AddresseeKind
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Portion:
-    """One sealed part as the relay sees it."""
-
-    length: int
-    digest: bytes
-    label: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class MessageHandling:
-    """What the relay and the readers must heed beside the label."""
-
-    precedence: Precedence
-    info_precedence: Precedence
-    dtg: int  # unix seconds of a full minute; printed DDHHMMZ MON YY
-    message_type: str = "operation"
-    references: tuple[bytes, ...] = ()
-    require_ack: bool = False
-    originator_controlled: bool = False
-
-    def fields(self) -> dict[int, Any]:
-        return {
-            1: int(self.precedence), 2: int(self.info_precedence), 3: self.dtg, 4: self.message_type,
-            5: list(self.references), 6: self.require_ack, 7: self.originator_controlled,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Core:
-    """The visible header. `encoded` is the truth; the other fields are read from it."""
-
-    suite: Suite
-    message_id: bytes
-    sender: str
-    sender_device: bytes
-    sender_kid: bytes
-    created: int
-    expires: int
-    label: bytes
-    addressees: tuple[Addressee, ...]
-    portions: tuple[Portion, ...]
-    seq: int
-    prev: bytes
-    directory: tuple[str, int, bytes]  # origin, size and root of the directory log the sender saw
-    handling: MessageHandling
-
-    @property
-    def office(self) -> str:
-        return office_of(self.sender)
-
-    def encoded(self) -> bytes:
-        return encode({
-            1: self.suite.number, 2: self.message_id, 3: [self.sender, self.sender_device, self.sender_kid],
-            4: self.created, 5: self.expires, 6: self.label,
-            7: [[int(addressee.kind), addressee.address] for addressee in self.addressees],
-            8: [[portion.length, portion.digest, portion.label] for portion in self.portions],
-            9: self.suite.content_alg, 10: self.seq, 11: self.prev, 12: list(self.directory),
-            13: self.handling.fields(),
-        })  # fmt: skip
-
-
-def parse_core(encoded: bytes) -> Core:
-    """Read a core strictly; labels inside are parsed by whoever decides on them. Raises Malformed."""
-    fields = read_map(encoded, frozenset(range(1, 14)), frozenset(), "message core")
-    suite = suite_numbered(fields[1])
-    if fields[9] != suite.content_alg:
-        raise Malformed("message core: content algorithm is not the suite's")
-    address, device_id, kid = _items(fields[3], 3, "sender")
-    parse_address(address)
-    origin, size, root = _items(fields[12], 3, "directory")
-    core = Core(
-        suite=suite,
-        message_id=expect_bytes(fields[2], 16, "message core: message id"),
-        sender=address,
-        sender_device=expect_bytes(device_id, 16, "message core: device"),
-        sender_kid=expect_bytes(kid, 32, "message core: kid"),
-        created=expect(fields[4], int, "message core: created"),
-        expires=expect(fields[5], int, "message core: expires"),
-        label=expect(fields[6], bytes, "message core: label"),
-        addressees=_addressees(fields[7]),
-        portions=_portions(fields[8]),
-        seq=expect(fields[10], int, "message core: seq"),
-        prev=expect_bytes(fields[11], 32, "message core: prev"),
-        directory=(expect(origin, str, "origin"), expect(size, int, "size"), expect_bytes(root, 32, "root")),
-        handling=_handling(fields[13]),
-    )
-    if core.sender_kid[:16] != core.sender_device:
-        raise Malformed("message core: the sender's device is not named by its key")
-    if not core.created < core.expires <= core.created + MAX_LIFETIME:
-        raise Malformed("message core: expires before it is created, or more than a year after")
-    return core
-
-
-def _items(value: Any, count: int, what: str) -> list[Any]:
-    if type(value) is not list or len(value) != count:
-        raise Malformed(f"message core: {what}: expected an array of {count}")
-    return value
-
-
-def _addressees(value: Any) -> tuple[Addressee, ...]:
-    found = []
-    for item in expect(value, list, "message core: addressees"):
-        kind, address = _items(item, 2, "addressee")
-        if type(kind) is not int or kind not in set(AddresseeKind):
-            raise Malformed(f"message core: addressee kind {kind!r:.20} is unknown")
-        parse_address(address)
-        found.append(Addressee(AddresseeKind(kind), address))
-    if len(found) > MAX_ADDRESSEES:
-        raise Malformed(f"message core: more than {MAX_ADDRESSEES} addressees")
-    if not any(addressee.kind is not AddresseeKind.EXEMPTED for addressee in found):
-        raise Malformed("message core: no addressee", hint="an empty list never means everyone")
-    keys = [(addressee.kind, addressee.address) for addressee in found]
-    if keys != sorted(set(keys)) or len({address for _, address in keys}) != len(keys):
-        raise Malformed("message core: addressees not in ascending order, or named twice")
-    return tuple(found)
-
-
-def _portions(value: Any) -> tuple[Portion, ...]:
-    items = expect(value, list, "message core: portions")
-    if not 0 < len(items) <= MAX_PORTIONS:
-        raise Malformed(f"message core: expected 1 to {MAX_PORTIONS} portions")
-    found = []
-    for item in items:
-        length, digest, label = _items(item, 3, "portion")
-        if expect(length, int, "portion: length") <= 0:
-            raise Malformed("message core: portion of no length")
-        found.append(
-            Portion(
-                length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label")
-            )
-        )
-    return tuple(found)
-
-
-def _handling(value: Any) -> MessageHandling:
-    fields = expect(value, dict, "message core: handling")
-    if fields.keys() != {1, 2, 3, 4, 5, 6, 7}:
-        raise Malformed("message core: handling has missing or unknown fields")
-    for key in (1, 2):
-        if type(fields[key]) is not int or fields[key] not in set(Precedence):
-            raise Malformed("message core: precedence is unknown")
-    if fields[2] > fields[1]:
-        raise Malformed("message core: info precedence is above action precedence")
-    if expect(fields[3], int, "handling: DTG") % 60:
-        raise Malformed("message core: a DTG is a full minute")
-    references = tuple(expect_bytes(item, 16, "reference") for item in expect(fields[5], list, "references"))
-    return MessageHandling(
-        precedence=Precedence(fields[1]),
-        info_precedence=Precedence(fields[2]),
-        dtg=fields[3],
-        message_type=_message_type(fields[4]),
-        references=references,
-        require_ack=expect(fields[6], bool, "handling: acknowledgement"),
-        originator_controlled=expect(fields[7], bool, "handling: originator control"),
-    )
-
-
-def _message_type(value: Any) -> str:
-    if value not in {"operation", "exercise", "project", "drill"}:
-        raise Malformed(
-            f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill"
-        )
-    return str(value)
+MAX_SLOTS, MAX_ENDORSEMENTS = 5000, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +37,12 @@ class Slot:
     enc: bytes
     wrapped: bytes
     encoded: bytes
+
+
+def _items(value: Any, count: int, what: str) -> list[Any]:
+    if type(value) is not list or len(value) != count:
+        raise Malformed(f"{what}: expected an array of {count}")
+    return value
 
 
 def format_slot(
@@ -337,13 +149,14 @@ class Submission:
     message: bytes
     slots: tuple[bytes, ...]
     parts: tuple[bytes, ...]
+    endorsements: tuple[bytes, ...] = ()  # releasing officers' signatures over the message
 
     def encoded(self) -> bytes:
-        return encode([self.message, list(self.slots), list(self.parts)])
+        return encode([self.message, list(self.slots), list(self.parts), list(self.endorsements)])
 
 
 def parse_submission(encoded: bytes) -> Submission:
-    message, slots, parts = read_array(encoded, 3, "submission")
+    message, slots, parts, endorsements = read_array(encoded, 4, "submission")
     return Submission(
         message=expect(message, bytes, "submission: message"),
         slots=tuple(
@@ -352,7 +165,15 @@ def parse_submission(encoded: bytes) -> Submission:
         parts=tuple(
             expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")
         ),
+        endorsements=_endorsements(endorsements),
     )
+
+
+def _endorsements(value: Any) -> tuple[bytes, ...]:
+    items = expect(value, list, "endorsements")
+    if len(items) > MAX_ENDORSEMENTS:
+        raise Malformed(f"more than {MAX_ENDORSEMENTS} endorsements")
+    return tuple(expect(item, bytes, "endorsement") for item in items)
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,13 +185,15 @@ class Delivery:
     slot: bytes
     proof: tuple[bytes, ...]
     release: LoggedEntry
+    endorsements: tuple[bytes, ...] = ()
 
     def encoded(self) -> bytes:
-        return encode([self.message, self.index, self.slot, list(self.proof), self.release.fields()])
+        release, endorsements = self.release.fields(), list(self.endorsements)
+        return encode([self.message, self.index, self.slot, list(self.proof), release, endorsements])
 
 
 def parse_delivery(encoded: bytes) -> Delivery:
-    message, index, slot, proof, release = read_array(encoded, 5, "delivery")
+    message, index, slot, proof, release, endorsements = read_array(encoded, 6, "delivery")
     return Delivery(
         message=expect(message, bytes, "delivery: message"),
         index=expect(index, int, "delivery: index"),
@@ -379,6 +202,7 @@ def parse_delivery(encoded: bytes) -> Delivery:
             expect_bytes(step, 32, "delivery: proof") for step in expect(proof, list, "delivery: proof")
         ),
         release=read_logged_entry(release),
+        endorsements=_endorsements(endorsements),
     )
 
 

@@ -118,6 +118,8 @@ def _agreement(facts: tuple[Any, ...]) -> str:
         "missing": "there is no agreement between the two offices",
         "period": "agreement {} is not in force now",
         "policy": "agreement {} is about {}, not the label's policy",
+        "community": "agreement {} does not name the community {}",
+        "purpose": "agreement {} is for a purpose that the message does not state",
     }[kind].format(*rest)
 
 

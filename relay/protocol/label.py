@@ -17,6 +17,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -219,6 +220,10 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
         review=fields.get(7),
         succession=succession,
     )
+
+
+# Labels repeat: a relay sees the same few dozen byte strings all day.
+label_of = lru_cache(maxsize=4096)(parse_label)
 
 
 def clearance_bytes(clearance: Clearance) -> bytes:

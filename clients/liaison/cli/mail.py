@@ -23,7 +23,8 @@ from liaison.record import IN, Record
 from liaison.release import Verdict
 from liaison.safe_text import distinct_file_name, safe_file_name
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.envelope import RECEIPT, AddresseeKind, Precedence, decode_list, read_receipt
+from relay.protocol.envelope import RECEIPT, decode_list, read_receipt
+from relay.protocol.header import AddresseeKind, Precedence
 from relay.protocol.errors import Malformed, Refused, Unverified
 
 from .common import Session, json_option, pass_session, put, say, yes_option

@@ -1,0 +1,88 @@
+"""What a policy demands of a message as a whole, beside who may read it. Asked at sender, relay and reader.
+
+    banner              the message's label is at least the safe join of its portions
+    minimum-suite       its suite is strong enough for the policy
+    one-time-key        from a classification on, no slot is sealed to a last-resort key
+    two-person-release  from a classification on, a second officer has signed; to lower a label, two others have
+    recovery-addressee  the addressee that the policy demands is there, visibly
+    derived-label       its label is at least that of every message it passes on and does not lawfully replace
+
+The policy is the originating office's own copy. What cannot be established fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .aggregate import Nobody, dominates, join
+from .directory import Device
+from .endorsement import PassedOn
+from .errors import LiaisonError
+from .header import Core
+from .label import Label, label_of
+from .policy import Policy, is_at_or_above, validate
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What was found out about a message: its releasing officers, its originals, whether all keys are one-time."""
+
+    officers: tuple[Device, ...]
+    originals: tuple[PassedOn, ...]
+    one_time: bool
+
+
+def failing_obligations(policy: Policy | None, core: Core, found: Circumstances, now: int) -> tuple[str, ...]:
+    """Every obligation that is not met, in the order above; all of them if the policy is not known. Never raises."""
+    if policy is None:
+        return ("policy-known",)
+    try:
+        banner = label_of(core.label)
+        checks = (
+            ("banner", is_at_least(policy, banner, [label_of(portion.label) for portion in core.portions], now)),
+            ("minimum-suite", core.suite.number >= policy.extensions.minimum_suite),
+            ("one-time-key", found.one_time or not _demands_one_time(policy, banner)),
+            ("two-person-release", len(found.officers) >= officers_needed(policy, banner, core)),
+            ("recovery-addressee", _has_recovery(policy, core)),
+            ("derived-label", _is_derived(policy, banner, core, found.originals, now)),
+        )
+    except LiaisonError:
+        return ("obligations",)
+    return tuple(name for name, met in checks if not met)
+
+
+def officers_needed(policy: Policy, banner: Label, core: Core) -> int:
+    """How many releasing officers beside the sender must have signed."""
+    if core.handling.supersedes is not None:
+        return 2
+    return 1 if is_at_or_above(policy, banner.classification, policy.extensions.two_person_release_from) else 0
+
+
+def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int) -> bool:
+    """Whether `banner` dominates the safe join of `labels`. A join that nobody may read, or that is invalid, is not dominated."""
+    joined = join(policy, labels)
+    return not isinstance(joined, Nobody) and not validate(policy, joined, now) and dominates(policy, banner, joined)
+
+
+def _demands_one_time(policy: Policy, banner: Label) -> bool:
+    return is_at_or_above(policy, banner.classification, policy.extensions.one_time_key_from)
+
+
+def _has_recovery(policy: Policy, core: Core) -> bool:
+    wanted = policy.extensions.recovery_addressee
+    return wanted is None or any(each.address == wanted for each in core.addressees)
+
+
+def _is_derived(policy: Policy, banner: Label, core: Core, originals: Sequence[PassedOn], now: int) -> bool:
+    replaced = core.handling.supersedes[0] if core.handling.supersedes is not None else None
+    found = False
+    kept = []
+    for original in originals:
+        if original.message.ref == replaced and original.message.core.office == core.office:
+            found = True  # the two officers that `officers_needed` asks for answer for this one
+        else:
+            kept.append(label_of(original.message.core.label))
+    if replaced is not None and not found:
+        return False
+    return not kept or is_at_least(policy, banner, [banner, *kept], now)
