@@ -37,9 +37,7 @@ def _settings(**given: Any) -> Settings:
 
 
 data_option = click.option("--data", type=click.Path(path_type=Path), help="Data folder.")
-database_option = click.option(
-    "--database", metavar="URL", help="Database; default: SQLite in the data folder."
-)
+database_option = click.option("--database", metavar="URL", help="Database; default: SQLite in the data folder.")
 
 
 @click.group(cls=OperatorProgram, context_settings={"help_option_names": ["-h", "--help"]})
@@ -118,11 +116,7 @@ def office_list(*, as_json: bool, **given: Any) -> None:
 
     directory = open_relay(_settings(**given)).judge().directory
     for statement in sorted(directory.offices.values(), key=lambda each: each.office):
-        devices = [
-            d
-            for d in directory.devices.values()
-            if d.office == statement.office and d.certificate is not None
-        ]
+        devices = [d for d in directory.devices.values() if d.office == statement.office and d.certificate is not None]
         if as_json:
             known = {
                 "v": 1,

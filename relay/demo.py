@@ -4,6 +4,8 @@ The one module of the relay that knows of the client, and only as a program: it 
 anyone would, shows each command, and ends with 0 only if each claim held.
 """
 
+# ruff: noqa: T201 - a story is told on stdout
+
 from __future__ import annotations
 
 import json
@@ -20,7 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _BIN = Path(sys.executable).parent
-_PASSPHRASE = "only for the demonstration"
+_PASSPHRASE = "only for the demonstration"  # noqa: S105 - of profiles that live for half a minute
+_MARKING = "DEMO SECRET REL TO POL, FRA"
 _SUBJECT, _SECRET = "Convoy route", "The convoy leaves Gdynia at 0430Z."
 
 SPIF = """<?xml version="1.0" encoding="UTF-8"?>
@@ -86,7 +89,9 @@ class Stage:
             raise ClaimFailed(text)
         self.claims.append(text)
 
-    def run(self, who: str, *command: str, stdin: str = "", code: int = 0, show: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, who: str, *command: str, stdin: str = "", code: int = 0, show: bool = True
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command as `who`, print it and what it says; the claim that it ends with `code` must hold."""
         environment = {
             **os.environ,
@@ -145,7 +150,7 @@ def run() -> int:
                 _agree(stage)
                 _enrol(stage, url)
                 message_id = _exchange(stage)
-                _partner(stage, url)
+                _partner(stage)
                 _operator(stage)
                 _audit(stage, message_id)
                 _tamper(stage)
@@ -186,7 +191,9 @@ def _enrol(stage: Stage, url: str) -> None:
     )
     for who, address, levels, options in people:
         office = address.partition("@")[2]
-        stage.run(who, "liaison", "init", address, "--relay", url, "--authority", f"{office}.statement", show=who == "anna")
+        stage.run(
+            who, "liaison", "init", address, "--relay", url, "--authority", f"{office}.statement", show=who == "anna"
+        )
         clearance = _clearance(stage, who, levels, office)
         officer = f"so-{office[3:]}"
         stage.run(officer, "liaison", "authority", "enrol", f"{address}.request", *clearance, *options)
@@ -206,18 +213,22 @@ def _exchange(stage: Stage) -> str:
     stage.chapter("One message: released to one, refused to another by clearance, and to a third by need-to-know")
     sent = json.loads(
         stage.run(
-            "anna", "liaison", "send", "--to", "jean.petit@lo-paris", "--to", "luc.bas@lo-paris", "--exempt", "cop-feed@lo-paris",
-            "--label", "DEMO SECRET REL TO POL, FRA", "--precedence", "IMMEDIATE", "--subject", _SUBJECT,
+            "anna", "liaison", "send", "--to", "jean.petit@lo-paris", "--to", "luc.bas@lo-paris",
+            "--exempt", "cop-feed@lo-paris",
+            "--label", _MARKING, "--precedence", "IMMEDIATE", "--subject", _SUBJECT,
             "--require-ack", "--yes", "--json", "-", stdin=_SECRET,
         ).stdout
     )  # fmt: skip
     message_id: str = sent["message_id"]
     stage.claim("released to jean.petit@lo-paris", holds=sent["released_to"] == ["jean.petit@lo-paris"])
     refused = {row["address"]: row["rules"] for row in sent["refused"]}
-    stage.claim("refused to luc.bas@lo-paris by the rule 'classification'", holds="classification" in refused["luc.bas@lo-paris"])
+    stage.claim(
+        "refused to luc.bas@lo-paris by the rule 'classification'",
+        holds="classification" in refused["luc.bas@lo-paris"],
+    )
     stage.run("jean", "liaison", "inbox")
     read = stage.run("jean", "liaison", "read", message_id[:12]).stdout.splitlines()
-    stage.claim("the marking is the first and the last line", holds=read[0] == read[-1] == "DEMO SECRET REL TO POL, FRA")
+    stage.claim("the marking is the first and the last line", holds=read[0] == read[-1] == _MARKING)
     stage.claim("what was read is what was written", holds=_SECRET in read)
     stage.run("jean", "liaison", "ack", message_id[:12])
     opaque = "no such message is available to this device"
@@ -228,22 +239,29 @@ def _exchange(stage: Stage) -> str:
     return message_id
 
 
-def _partner(stage: Stage, url: str) -> None:
+def _partner(stage: Stage) -> None:
     stage.chapter("A partner system posts through the library, in ten lines")
     program = (
         "from liaison import Client\n"
         f"with Client.open(passphrase={_PASSPHRASE!r}) as client:\n"
-        "    sent = client.send(['anna.nowak@lo-warsaw'], label='DEMO RESTRICTED', subject='Track 4711', body='54.5N 018.6E')\n"
+        "    to = ['anna.nowak@lo-warsaw']\n"
+        "    sent = client.send(to, label='DEMO RESTRICTED', subject='Track 4711', body='54.5N 018.6E')\n"
         "    print('released to', *sent.released_to)\n"
     )
     for line in program.splitlines():
         print(f"    {line}")
     environment = {**os.environ, "LIAISON_HOME": str(stage.folder / "feed")}
-    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
     print(f"    → {done.stdout.strip()}{done.stderr.strip()[-200:]}")
-    stage.claim("the partner system's message was accepted", holds=done.stdout.strip() == "released to anna.nowak@lo-warsaw")
+    stage.claim(
+        "the partner system's message was accepted", holds=done.stdout.strip() == "released to anna.nowak@lo-warsaw"
+    )
     unread = json.loads(stage.run("anna", "liaison", "inbox", "--json").stdout.splitlines()[-1])
-    stage.claim("and waits in Anna's inbox", holds=unread["from"] == "cop-feed@lo-paris" and unread["state"] == "unread")
+    stage.claim(
+        "and waits in Anna's inbox", holds=unread["from"] == "cop-feed@lo-paris" and unread["state"] == "unread"
+    )
 
 
 def _operator(stage: Stage) -> None:
@@ -273,7 +291,10 @@ def _audit(stage: Stage, message_id: str) -> None:
     stage.claim("and who was denied, twice", holds={("deny", "luc"), ("deny", "cop-feed")} <= set(events))
     denied = {entry["actor"].partition("@")[0]: entry["rules"] for entry in about if entry["event"] == "deny"}
     stage.claim("Luc by 'classification'", holds="classification" in denied["luc.bas"])
-    stage.claim("the feed, cleared but not addressed, by 'need-to-know' alone", holds=denied["cop-feed"] == ["no-slot", "need-to-know"])
+    stage.claim(
+        "the feed, cleared but not addressed, by 'need-to-know' alone",
+        holds=denied["cop-feed"] == ["no-slot", "need-to-know"],
+    )
     stage.run("auditor", "liaison", "audit", "verify")
 
 
@@ -285,9 +306,11 @@ def _tamper(stage: Stage) -> None:
         ).fetchone()
         changed = bytes(entry).replace(b"deny", b"open")
         stored.execute("UPDATE log_entry SET entry = ? WHERE log = 2 AND idx = ?", (changed, index))
-    stage.say(f"UPDATE log_entry SET entry = … WHERE idx = {index}")
+    stage.say(f"sqlite> UPDATE log_entry SET entry = … WHERE idx = {index}")
     failed = stage.run("auditor", "liaison", "audit", "verify", code=5)
-    stage.claim(f"verification fails with exit code 5 and names entry {index}", holds=f"entry {index} " in failed.stderr)
+    stage.claim(
+        f"verification fails with exit code 5 and names entry {index}", holds=f"entry {index} " in failed.stderr
+    )
 
 
 if __name__ == "__main__":

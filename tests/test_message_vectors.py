@@ -148,3 +148,14 @@ def test_go_opens_the_message_and_refuses_every_other(verify):
     ]
     opened = [path.stem for path in REFUSED if test_go.run(verify, "message", path)[0] is not None]
     assert opened == []
+
+
+def test_the_worked_example_of_the_specification_is_this_message():
+    text, detail = (
+        (Path(__file__).parents[1] / "relay" / "protocol" / "SPEC.md").read_text(),
+        vector("opened")["detail"],
+    )
+    example = text.partition("## 1.")[0]
+    assert [name for name in ("core_digest", "slot_root", "message_ref") if detail[name] not in example] == []
+    shown = {"kid": detail["sender"]["kid"], "reader": detail["reader"]["device_id"], "kp_ref": detail["kp_ref"]}
+    assert [name for name, octets in shown.items() if f"{octets[:8]}…{octets[-6:]}" not in example] == []

@@ -13,20 +13,19 @@ import httpx2
 import pytest
 from fastapi.routing import APIRoute
 
-from forge import CBOR, SECRET, Forge, call, problem, stored
+from forge import CBOR, SECRET, Forge, call, problem, signed_headers, stored
 from relay.house import commit_alone
 from relay.core.register import remove_office
 from relay.http.app import describe
 from relay.protocol.canonical import encode
 from relay.protocol.envelope import parse_message
-from relay.protocol.identity import Kind
+from relay.protocol.identity import REVOCATION, Kind, Revocation
 from world import clearance, world
 
 CALLERS = ("anonymous", "reader", "stranger", "system", "auditor", "authority", "revoked", "removed")
 ID, DIGEST = "{message_id}", "{digest}"
 
 # route: (path asked, statuses in the order of CALLERS)
-NOBODY = (401, 401, 401, 401, 401, 401, 401, 401)
 OPEN_TO_ALL = (200,) * 8
 ENROLLED = (401, 200, 200, 200, 200, 200, 401, 401)
 TABLE = {
@@ -135,8 +134,6 @@ def status(built, caller, method: str, path: str, body: bytes | None) -> int:
 
 
 def stream_status(built, caller) -> int:
-    from forge import signed_headers
-
     headers = signed_headers(caller, "GET", "/v1/events") if caller is not None else {}
     with httpx2.stream("GET", built.url + "/v1/events", headers=headers) as response:
         return response.status_code
@@ -157,38 +154,17 @@ def test_who_may_act_but_may_not_send_is_refused_by_the_rules_and_the_refusal_is
             fields[3] = [address, key.device_id, key.kid]
 
         body = forge.alter(submission, by_the_caller, key=key)
-        if name == "authority":
-            pass
         with stored(built):
             assert call(caller, "POST", "/v1/messages", body).status_code == 409  # the keys were claimed by another
-        mine = by_own_last_resort(built, forge, by_the_caller, key)
+        mine = forge.alter(forge.seal(readers=forge.last_resort(built)), by_the_caller, key=key)
         with stored(built, log_entry=1):
             response = call(caller, "POST", "/v1/messages", mine)
         assert (response.status_code, problem(response)["rules"]) == (403, ["sender:kind"])
 
 
-def by_own_last_resort(built, forge, change, key) -> bytes:
-    """The same message with its slot sealed to the reader's last-resort key, which is anybody's."""
-    from dataclasses import replace
-
-    from relay.protocol.prekey import parse_key_package
-    from relay.store.schema import key_package
-    from sqlalchemy import select
-
-    reader = forge.readers[0]
-    with built.relay._readers.connect() as connection:
-        wanted = select(key_package.c.encoded).where(
-            key_package.c.device_id == reader.device_id, key_package.c.one_time.is_(False)
-        )
-        package = parse_key_package(bytes(connection.scalar(wanted)))
-    return forge.alter(forge.seal(readers=[replace(reader, package=package)]), change, key=key)
-
-
 def test_a_directory_change_is_an_authoritys_and_for_its_own_office_only(setting):
     built, who, _names = setting
     paris = built.authorities["lo-paris"]
-    from relay.protocol.identity import REVOCATION, Revocation
-
     jean = who["reader"].profile
     for signer, expected in ((built.authorities["lo-warsaw"], 422), (paris, 403)):
         stated = Revocation(jean.signing.device_id, jean.pins.address, "spite", 1)

@@ -96,7 +96,8 @@ class LabelReader:
     def paragraphs(self, body: str, banner: Label) -> Iterator[tuple[Label, str]]:
         """The body cut at its portion marks; text before the first mark carries the banner's label.
 
-        A bracket that is no mark of the policy is text, and stays under the label that is in force there.
+        A bracket in capitals that is no mark of the policy raises Malformed: a mistyped mark must not leave its
+        paragraph under the lower label of the one before. Any other bracket is text.
         """
         policy, now = self.policy_for(banner), int(time.time())
         label, lines = banner, list[str]()
@@ -116,5 +117,8 @@ class LabelReader:
             return None
         try:
             return parse_portion_mark(policy, match["mark"], now), match["text"]
-        except LiaisonError:
-            return None
+        except LiaisonError as problem:
+            if match["mark"] != match["mark"].upper() or not any(map(str.isalpha, match["mark"])):
+                return None
+            hint = "write the mark as the policy has it; if it is none, do not begin the line with it"
+            raise Malformed(f"({match['mark']}) is not a portion mark of {policy.name}", hint=hint) from problem

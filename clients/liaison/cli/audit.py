@@ -22,8 +22,11 @@ def audit() -> None:
 
 @audit.command()
 @click.option("--since-last", is_flag=True, help="Only what the last pull did not show.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout."
+)
 @click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
 def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:  # noqa: ARG001 - one form so far
     """Fetch new entries, verify them, then print them: one JSON object per line."""
@@ -41,8 +44,7 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
 
 
 def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None:
-    for entry in audited.entries(first):
-        file.write(json.dumps(entry.as_json(client)) + "\n")
+    file.writelines(json.dumps(entry.as_json(client)) + "\n" for entry in audited.entries(first))
 
 
 @audit.command()

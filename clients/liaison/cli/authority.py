@@ -16,6 +16,7 @@ from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.identity import Kind, check_nation, check_office, parse_request, parse_statement
 from relay.protocol.label import Clearance
 from relay.protocol.label_xml import read_clearance_xml
+from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
 from .common import Session, json_option, pass_session, put, say
@@ -33,8 +34,9 @@ def authority() -> None:
 @click.argument("office")
 @click.option("--nation", required=True, metavar="CODE", help="Nation or organisation code, such as POL or NATO.")
 @click.option("--relay", "relay_url", default="http://127.0.0.1:8440", metavar="URL", show_default=True)
+@json_option
 @pass_session
-def init(session: Session, office: str, nation: str, relay_url: str) -> None:
+def init(session: Session, office: str, nation: str, relay_url: str, *, as_json: bool) -> None:
     """Found an office's authority; writes OFFICE.statement for the relay's operator."""
     check_office(office)
     check_nation(nation)
@@ -43,9 +45,13 @@ def init(session: Session, office: str, nation: str, relay_url: str) -> None:
     statement = found_authority(home_folder(), office, nation, relay_url, keys, passphrase)
     path = Path(f"{office}.statement")
     path.write_text(armor(statement, "STATEMENT"))
+    words = words_for([parse_statement(statement).kid])
     say(f"authority of {office} ({nation}) made in {home_folder()}")
-    say(f"words to compare with the operator and with partners: {words_for([parse_statement(statement).kid])}")
-    click.echo(path)
+    say(f"words to compare with the operator and with partners: {words}")
+    if as_json:
+        put({"office": office, "statement": str(path), "authority": words})
+    else:
+        click.echo(path)
     say(f"give {path} to the relay's operator, who runs: relay office add {path}")
 
 
@@ -58,7 +64,7 @@ def init(session: Session, office: str, nation: str, relay_url: str) -> None:
 @click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
 @json_option
 @pass_session
-def enrol(session: Session, request: Any, clearance: Sequence[Any], **given: Any) -> None:
+def enrol(session: Session, /, request: Any, clearance: Sequence[Any], **given: Any) -> None:
     """Certify the device that made REQUEST, and publish its certificate."""
     encoded = dearmor(request.read(), "REQUEST")
     wanted = parse_request(encoded)
@@ -88,7 +94,10 @@ def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clea
         except LiaisonError as problem:
             problems.append(f"{policy.name}: {problem}")
     if not problems:
-        raise Malformed("your office has published no policy to read a clearance under", hint="liaison authority policy publish SPIF.xml")
+        raise Malformed(
+            "your office has published no policy to read a clearance under",
+            hint="liaison authority policy publish SPIF.xml",
+        )
     raise Malformed("clearance: " + "; ".join(problems))
 
 
@@ -119,8 +128,6 @@ def policy() -> None:
 @pass_session
 def publish(session: Session, spif: Any, extensions: Any, *, as_json: bool) -> None:
     """Read a SPIF whole, sign it in the office's name, and publish it."""
-    from relay.protocol.spif import read_spif  # noqa: PLC0415
-
     content = spif.read()
     _policy, findings = read_spif(content)
     for finding in findings:
@@ -129,6 +136,13 @@ def publish(session: Session, spif: Any, extensions: Any, *, as_json: bool) -> N
         office.sync()
         published = office.publish_policy(content, None if extensions is None else extensions.read())
     if as_json:
-        put({"policy": published.name, "oid": published.oid, "version": published.version, "digest": published.digest.hex()})
+        put(
+            {
+                "policy": published.name,
+                "oid": published.oid,
+                "version": published.version,
+                "digest": published.digest.hex(),
+            }
+        )
     else:
         say(f"policy {published.name} version {published.version} published")

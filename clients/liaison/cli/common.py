@@ -39,7 +39,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error of the program
+class Cancelled(Exception):
     """The person at the terminal said no."""
 
 
@@ -60,7 +60,7 @@ class Session:
             raise Cancelled("cancelled")
 
     def client(self) -> Client:
-        """The device whose profile is LIAISON_HOME. Raises Unauthenticated, before asking for a passphrase if it can."""
+        """The device whose profile is LIAISON_HOME. Raises Unauthenticated, if it can before asking anything."""
         from liaison.client import Client  # noqa: PLC0415 - only commands that talk to a relay load the HTTP client
         from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 

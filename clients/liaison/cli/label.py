@@ -14,8 +14,8 @@ from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
 from relay.protocol.equivalence import Direction, translate
 from relay.protocol.errors import LiaisonError
 from relay.protocol.label import Label
-from relay.protocol.label_xml import read_clearance_xml, read_label_xml
 from relay.protocol.label_forms import write_label_xml
+from relay.protocol.label_xml import read_clearance_xml, read_label_xml
 from relay.protocol.marking_reader import parse_marking
 from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
@@ -23,8 +23,9 @@ from relay.protocol.spif import read_spif
 
 from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
 
-policy_option = click.option("--policy", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="SPIF.xml")
-extensions_option = click.option("--extensions", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="FILE.toml")
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml")
+extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
 
 
 @click.group()
@@ -40,7 +41,7 @@ def label() -> None:
 @click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
 @json_option
 @pass_session
-def show(session: Session, wanted: str, policy: Path, **given: Any) -> None:
+def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
     """The marking of a label file, or the label of a marking."""
     known = _policy(policy, given["extensions"])
     found = _label(wanted, known)
@@ -58,10 +59,10 @@ def show(session: Session, wanted: str, policy: Path, **given: Any) -> None:
 @click.argument("wanted", metavar="LABEL.xml|MARKING")
 @policy_option
 @extensions_option
-@click.option("--clearance", type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="CLEARANCE.xml")
+@click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml")
 @json_option
 @pass_session
-def check(session: Session, wanted: str, policy: Path, clearance: Path | None, **given: Any) -> None:
+def check(session: Session, /, wanted: str, policy: Path, clearance: Path | None, **given: Any) -> None:
     """Is the label valid, and would a holder of the clearance be permitted? Every rule that labels decide.
 
     Agreement and need-to-know belong to a message and are taken as given. Exit 6 if the answer is no.
@@ -95,11 +96,11 @@ def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
 @click.argument("wanted", metavar="LABEL.xml|MARKING")
 @policy_option
 @click.option("--to", "target_name", required=True, metavar="POLICY")
-@click.option("--target", required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True), metavar="SPIF.xml")
+@click.option("--target", required=True, type=_FILE, metavar="SPIF.xml")
 @click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
 @json_option
 @pass_session
-def map_label(session: Session, wanted: str, policy: Path, target_name: str, target: Path, **given: Any) -> None:
+def map_label(session: Session, /, wanted: str, policy: Path, target_name: str, target: Path, **given: Any) -> None:
     """The equivalent label under another policy, by the mapping in the first policy's file."""
     known, other = _policy(policy, None), _policy(target, None)
     if other.name != target_name:

@@ -17,12 +17,12 @@ COMMANDS = {
         "peers": ("people", "Who can be written to."),
     },
     "Messages": {
-        "send": ("mail", "Send a message."),
+        "send": ("send", "Send a message."),
         "inbox": ("mail", "What is there to read."),
         "read": ("mail", "Open a message."),
         "ack": ("mail", "Acknowledge a message."),
-        "track": ("mail", "What became of a message you sent."),
-        "explain": ("mail", "Who may read this, and which rule says no."),
+        "track": ("track", "What became of a message you sent."),
+        "explain": ("track", "Who may read this, and which rule says no."),
     },
     "Security officers": {
         "authority": ("authority", "Act as an office's authority."),
@@ -53,7 +53,7 @@ COMMANDS = {
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
 @click.pass_context
 def main(
-    context: click.Context, passphrase_fd: int | None, passphrase_command: str | None, color: str, **flags: bool
+    context: click.Context, /, passphrase_fd: int | None, passphrase_command: str | None, color: str, **flags: bool
 ) -> None:
     """Secure messages between liaison offices.
 

@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import json
 import time
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import click
 
-from liaison.cabinet import Cabinet
+from liaison import render
+from liaison.authority import found_device
 from liaison.client import Client
-from liaison.profile import AUTHORITY, home_folder, open_profile
+from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
+from liaison.safe_text import for_one_line
 from liaison.stock import stock
+from liaison.transport import HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.directory import Device
-from relay.protocol.errors import Malformed, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.identity import Statement, parse_address, parse_statement
 from relay.protocol.words import words_for
 
 from .common import Session, json_option, pass_session, put, say
+
+_NAMES = {"one_time_keys": "one-time keys", "last_resort_key": "last-resort key"}
 
 
 @click.command()
 @click.argument("address")
 @click.option("--relay", "relay_url", required=True, metavar="URL", help="The relay.")
 @click.option("--authority", "statement_file", required=True, type=click.File("rb"), metavar="OFFICE.statement")
+@json_option
 @pass_session
-def init(session: Session, address: str, relay_url: str, statement_file: Any) -> None:
+def init(session: Session, address: str, relay_url: str, statement_file: Any, *, as_json: bool) -> None:
     """Make this device's keys; writes ADDRESS.request for the security officer."""
-    from liaison.authority import found_device  # noqa: PLC0415
-
     parse_address(address)
     encoded = dearmor(statement_file.read(), "STATEMENT")
     stated = parse_statement(encoded)
@@ -40,17 +45,19 @@ def init(session: Session, address: str, relay_url: str, statement_file: Any) ->
     request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
     path = Path(f"{address}.request")
     path.write_text(armor(request, "REQUEST"))
+    words = words_for([stated.kid])
     say(f"keys made in {home_folder()}")
-    say(f"your office's authority, compare with your security officer: {words_for([stated.kid])}")
-    click.echo(path)
+    say(f"your office's authority, compare with your security officer: {words}")
+    if as_json:
+        put({"address": address, "request": str(path), "authority": words})
+    else:
+        click.echo(path)
     say(f"give {path} to your security officer, who runs: liaison authority enrol {path}")
 
 
 def relay_keys(relay_url: str, stated: Statement | None) -> list[str]:
-    """The relay's log keys: those in the statement, held against what the relay says; else the relay's, to be compared."""
-    from liaison.transport import HttpTransport  # noqa: PLC0415 - `liaison --help` need not load the HTTP client
-
-    said = [str(key) for key in json.loads(HttpTransport(relay_url, "", None).get("/v1/relay"))["keys"]]
+    """The relay's log keys: those in the statement, which the relay must say too; else the relay's, to be compared."""
+    said = _said_keys(relay_url)
     if stated is not None and stated.relay_keys:
         if sorted(said) != sorted(stated.relay_keys):
             raise Unverified("the relay's keys are not those in your authority's statement", hint="is the URL right?")
@@ -59,47 +66,80 @@ def relay_keys(relay_url: str, stated: Statement | None) -> list[str]:
     return said
 
 
+def _said_keys(relay_url: str) -> list[str]:
+    """What answers at the URL says of its keys. Raises Malformed for what is no relay, Unavailable for nothing."""
+    if not relay_url.startswith(("http://", "https://")):
+        raise Malformed(f"{relay_url} is no URL of a relay", hint="such as http://127.0.0.1:8440")
+    transport = HttpTransport(relay_url, "", None)
+    try:
+        keys = json.loads(transport.get("/v1/relay"))["keys"]
+    except (ValueError, KeyError, TypeError, Unknown):
+        raise Malformed(f"what answers at {relay_url} is not a relay", hint="is the URL right?") from None
+    finally:
+        transport.close()
+    return [str(key) for key in keys]
+
+
 @click.command()
 @click.option("--resolve", metavar="ALARM", help="Declare an alarm looked into; its evidence is forgotten.")
 @json_option
 @pass_session
-def status(session: Session, resolve: str | None, as_json: bool) -> None:
+def status(session: Session, resolve: str | None, *, as_json: bool) -> None:
     """Who am I, my certificate, my keys left, what the last check of the logs said."""
+    read_public(home_folder())  # before a passphrase is asked for
     profile = open_profile(home_folder(), session.passphrase.current())
     if resolve is not None:
         profile.cabinet.resolve_alarm(resolve)
         say(f"alarm {resolve} resolved")
+    alarms = [{"id": each.alarm_id, "text": each.text, "at": each.at} for each in profile.cabinet.alarms()]
     known: dict[str, Any] = {
         "address": profile.pins.address,
         "kind": profile.pins.kind,
         "device": profile.keyid,
         "relay": profile.pins.relay_url,
         "authority": words_for([profile.statement.kid]),
-        "alarms": _alarms(profile.cabinet),
+        "alarms": alarms,
     }
-    from liaison.transport import HttpTransport  # noqa: PLC0415
-
-    client = Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request))
-    with client:
-        if not known["alarms"]:
-            known |= _online(client)
+    with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
+        problem = _take_online(client, known)
         known |= {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
     if as_json:
         put(known)
-        return
-    for name, value in known.items():
-        if name != "alarms":
-            click.echo(f"{name.replace('_', ' ') + ':':<15}{', '.join(value) if isinstance(value, list) else value}")
+    else:
+        _show_status(session, known)
+    if problem is not None:
+        raise problem
+
+
+def _take_online(client: Client, known: dict[str, Any]) -> LiaisonError | None:
+    """Add what the relay and the logs say; what is known without them is shown even when they fail."""
+    try:
+        known |= _online(client)
+    except Unauthenticated as problem:
+        known |= {"enrolled": False}
+        return problem
+    except LiaisonError as problem:
+        return problem
+    return None
+
+
+def _show_status(session: Session, known: dict[str, Any]) -> None:
+    rows = [(name, _said(value)) for name, value in known.items() if name != "alarms"]
+    out = render.page(session.color)
+    render.fields(out, [(_NAMES.get(name, name.replace("_", " ")).capitalize(), value) for name, value in rows])
     for alarm in known["alarms"]:
-        click.echo(f"ALARM {alarm['id']}: {alarm['text']}")
+        out.line(f"ALARM {alarm['id']}: {for_one_line(alarm['text'])}", "bold red")
 
 
-def _alarms(cabinet: Cabinet) -> list[dict[str, Any]]:
-    return [{"id": alarm.alarm_id, "text": alarm.text, "at": alarm.at} for alarm in cabinet.alarms()]
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "; ".join(value) if isinstance(value, list) else str(value)
 
 
 def _online(client: Client) -> dict[str, Any]:
     if client.profile.pins.kind == AUTHORITY:
+        client.trust.require_no_alarm()
         client.trust.sync(client.transport)
         return {"enrolled": client.profile.statement.office in client.trust.directory.offices}
     own = client.sync()
@@ -110,7 +150,7 @@ def _online(client: Client) -> dict[str, Any]:
         "enrolled": True,
         "certificate": f"{certificate.kind.value}, valid until {_day(certificate.not_after)}",
         "roles": list(certificate.roles),
-        "clearances": [f"{c.policy_name}: {', '.join(c.classifications)}" for c in certificate.clearances],
+        "clearances": [f"{c.policy_name} {', '.join(c.classifications)}" for c in certificate.clearances],
     }
     if own.kind.value != "auditor":
         count, last_resort = stock(client.transport)
@@ -126,20 +166,21 @@ def _day(seconds: int) -> str:
 @click.argument("office", required=False)
 @json_option
 @pass_session
-def peers(session: Session, office: str | None, as_json: bool) -> None:
+def peers(session: Session, office: str | None, *, as_json: bool) -> None:
     """Who can be written to, their clearances and roles, and under which agreement."""
-    from liaison import render  # noqa: PLC0415
-
     with session.client() as client:
         client.sync()
-        rows = [row for row in _peers(client) if office is None or row["office"] == office]
+        known = [statement.office for statement in client.trust.directory.offices.values()]
+        if office is not None and office not in known:
+            near = ", ".join(get_close_matches(office, known))
+            raise Unknown(f"there is no office {office}", hint=f"near: {near}" if near else "see: liaison peers")
+        rows = [row for row in _peers(client) if office in {None, row["office"]}]
         if as_json:
             for row in rows:
                 put(row)
             return
-        out = render.page(session.color)
         columns = ("address", "kind", "nation", "roles", "clearances", "agreements", "devices")
-        render.table(out, columns, [[_cell(row[column]) for column in columns] for row in rows])
+        render.table(render.page(session.color), columns, [[_said(row[column]) for column in columns] for row in rows])
         for statement in client.trust.directory.offices.values():
             if statement.office in {row["office"] for row in rows}:
                 say(f"{statement.office}: authority key {words_for([statement.kid])}")
@@ -159,6 +200,7 @@ def _peers(client: Client) -> list[dict[str, Any]]:
 def _peer(client: Client, own: str, devices: list[Device]) -> dict[str, Any]:
     device = devices[0]
     certificate = device.certificate
+    clearances = certificate.clearances if certificate is not None else ()
     states = client.trust.directory.agreements_between(own, device.office) if device.office != own else []
     return {
         "address": device.address,
@@ -166,11 +208,7 @@ def _peer(client: Client, own: str, devices: list[Device]) -> dict[str, Any]:
         "nation": device.nation,
         "kind": device.kind.value,
         "roles": list(certificate.roles) if certificate is not None else [],
-        "clearances": [f"{c.policy_name} {'/'.join(c.classifications)}" for c in certificate.clearances] if certificate else [],
+        "clearances": [f"{c.policy_name} {'/'.join(c.classifications)}" for c in clearances],
         "agreements": [s.agreement.agreement_id.hex()[:8] for s in states if s.is_in_force],
         "devices": len(devices),
     }
-
-
-def _cell(value: Any) -> str:
-    return "; ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,218 @@
+"""Messages that go: send."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import click
+
+from liaison import render
+from liaison.client import Attachment, Client
+from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
+from liaison.release import UNKNOWN_ADDRESS, Verdict
+from relay.protocol.header import Precedence
+from relay.protocol.errors import LiaisonError, Malformed, Refused
+
+from .common import Session, check_label_file, json_option, pass_session, put, say, yes_option
+
+_PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
+_PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
+
+
+@click.command()
+@click.option("--to", multiple=True, required=True, metavar="ADDR", help="Action addressee; may be repeated.")
+@click.option("--info", multiple=True, metavar="ADDR", help="Addressee for information.")
+@click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this.")
+@click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.')
+@click.option("--precedence", type=_PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP)
+@click.option("--subject", default="", metavar="S")
+@click.option("--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given.")
+@click.option("--expires", metavar="T", help="12h, 7d, or a time like 2026-12-24T18:00Z; default 30d.")
+@click.option("--references", multiple=True, metavar="ID", help="A message that this one is about.")
+@click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement.")
+@click.option("--dry-run", is_flag=True, help="Show what the rules say; send nothing.")
+@yes_option
+@json_option
+@click.argument("file", required=False)
+@pass_session
+def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
+    """Send a message. The body is FILE, or - or a pipe for stdin, or what you write in $EDITOR.
+
+    In the body, a line that starts with a portion mark in brackets opens a portion with that label.
+    """
+    check_label_file(given["label"])
+    attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
+    with session.client() as client:
+        plan = client.plan(
+            to,
+            label=given["label"],
+            body=_body(file),
+            subject=given["subject"],
+            info=given["info"],
+            exempt=given["exempt"],
+            attachments=attachments,
+            precedence=Precedence[given["precedence"].upper()],
+            expires_in=expires_in,
+            references=[client.find(prefix) for prefix in given["references"]],
+            require_ack=given["require_ack"],
+        )
+        if given["dry_run"]:
+            show_plan(session, client, plan, as_json=given["as_json"])
+            return
+        if not plan.sender.permitted:
+            raise Refused(f"you may not send under this label: {_why_sender(plan)}", rules=plan.sender.failing)
+        _name_refused(client, plan.refused)
+        if not plan.released:
+            raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
+        if not given["yes"]:
+            session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees?")
+        _show_sent(client.release(plan), as_json=given["as_json"])
+
+
+def _show_sent(sent: Sent, *, as_json: bool) -> None:
+    if as_json:
+        put({
+            "message_id": sent.message_id.hex(),
+            "dtg": render.dtg(sent.dtg),
+            "released_to": list(sent.released_to),
+            "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in sent.refused],
+        })  # fmt: skip
+        return
+    click.echo(sent.message_id.hex())
+    say(f"released {render.dtg(sent.dtg)} to {', '.join(sent.released_to)}; logged as entry {sent.index}")
+    for address in sent.last_resort:
+        say(f"note: {address} had no one-time key left; its last-resort key was used")
+
+
+def _name_refused(client: Client, refused: Sequence[Verdict]) -> None:
+    for verdict in refused:
+        for rule, why in verdict.reasons:
+            say(f"not released to {verdict.addressee.address}: {rule}: {why}{_near(client, verdict)}")
+
+
+def _near(client: Client, verdict: Verdict) -> str:
+    """What the person may have meant by an address that nobody has."""
+    if verdict.obstacle != UNKNOWN_ADDRESS:
+        return ""
+    near = get_close_matches(verdict.addressee.address, client.trust.directory.addresses(), n=2)
+    return f"; near: {', '.join(near)}" if near else ""
+
+
+def _all_rules(refused: Sequence[Verdict]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(rule for verdict in refused for rule in verdict.rules))
+
+
+def _why_sender(plan: Plan) -> str:
+    return "; ".join(rule.why for rule in plan.sender.rules if not rule.ok)
+
+
+def show_plan(session: Session, client: Client, plan: Plan, *, as_json: bool) -> None:
+    """The decision table of a draft: what the rules say of the sender, of each addressee and of each portion."""
+    marking = client.labels.marking(plan.draft.label)
+    if as_json:
+        put({
+            "label": marking,
+            "sender": {"permitted": plan.sender.permitted, "rules": list(plan.sender.failing)},
+            "released_to": [v.addressee.address for v in plan.released],
+            "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in plan.refused],
+        })  # fmt: skip
+        return
+    names = [portion.name or f"text {index}" for index, portion in enumerate(plan.draft.portions)]
+    show_verdicts(session, client, plan.verdicts, names, (marking, client.labels.color(plan.draft.label)))
+    if not plan.sender.permitted:
+        say(f"you may not send under this label: {_why_sender(plan)}")
+
+
+def show_verdicts(
+    session: Session,
+    client: Client,
+    verdicts: Sequence[Verdict],
+    names: Sequence[str],
+    banner: tuple[str, str | None],
+) -> None:
+    """A row per addressee and portion, between two lines with the marking; `names` are the portions'."""
+    out = render.page(session.color)
+    render.banner(out, *banner)
+    rows = [row for verdict in verdicts for row in _rows(client, verdict, names)]
+    render.table(out, ("addressee", "portion", "released", "why not"), rows)
+    render.banner(out, *banner)
+
+
+def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[str]]:
+    address = verdict.addressee.address
+    if verdict.obstacle:
+        return [[address, "all", "no", f"{rule}: {why}{_near(client, verdict)}"] for rule, why in verdict.reasons]
+    rows = []
+    for name, decision in zip(names, verdict.decisions, strict=True):
+        why = "; ".join(f"{rule.id}: {rule.why}" for rule in decision.rules if not rule.ok)
+        rows.append([address, name, "yes" if decision.permitted else "no", *([why] if why else [])])
+    return rows
+
+
+def _body(file: str | None) -> str:
+    if file == "-" or (file is None and not sys.stdin.isatty()):
+        octets = sys.stdin.buffer.read()
+    elif file is not None:
+        octets = Path(file).read_bytes()
+    else:
+        octets = _edited()
+    if not octets.strip():
+        raise Malformed("the message is empty; nothing was sent", hint="the body is FILE, - for stdin, or $EDITOR")
+    try:
+        return octets.decode()
+    except UnicodeDecodeError as problem:
+        hint = "attach it with --attach instead"
+        raise Malformed(f"the body is not UTF-8 (octet {problem.start})", hint=hint) from None
+
+
+def _edited() -> bytes:
+    """What the person writes in an editor, in a private file that is gone afterwards."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
+    with tempfile.TemporaryDirectory(dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
+        path = Path(folder) / "message.txt"
+        path.touch(0o600)
+        try:
+            left = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode  # noqa: S603 - the person's own
+        except OSError as problem:
+            raise LiaisonError(f"editor {editor}: {problem.strerror}", hint="set EDITOR, or give FILE") from None
+        if left != 0:
+            raise LiaisonError(f"the editor ended with {left}; nothing was sent")
+        return path.read_bytes()
+
+
+def _attachment(text: str) -> Attachment:
+    """FILE or FILE:LABEL; a file whose name has a colon wins over a label."""
+    path, label = Path(text), None
+    if not path.is_file() and ":" in text:
+        name, _, label = text.rpartition(":")
+        check_label_file(label)
+        path = Path(name)
+    return Attachment(path.name, path.read_bytes(), label)
+
+
+def _seconds(text: str | None) -> int:
+    """Seconds from now until the given time, or for the given duration."""
+    if text is None:
+        return DEFAULT_LIFETIME
+    units = {"m": 60, "h": 3600, "d": 86400}
+    if text[:-1].isdecimal() and text[-1] in units:
+        left = int(text[:-1]) * units[text[-1]]
+    else:
+        try:
+            until = datetime.fromisoformat(text)
+        except ValueError:
+            raise Malformed(f"--expires {text!r} is no time", hint="12h, 7d or 2026-12-24T18:00Z") from None
+        left = int((until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp() - time.time())
+    if left <= 0:
+        raise Malformed(f"--expires {text} leaves no time to read it")
+    return left

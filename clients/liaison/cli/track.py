@@ -1,0 +1,129 @@
+"""What became of a message, and what the rules say of it: track, explain."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import click
+
+from liaison import render
+from liaison.client import Client
+from liaison.record import OUT, Record, read_record
+from liaison.release import Verdict, review
+from relay.protocol.access import Circle
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.envelope import RECEIPT, decode_list, read_receipt
+from relay.protocol.header import Addressee, AddresseeKind, Core
+from relay.protocol.errors import Malformed, Unknown, Unverified
+
+from .common import Session, check_label_file, json_option, pass_session, put
+from .send import show_plan, show_verdicts
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@json_option
+@pass_session
+def track(session: Session, message_id: str, *, as_json: bool) -> None:
+    """What became of a message you sent: who has opened it, who has acknowledged it."""
+    with session.client() as client:
+        client.sync()
+        kept = client.profile.cabinet.message(client.find(message_id))
+        record = read_record(kept) if kept is not None else None
+        if record is None or record.direction != OUT:
+            raise Malformed("this is not a message that you sent", hint="tracking is the originator's")
+        rows = list(_receipts(client, record))
+    if as_json:
+        for row in rows:
+            put(row)
+        return
+    shown = [[row["address"], row["state"], *([row["time"]] if row["time"] else [])] for row in rows]
+    render.table(render.page(session.color), ("address", "state", "time"), shown)
+
+
+def _receipts(client: Client, record: Record) -> Iterator[dict[str, Any]]:
+    """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
+    core, heard = record.message.core, set[str]()
+    answer = client.transport.get(f"/v1/messages/{core.message_id.hex()}/receipts")
+    for device_id, _state, encoded, index in decode_list(answer, "receipts"):
+        device = client.trust.directory.devices.get(device_id)
+        signed = parse_sign1(encoded, RECEIPT)
+        receipt = read_receipt(signed)
+        if device is None or receipt.message_ref != record.message.ref or receipt.device_id != device_id:
+            raise Unverified("the relay showed a receipt for another message or of an unknown device")
+        verify_sign1(signed, device.signature_public)
+        heard.add(device.address)
+        yield {"address": device.address, "state": receipt.state, "time": render.moment(receipt.at), "entry": index}
+    for addressee in core.addressees:
+        if addressee.kind is not AddresseeKind.EXEMPTED and addressee.address not in heard:
+            yield {"address": addressee.address, "state": "released", "time": "", "entry": None}
+    for address, rules in record.refused:
+        yield {"address": address, "state": f"refused: {', '.join(rules)}", "time": "", "entry": None}
+
+
+@click.command()
+@click.argument("message_id", metavar="ID", required=False)
+@click.option("--to", multiple=True, metavar="ADDR")
+@click.option("--label", help="Marking or 4774 XML file.")
+@json_option
+@pass_session
+def explain(session: Session, message_id: str | None, to: Sequence[str], label: str | None, *, as_json: bool) -> None:
+    """Who may read this now, and which rule says no: a message, or an address and a label."""
+    if (message_id is None) == (not to) or (message_id is None) == (label is None):
+        raise click.UsageError("give a message ID, or --to with --label")
+    check_label_file(label or "")
+    with session.client() as client:
+        if message_id is not None:
+            _explain_message(session, client, message_id, as_json=as_json)
+            return
+        plan = client.plan(to, label=str(label), body="")
+        if as_json:
+            for verdict in plan.verdicts:
+                put(_verdict_json(verdict))
+        else:
+            show_plan(session, client, plan, as_json=False)
+
+
+def _explain_message(session: Session, client: Client, message_id: str, *, as_json: bool) -> None:
+    """The decision anew, by the message's header alone: nothing is opened for it."""
+    client.sync()
+    core, refused = _header(client, client.find(message_id))
+    labels = [client.labels.label_of(portion.label) for portion in core.portions]
+    banner, readable = client.labels.label_of(core.label), [label for label in labels if label is not None]
+    if banner is None or len(readable) != len(labels):
+        raise Malformed("the message has no readable label")
+    circle = Circle.of(core)
+    asked = tuple(Addressee(AddresseeKind.ACTION, address) for address in refused)
+    circle = Circle(circle.office, circle.addressees + asked, circle.handling)
+    verdicts = review(client.judge, client.trust, circle, readable, int(time.time()))
+    if as_json:
+        for verdict in verdicts:
+            put(_verdict_json(verdict))
+        return
+    names = [f"{index} ({client.labels.portion_mark(label)})" for index, label in enumerate(readable)]
+    show_verdicts(session, client, verdicts, names, (client.labels.marking(banner), client.labels.color(banner)))
+
+
+def _header(client: Client, message_id: bytes) -> tuple[Core, list[str]]:
+    """The header of a message kept or waiting, and, of one we sent, whom it was refused to."""
+    kept = client.profile.cabinet.message(message_id)
+    if kept is not None:
+        record = read_record(kept)
+        return record.message.core, [address for address, _rules in record.refused]
+    for item in client.inbox():
+        if item.message_id == message_id and not item.problem:
+            return item.message.core, []
+    raise Unknown("no such message is available to this device", hint="see: liaison inbox")
+
+
+def _verdict_json(verdict: Verdict) -> dict[str, Any]:
+    rules = [
+        {"rule": rule.id, "ok": rule.ok, "why": rule.why, "reference": rule.reference}
+        for decision in verdict.decisions
+        for rule in decision.rules
+    ]
+    if verdict.obstacle:
+        rules = [{"rule": rule, "ok": False, "why": why, "reference": ""} for rule, why in verdict.reasons]
+    return {"address": verdict.addressee.address, "permitted": verdict.is_released, "rules": rules}
