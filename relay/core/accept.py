@@ -9,20 +9,27 @@ from dataclasses import dataclass
 from sqlalchemy import bindparam, or_, select
 
 from relay.committer import Answer, Batch, Committed
-from relay.protocol.access import Circle, Judge, is_covered
-from relay.protocol.label import label_of
-from relay.protocol.aggregate import Nobody, dominates, join
+from relay.protocol.access import Circle, Judge, deciding_policy
+from relay.protocol.canonical import encode
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
-from relay.protocol.directory import Device
+from relay.protocol.directory import Device, Directory
+from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, Slot, Submission, parse_message, parse_slot, parse_submission
+from relay.protocol.errors import (
+    Conflict,
+    Malformed,
+    Refused,
+    TooLarge,
+    Unauthenticated,
+    Unverified,
+)
 from relay.protocol.header import AddresseeKind
-from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, TooLarge, Unauthenticated
 from relay.protocol.identity import Kind
-from relay.protocol.label import Label
+from relay.protocol.label import label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
-from relay.protocol.policy import Policy
+from relay.protocol.obligations import Circumstances, failing_obligations
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import message, part, slot
@@ -43,9 +50,10 @@ class Submitted:
     slots: tuple[Slot, ...]
     proofs: tuple[bytes, ...]
     parts: tuple[bytes, ...]
+    endorsements: tuple[bytes, ...]
 
 
-def check_submission(caller: Caller, body: bytes, now: int) -> Submitted:
+def check_submission(directory: Directory, caller: Caller, body: bytes, now: int) -> Submitted:
     """Steps 1 to 4: everything that needs no database. Runs on any thread."""
     # 1. size limits, before anything is parsed
     if len(body) > MAX_SUBMISSION:
@@ -56,21 +64,26 @@ def check_submission(caller: Caller, body: bytes, now: int) -> Submitted:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
-    # 3. the sender is the caller, and made the message in the time in which it can be posted
-    _check_sender(caller.device, parsed, now)
+    # 3. the sender is the caller or an officer of the caller's office, and the message is of the time to be posted
+    sender = _check_sender(directory, caller, parsed, now)
     # 4. the composite signature, and that what was uploaded is what was signed
-    verify_sign1(parsed.signed, caller.device.signature_public)
+    verify_sign1(parsed.signed, sender.signature_public)
     proofs = _check_slots(parsed, slots)
     _check_parts(parsed, submission)
-    return Submitted(hashlib.sha256(body).digest(), parsed, slots, proofs, submission.parts)
+    digest = hashlib.sha256(body).digest()
+    return Submitted(digest, parsed, slots, proofs, submission.parts, submission.endorsements)
 
 
-def _check_sender(device: Device, parsed: Message, now: int) -> None:
+def _check_sender(directory: Directory, caller: Caller, parsed: Message, now: int) -> Device:
     core = parsed.core
-    if (core.sender_device, core.sender, core.sender_kid) != (device.device_id, device.address, device.kid):
+    sender = directory.device(core.sender_device, now)
+    if sender is None or (core.sender, core.sender_kid) != (sender.address, sender.kid):
+        raise Unauthenticated("the message's sender is unknown, no longer valid, or another than its header says")
+    if caller.device.device_id != sender.device_id and caller.device.office != sender.office:
         raise Unauthenticated("the message's sender is not the device that posts it")
     if not now - MAX_DELAY <= core.created <= now + MAX_CLOCK_AHEAD:
         raise Malformed("message core: created outside the time in which it can be posted", hint="check the clock")
+    return sender
 
 
 def _check_slots(parsed: Message, slots: tuple[Slot, ...]) -> tuple[bytes, ...]:
@@ -96,14 +109,15 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     """Steps 5 to 10, inside the transaction. The answer is the receipt, or the refusal that was logged."""
     core = submitted.message.core
     # 3 again: a revocation may have come in since
-    if batch.directory.device(caller.device.device_id, batch.now) is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    for device_id in (caller.device.device_id, core.sender_device):
+        if batch.directory.device(device_id, batch.now) is None:
+            raise Unauthenticated("this device is no longer valid, or revoked")
     # 5. the id is new, or stands for the same bytes
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)
-    keyroom.check_sealed_to(batch, core, submitted.slots)
+    one_time = keyroom.check_sealed_to(batch, core, submitted.slots)
     # 6. to 8. the rules
-    rules = _failing(batch, judge, caller, submitted)
+    rules = _failing(batch, judge, caller, submitted, one_time=one_time)
     if rules:
         return _refuse(batch, caller, submitted, rules)
     # 9. quota: sizes are limited above
@@ -167,24 +181,31 @@ def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
     return answer
 
 
-def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted) -> tuple[str, ...]:
+def _failing(
+    batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *, one_time: bool
+) -> tuple[str, ...]:
     core, now = submitted.message.core, batch.now
-    # 6. the sender is cleared for what he sends, banner and every portion
+    # 6. the sender is of a kind that sends, and cleared for what he sends, banner and every portion
     sender = batch.directory.devices[core.sender_device]
+    if sender.kind not in MAY_SEND:
+        return ("sender:kind",)
     for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
         decision = judge.judge_sender(label, sender, now)
         if not decision.permitted:
             return tuple(f"sender:{rule}" for rule in decision.failing)
     # 7. what the originating office's policy demands of the message as a whole
     try:
-        found = circumstances(batch, submitted)
+        officers = verify_endorsements(batch.directory, submitted.message, submitted.endorsements)
+        originals = verify_passed_on(batch.directory, submitted.message)
     except (Malformed, Unverified):
-        return ("endorsement",)
+        return ("second-signature",)
+    if caller.device.device_id != sender.device_id and caller.device not in officers:
+        return ("second-signature",)
     policy = judge.policy_of(core.office, label_of(core.label).policy)
-    if rules := failing_obligations(policy, core, found, now):
+    if rules := failing_obligations(policy, core, Circumstances(officers, originals, one_time), now):
         return rules
     # 8. every slot's device may have every portion it is granted, and every addressee is covered
-    circle, devices = Circle.of(core, found.originals), []
+    circle, devices = Circle.of(core, originals), []
     for each in submitted.slots:
         device = batch.directory.device(each.device_id, now)
         if device is None:
@@ -201,15 +222,6 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted) -
     return ()
 
 
-def circumstances(batch: Batch, submitted: Submitted) -> Circumstances:
-    """Who else has signed, what is passed on, and whether every slot is sealed to a one-time key."""
-    return Circumstances(
-        officers=verify_endorsements(batch.directory, submitted.message, submitted.endorsements),
-        originals=verify_passed_on(batch.directory, submitted.message),
-        one_time=all(each.kp_ref in batch.memo["one-time", submitted.digest] for each in submitted.slots),
-    )
-
-
 def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str, ...]) -> Answer:
     batch.log(_entry(batch, caller, submitted, Event.REFUSE, rules))
 
@@ -221,9 +233,6 @@ def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str
 
 def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rules: tuple[str, ...]) -> AccessEntry:
     core = submitted.message.core
-    published = batch.directory.policy_of(
-        core.office, label_of(core.label).policy.name, label_of(core.label).policy.oid
-    )
     return AccessEntry(
         event=event,
         time=batch.now_ms,
@@ -236,7 +245,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
         label=core.label,
         permitted=event is Event.ACCEPT,
         rules=rules,
-        policy=published.spif_digest if published is not None else None,
+        policy=deciding_policy(batch.directory, core.office, core.label),
         request=caller.nonce,
     )
 
@@ -247,6 +256,7 @@ def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
         "message_id": message_id, "ref": submitted.message.ref, "digest": submitted.digest,
         "sender_device": core.sender_device, "seq": core.seq, "precedence": int(core.handling.precedence),
         "expires": core.expires, "encoded": submitted.message.encoded, "entry": index,
+        "endorsements": encode(list(submitted.endorsements)),
     })  # fmt: skip
     for position, sealed in enumerate(submitted.parts):
         batch.add(part, {"message_id": message_id, "idx": position, "sealed": sealed})

@@ -162,8 +162,11 @@ def drop_expired(connection: Connection, now: int) -> None:
     connection.execute(delete(key_package).where(key_package.c.not_after <= now))
 
 
-def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> None:
-    """Every slot is sealed to a key package of its device that this sender claimed, or to its last-resort one."""
+def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> bool:
+    """Every slot is sealed to a key package of its device that this sender claimed, or to its last-resort one.
+
+    The answer is whether all of them are one-time.
+    """
     found = _packages(batch.connection, [each.kp_ref for each in slots])
     for each in slots:
         row = found.get(each.kp_ref)
@@ -180,6 +183,7 @@ def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> None:
                 f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
                 hint="claim a new one",
             )
+    return all(row.one_time for row in found.values())
 
 
 def _packages(connection: Connection, refs: list[bytes]) -> dict[bytes, Row[*tuple[Any, ...]]]:

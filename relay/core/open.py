@@ -7,17 +7,18 @@ is logged in the same way and takes the same commit: it tells the asker neither 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import bindparam, select, update
 
 from relay.committer import Answer, Batch, Committed
-from relay.protocol.access import Circle, Judge
-from relay.protocol.label import label_of
+from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.decision import Action
+from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
-from relay.protocol.envelope import Delivery, Message, Slot, parse_message, parse_slot
-from relay.protocol.errors import Unauthenticated, Unknown
+from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
+from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.store.schema import message, slot
 
 from .caller import Caller
@@ -25,6 +26,7 @@ from .caller import Caller
 _FIND = (
     select(
         message.c.encoded.label("message"),
+        message.c.endorsements,
         slot.c.id,
         slot.c.position,
         slot.c.encoded.label("slot"),
@@ -49,6 +51,7 @@ class Held:
     slot: Slot
     position: int
     proof: tuple[bytes, ...]
+    endorsements: tuple[bytes, ...]
 
 
 def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int) -> Answer:
@@ -72,17 +75,28 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     # 5. slot and proof leave together
     def answer(committed: Committed) -> bytes:
         release = committed.prove(index, seen)
-        return Delivery(held.message.encoded, held.position, held.slot.encoded, held.proof, release).encoded()
+        return Delivery(
+            held.message.encoded, held.position, held.slot.encoded, held.proof, release, held.endorsements
+        ).encoded()
 
     return answer
 
 
 def failing(judge: Judge, caller: Caller, held: Held, now: int, action: Action = Action.OPEN) -> tuple[str, ...]:
     """Every rule that denies this caller any portion of what the slot grants."""
-    core, rules = held.message.core, dict[str, None]()
-    circle = Circle.of(core)
-    for index in held.slot.granted:
-        decision = judge.judge(action, circle, label_of(core.portions[index].label), caller.device, now)
+    return _denying(judge, caller, held.message, held.slot.granted, now, action)
+
+
+def _denying(
+    judge: Judge, caller: Caller, found: Message, portions: Iterable[int], now: int, action: Action
+) -> tuple[str, ...]:
+    try:
+        circle = Circle.of(found.core, verify_passed_on(judge.directory, found))
+    except (Malformed, Unverified):
+        return ("second-signature",)
+    rules = dict[str, None]()
+    for index in portions:
+        decision = judge.judge(action, circle, found.core.portions[index].label, caller.device, now)
         rules |= dict.fromkeys(decision.failing)
     return tuple(rules)
 
@@ -96,11 +110,7 @@ def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) 
     """What the rules would have said, for the auditor: the caller hears none of it."""
     if found is None:
         return ("unknown-message",)
-    circle, rules = Circle.of(found.core), {"no-slot": None}
-    for portion in found.core.portions:
-        decision = judge.judge(Action.OPEN, circle, label_of(portion.label), caller.device, now)
-        rules |= dict.fromkeys(decision.failing)
-    return tuple(rules)
+    return ("no-slot", *_denying(judge, caller, found, range(len(found.core.portions)), now, Action.OPEN))
 
 
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
@@ -115,6 +125,7 @@ def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
         slot=parse_slot(bytes(row.slot), parsed.core),
         position=row.position,
         proof=tuple(proof[start : start + 32] for start in range(0, len(proof), 32)),
+        endorsements=tuple(decode_list(bytes(row.endorsements), "endorsements")),
     )
 
 
@@ -141,10 +152,6 @@ def _entry(
     rules: tuple[str, ...],
 ) -> AccessEntry:
     device, core = caller.device, found.core if found is not None else None
-    label = label_of(core.label) if core is not None else None
-    published = (
-        batch.directory.policy_of(device.office, label.policy.name, label.policy.oid) if label is not None else None
-    )
     return AccessEntry(
         event=event,
         time=batch.now_ms,
@@ -158,6 +165,6 @@ def _entry(
         label=core.label if core is not None else None,
         permitted=event is Event.OPEN,
         rules=rules,
-        policy=published.spif_digest if published is not None else None,
+        policy=deciding_policy(batch.directory, device.office, core.label) if core is not None else None,
         request=caller.nonce,
     )

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.label import label_of
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
+from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.envelope import parse_message, parse_slot
+from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
@@ -52,12 +53,14 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
 
 
 def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, now: int) -> bool:
-    core = parse_message(encoded).core
-    circle = Circle.of(core)
-    granted = parse_slot(slot_bytes, core).granted
-    return all(
-        judge.judge(Action.LIST, circle, label_of(core.portions[i].label), device, now).permitted for i in granted
-    )
+    found = parse_message(encoded)
+    granted = parse_slot(slot_bytes, found.core).granted
+    try:
+        circle = Circle.of(found.core, verify_passed_on(judge.directory, found))
+    except (Malformed, Unverified):
+        return False
+    labels = {found.core.portions[index].label for index in granted}
+    return all(judge.judge(Action.LIST, circle, label, device, now).permitted for label in labels)
 
 
 def sealed_part(connection: Connection, device: Device, message_id: bytes, index: int) -> bytes:

@@ -166,6 +166,13 @@ class Judge:
         return source == office or any(state.is_in_force and state.agreement.onward_release for state in states)
 
 
+def deciding_policy(directory: Directory, office: str, encoded: bytes) -> bytes | None:
+    """Digest of the policy file by which `office` decides on this label, for the log; None if there is none."""
+    label = _readable(encoded)
+    published = directory.policy_of(office, label.policy.name, label.policy.oid) if label is not None else None
+    return published.spif_digest if published is not None else None
+
+
 def _with_agreement_rule(decision: Decision, stated: Decision) -> Decision:
     """`decision` with the agreement rule as `stated` found it."""
     rule = next((rule for rule in stated.rules if rule.id == "agreement"), None)

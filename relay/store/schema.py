@@ -121,6 +121,7 @@ message = Table(
     Column("precedence", SmallInteger, nullable=False),
     Column("expires", BigInteger, nullable=False, comment="seconds"),
     Column("encoded", LargeBinary, nullable=False, comment="the message as received; for holders of a slot"),
+    Column("endorsements", LargeBinary, nullable=False, comment="releasing officers' signatures, as received"),
     Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
     UniqueConstraint("sender_device", "seq"),
     Index("ix_message_expires", "expires"),
