@@ -306,7 +306,7 @@ def _tamper(stage: Stage) -> None:
         ).fetchone()
         changed = bytes(entry).replace(b"deny", b"open")
         stored.execute("UPDATE log_entry SET entry = ? WHERE log = 2 AND idx = ?", (changed, index))
-    stage.say(f"sqlite> UPDATE log_entry SET entry = … WHERE idx = {index}")
+    stage.say(f"entry {index} of the access log, in the database: deny → open")
     failed = stage.run("auditor", "liaison", "audit", "verify", code=5)
     stage.claim(
         f"verification fails with exit code 5 and names entry {index}", holds=f"entry {index} " in failed.stderr

@@ -4,14 +4,30 @@ from pathlib import Path
 
 import pytest
 
-from transcripts import Mismatch, run_transcript
+from transcripts import Mismatch, played, run_transcript
 
-SCRIPTS = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
+FOLDER = Path(__file__).parent / "scripts"
+SCRIPTS = sorted(FOLDER.glob("*.txt"))
+# These go on where `setup` ended, with its relay and its people; each leaves them as it found them.
+TWO_OFFICES = sorted((FOLDER / "two-offices").glob("*.txt"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_the_programs_say_what_the_transcript_says(script: Path, tmp_path: Path) -> None:
     run_transcript(script, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def two_offices_at_work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two-offices")
+    with played(FOLDER / "two-offices" / "setup", folder) as known:
+        yield folder, known
+
+
+@pytest.mark.parametrize("script", TWO_OFFICES, ids=lambda script: script.stem)
+def test_two_offices_work_as_the_transcript_says(script: Path, two_offices_at_work) -> None:
+    folder, known = two_offices_at_work
+    run_transcript(script, folder, known)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ A script is read line by line:
     # remark                    and blank lines: layout
     -- file NAME                the lines up to `-- end` are written to NAME before anything runs
     $ COMMAND                   through sh, in a fresh folder that is also HOME; no terminal, standard input empty
-    & COMMAND                   a server: goes on once it has said `ready` on a line, is stopped when the script ends
+    & COMMAND                   a server: goes on once it has said `ready` or `serving`, is stopped when the script ends
     ! LINE                      the command's next line on standard error
     ? CODE                      the command's exit code; 0 if not given
     anything else               the command's next line on standard output; a leading backslash is not part of
@@ -24,7 +24,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,20 +48,31 @@ class Step:
     code: int = 0
 
 
-def run_transcript(script: Path, folder: Path) -> None:
+def run_transcript(script: Path, folder: Path, known: Mapping[str, str] | None = None) -> None:
     """Raises Mismatch at the first step that differs, ValueError for a script that is none."""
+    with played(script, folder, known):
+        pass
+
+
+@contextmanager
+def played(script: Path, folder: Path, known: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """Plays a script, then keeps its servers while the block runs: other scripts may go on where it ended.
+
+    `known` is what an earlier script remembered; the value is that and what this one has.
+    """
     steps, files = parse(script.read_text())
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    known = {"PORT": str(_free_port())}
+    remembered = {"PORT": str(_free_port()), **(known or {})}
     with ExitStack() as servers:
         for step in steps:
-            command = _fill(step.command, known)
+            command = _fill(step.command, remembered)
             if step.is_server:
                 servers.enter_context(_server(command, folder, f"{script.name}:{step.line}"))
             else:
-                _run_step(step, command, folder, known, script.name)
+                _run_step(step, command, folder, remembered, script.name)
+        yield remembered
 
 
 def parse(text: str) -> tuple[list[Step], dict[str, str]]:
@@ -196,7 +207,7 @@ def _server(command: str, folder: Path, where: str) -> Iterator[None]:
         )
     try:
         deadline = time.monotonic() + SERVER_SECONDS
-        while not re.search(rb"\bready\b", log.read_bytes()):
+        while not re.search(rb"\b(ready|serving)\b", log.read_bytes()):
             if program.poll() is not None or time.monotonic() > deadline:
                 raise Mismatch(f"{where}: never ready: {command}\n{log.read_text()}")
             time.sleep(0.02)

@@ -159,6 +159,7 @@ def describe() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        redirect_slashes=False,  # one spelling per path; a redirect would lead wherever the Host header says
         # Spans carry paths, and paths are metadata: nothing leaves this process by way of a global provider.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )

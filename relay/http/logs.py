@@ -50,7 +50,7 @@ async def entries(path: str, relay: TheRelay, caller: TheCaller) -> Response:
     return Response(bundle, media_type="application/octet-stream")
 
 
-@router.get("/{log}/tile/{level}/{path:path}", responses=answers(400, 404, media="application/octet-stream"))
+@router.get("/{log}/tile/{level}/{path:path}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def tile(
     log: LogName, level: Annotated[str, Path(pattern="^([0-9]{1,2}|entries)$")], path: str, relay: TheRelay
 ) -> Response:

@@ -8,7 +8,7 @@ from fastapi import Header, Path, Query
 
 from relay.core.limits import MAX_WAIT
 
-_PROBLEM = {
+PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
@@ -31,7 +31,7 @@ def answers(
     for status in statuses:
         found[status] = {
             "description": "Problem",
-            "content": {"application/problem+json": {"schema": _PROBLEM}},
+            "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     return found
 
