@@ -46,9 +46,7 @@ class LogKeys:
             (ED25519, self.ed25519.public_key().public_bytes_raw()),
             (MLDSA44, self.mldsa44.public_key().public_bytes_raw()),
         )
-        return tuple(
-            sorted(format_vkey(note_verifier(name, kind, key)) for name in origins for kind, key in publics)
-        )
+        return tuple(sorted(format_vkey(note_verifier(name, kind, key)) for name in origins for kind, key in publics))
 
 
 def load_log_keys(path: Path) -> LogKeys:

@@ -67,9 +67,7 @@ def _start(binaries: Path, account: pwd.struct_passwd) -> str:
     cluster = folder / "cluster"
 
     def run(program: str, *arguments: str) -> None:
-        as_account = (
-            {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        )
+        as_account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         command = [str(binaries / program), "-D", str(cluster), *arguments]
         # a file, not a pipe: the server inherits it and would keep a pipe open for ever
         with tempfile.TemporaryFile("w+") as said:

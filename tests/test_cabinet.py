@@ -102,9 +102,7 @@ class Thief:
         return {canonical.decode(canonical.decode(plain)[1])[0] for plain in plains}
 
 
-def test_after_deletion_the_state_key_and_the_folder_do_not_open_the_seed(
-    path: Path, cabinet: Cabinet
-) -> None:
+def test_after_deletion_the_state_key_and_the_folder_do_not_open_the_seed(path: Path, cabinet: Cabinet) -> None:
     stock(cabinet, 4)
     before = everything_beside(path)
     thief = Thief(before)

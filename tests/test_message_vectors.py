@@ -17,7 +17,15 @@ from liaison.seal import unseal_part, unseal_slot
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Directory
 from relay.protocol.entry import Event, parse_access_entry
-from relay.protocol.envelope import RECEIPT, parse_delivery, parse_message, parse_slot, part_context, read_receipt, slot_info
+from relay.protocol.envelope import (
+    RECEIPT,
+    parse_delivery,
+    parse_message,
+    parse_slot,
+    part_context,
+    read_receipt,
+    slot_info,
+)
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.identity import REQUEST, parse_request
 from relay.protocol.merkle import leaf_hash, root_of, verify_inclusion

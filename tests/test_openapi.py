@@ -70,7 +70,11 @@ def test_schemathesis_finds_no_undocumented_answer_and_no_crash(two_offices):
 
         @seed(1)
         @settings(
-            max_examples=6, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+            max_examples=6,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
         )
         @given(case=operation.as_strategy())
         def ask(case):
@@ -145,7 +149,9 @@ print(sorted({kind for kind, _ in made}))
 
 @pytest.mark.parametrize("app", ["ordinary", "relay"])
 def test_no_span_and_no_metric_leaves_by_way_of_a_global_telemetry_provider(app):
-    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", RECORDER, app], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RECORDER, app], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     if app == "relay":
         assert ran.stdout.strip() == "[]"

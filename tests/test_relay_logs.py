@@ -129,9 +129,7 @@ def test_every_checkpoint_ever_signed_lies_on_one_history(offices):
 
 def test_the_directory_bundles_replay_to_the_directory_that_the_tiles_commit_to(offices):
     anna = offices.clients["anna.nowak@lo-warsaw"]
-    newest = read_checkpoint(
-        offices.relay.vkeys, fetch(offices.url, "/v1/log/directory/checkpoint"), "directory"
-    )
+    newest = read_checkpoint(offices.relay.vkeys, fetch(offices.url, "/v1/log/directory/checkpoint"), "directory")
     response = call(anna, "GET", f"/v1/log/directory/tile/entries/000.p/{newest.size}")
     entries = parse_entry_bundle(response.content, newest.size)
     tree, directory = MerkleTree(leaf_hash(entry) for entry in entries), Directory()

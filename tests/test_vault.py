@@ -47,9 +47,7 @@ def header(
     return canonical.encode([name, "argon2id", memory, iterations, lanes, bytes(16)])
 
 
-def test_the_right_passphrase_gives_back_the_secrets_and_the_state_key(
-    path: Path, made: tuple[bytes, Vault]
-) -> None:
+def test_the_right_passphrase_gives_back_the_secrets_and_the_state_key(path: Path, made: tuple[bytes, Vault]) -> None:
     vault = open_vault(path, PASSPHRASE)
     assert vault.secrets == SECRETS
     assert vault.state_key == made[1].state_key
@@ -81,9 +79,7 @@ def test_a_flipped_bit_anywhere_is_damage(tmp_path: Path, made: tuple[bytes, Vau
             open_vault(plant(tmp_path / "vault", content[:length]), PASSPHRASE)
 
 
-def test_secrets_put_in_the_place_of_the_sealed_ones_are_refused(
-    tmp_path: Path, made: tuple[bytes, Vault]
-) -> None:
+def test_secrets_put_in_the_place_of_the_sealed_ones_are_refused(tmp_path: Path, made: tuple[bytes, Vault]) -> None:
     with pytest.raises(Unverified, match="secrets"):
         open_vault(plant(tmp_path / "vault", rewrap(made[0], 5, bytes(200))), PASSPHRASE)
 

@@ -151,7 +151,10 @@ def test_x_wing_keys_grow_from_their_seed_and_find_the_shared_secret_of_the_draf
 
 
 MLDSA44_ED25519 = Composite(
-    label=b"COMPSIG-MLDSA44-Ed25519-SHA512", read_mldsa=MLDSA44PublicKey.from_public_bytes, mldsa_public=1312, mldsa_signature=2420
+    label=b"COMPSIG-MLDSA44-Ed25519-SHA512",
+    read_mldsa=MLDSA44PublicKey.from_public_bytes,
+    mldsa_public=1312,
+    mldsa_signature=2420,
 )
 VERIFY = {"id-MLDSA65-Ed25519-SHA512": verify_composite, "id-MLDSA44-Ed25519-SHA512": MLDSA44_ED25519.verify}
 

@@ -68,9 +68,7 @@ def clearance(levels=LEVELS, codewords=(), nations=(), *, days=365) -> Clearance
     if codewords:
         categories.append(Category("Codeword", "1.3.6.1.4.1.99999.2", TagType.RESTRICTIVE, tuple(codewords)))
     if nations:
-        categories.append(
-            Category("Releasable To", "1.3.6.1.4.1.99999.3", TagType.PERMISSIVE, tuple(nations))
-        )
+        categories.append(Category("Releasable To", "1.3.6.1.4.1.99999.3", TagType.PERMISSIVE, tuple(nations)))
     return Clearance(POLICY_NAME, POLICY_OID, tuple(levels), tuple(categories), now - 120, now + days * 86400)
 
 
@@ -153,9 +151,7 @@ class World:
 def serving(settings: Settings):
     """A relay serving on a free port: (relay, url)."""
     relay = open_relay(settings)
-    config = uvicorn.Config(
-        create_app(relay), host="127.0.0.1", port=0, log_level="warning", access_log=False
-    )
+    config = uvicorn.Config(create_app(relay), host="127.0.0.1", port=0, log_level="warning", access_log=False)
     server = uvicorn.Server(config)
     relay.start()
     thread = threading.Thread(target=server.run, daemon=True)

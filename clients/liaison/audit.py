@@ -143,9 +143,7 @@ class AuditPull:
 
 def _row(value: object) -> bytes:
     """As kept: 1 and the entry, or 0 and its leaf hash."""
-    shown, content = (
-        expect(value, list, "audit entry") if isinstance(value, list) and len(value) == 2 else (None, None)
-    )
+    shown, content = expect(value, list, "audit entry") if isinstance(value, list) and len(value) == 2 else (None, None)
     if shown is True:
         parse_access_entry(expect(content, bytes, "audit entry"))
         return b"\x01" + bytes(content or b"")

@@ -169,9 +169,7 @@ class Authority:
             not_after=now + valid_days * DAY,
             serial=os.urandom(16),
         )
-        self._publish(
-            Change.CERTIFICATE, self.profile.signing.sign_object(CERTIFICATE, certificate.payload())
-        )
+        self._publish(Change.CERTIFICATE, self.profile.signing.sign_object(CERTIFICATE, certificate.payload()))
         return certificate
 
     def revoke(self, wanted: str, reason: str) -> list[Device]:
@@ -187,14 +185,10 @@ class Authority:
             if device.address == wanted or device.device_id.hex().startswith(wanted.lower())
         ]
         if not devices:
-            raise Unknown(
-                f"no device of this office answers to {wanted}", hint="give an address or a device id"
-            )
+            raise Unknown(f"no device of this office answers to {wanted}", hint="give an address or a device id")
         for device in devices:
             revocation = Revocation(device.device_id, device.address, reason, int(time.time()))
-            self._publish(
-                Change.REVOCATION, self.profile.signing.sign_object(REVOCATION, revocation.payload())
-            )
+            self._publish(Change.REVOCATION, self.profile.signing.sign_object(REVOCATION, revocation.payload()))
         return devices
 
     def publish_policy(self, spif: bytes, extensions: bytes | None = None) -> Policy:
@@ -227,14 +221,10 @@ class Authority:
     def agreement(self, prefix: str) -> AgreementState:
         """The agreement whose id begins with these digits. Raises Unknown."""
         matching = [
-            state
-            for key, state in self.trust.directory.agreements.items()
-            if key.hex().startswith(prefix.lower())
+            state for key, state in self.trust.directory.agreements.items() if key.hex().startswith(prefix.lower())
         ]
         if len(matching) != 1 or not prefix:
-            raise Unknown(
-                f"{len(matching)} agreements begin with {prefix!r}", hint="see: liaison agreement list"
-            )
+            raise Unknown(f"{len(matching)} agreements begin with {prefix!r}", hint="see: liaison agreement list")
         return matching[0]
 
     def _publish(self, change: Change, signed: bytes, files: Sequence[bytes] = ()) -> None:

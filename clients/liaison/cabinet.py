@@ -179,9 +179,7 @@ class Cabinet:
         with self.transaction():
             last = self.log_state(log)
             if last and (size < last.size or (size == last.size and root != last.root)):
-                raise Unverified(
-                    f"log {log}: size {size} contradicts the checkpoint of size {last.size} seen before"
-                )
+                raise Unverified(f"log {log}: size {size} contradicts the checkpoint of size {last.size} seen before")
             self._shelves["log"].put([log], canonical.encode([size, _octets(root, 32, "root"), checkpoint]))
 
     def append_entries(self, log: str, start: int, entries: Sequence[bytes]) -> None:

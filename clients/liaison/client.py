@@ -23,7 +23,7 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message
-from relay.protocol.header import Addressee, AddresseeKind, Precedence
+from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
@@ -39,12 +39,11 @@ from .outgoing import (
     Plan,
     Sent,
     check_addressees,
-    message_handling,
     next_dtg,
 )
 from .portions import PortionContent, PortionKind
 from .profile import DEVICE, Profile, home_folder, open_profile
-from .record import HANDLED, IN, OPEN, OUT, SENT, Record, read_record
+from .record import HANDLED, IN, KEPT_APART, OPEN, OUT, SENT, Record, read_record
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
@@ -135,12 +134,21 @@ class Client:
         expires_in: int = DEFAULT_LIFETIME,
         references: Sequence[bytes] = (),
         require_ack: bool = False,
+        originator_controlled: bool = False,
+        purpose: str = "",
+        more: Iterable[PortionContent] = (),
+        passed_on: Sequence[bytes] = (),
+        consents: Sequence[bytes] = (),
+        supersedes: tuple[bytes, str] | None = None,
     ) -> Plan:
-        """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine."""
+        """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine.
+
+        `more` portions, `passed_on` headers, `consents` and `supersedes` are for `desk`, which knows what they mean.
+        """
         self.sync()
         now = int(time.time())
         banner = self.labels.read(label) if isinstance(label, str) else label
-        portions = tuple(self._portions(banner, subject, body, attachments))
+        portions = (*self._portions(banner, subject, body, attachments), *more)
         if sum(len(portion.content) for portion in portions) > MAX_CONTENT:
             raise TooLarge(f"the message has more than {MAX_CONTENT // (1024 * 1024)} MiB of content")
         draft = Draft(
@@ -148,19 +156,34 @@ class Client:
             label=banner,
             portions=portions,
             expires=now + expires_in,
-            handling=message_handling(precedence, next_dtg(now, self._last_dtg()), references, require_ack=require_ack),
+            handling=MessageHandling(
+                precedence=precedence,
+                info_precedence=min(precedence, Precedence.ROUTINE),
+                dtg=next_dtg(now, self._last_dtg()),
+                references=tuple(references),
+                require_ack=require_ack,
+                originator_controlled=originator_controlled,
+                purpose=purpose,
+                supersedes=supersedes,
+            ),
+            passed_on=tuple(passed_on),
+            consents=tuple(consents),
         )
-        return self._outgoing().plan(draft, now)
+        return self.outgoing().plan(draft, now)
 
     def release(self, plan: Plan) -> Sent:
-        """Seal and post a plan. Raises Refused if the rules leave nobody to send to."""
+        """Seal and post a plan. Raises Refused if the rules leave nobody to send to, or ask for a second officer."""
+        return self.outgoing().release(plan, int(time.time()), self.keeper(plan))
+
+    def keeper(self, plan: Plan, state: str = SENT) -> Keep:
+        """Writes the sender's own copy of a plan once it is sealed."""
 
         def keep(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
             portions = dict(enumerate(plan.draft.portions))
-            record = Record(OUT, SENT, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
+            record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
             self._put(parse_message(encoded).core.message_id, record)
 
-        return self._outgoing().release(plan, int(time.time()), keep)
+        return keep
 
     def send(self, to: Sequence[str], **draft: object) -> Sent:
         """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
@@ -189,7 +212,7 @@ class Client:
         """Post again what an earlier run sealed but got no receipt for."""
         for message_id, submission in self.profile.cabinet.outbox():
             with suppress(*FINAL):  # its record says that it failed; it must not stand in the way of what follows
-                self._outgoing().post(message_id, submission)
+                self.outgoing().post(message_id, submission)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -277,13 +300,16 @@ class Client:
             yield message_id, read_record(kept)
 
     def _keep_opened(self, message_id: bytes, opened: Opened) -> None:
-        record = Record(IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False)
+        record = Record(
+            IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False,
+            released_by=opened.released_by,
+        )  # fmt: skip
         self._put(message_id, record)
 
     def _put(self, message_id: bytes, record: Record) -> None:
         self.profile.cabinet.put_message(message_id, record.to_bytes())
         for index, portion in record.portions.items():
-            if portion.kind is PortionKind.ATTACHMENT:
+            if portion.kind in KEPT_APART:
                 self.profile.cabinet.put_part(message_id, index, portion.content)
 
     def _send_due_receipts(self, opened: dict[bytes, Record]) -> None:
@@ -302,13 +328,13 @@ class Client:
     def _with_attachments(self, message_id: bytes, record: Record) -> Record:
         portions = {
             index: replace(portion, content=self.profile.cabinet.part(message_id, index) or b"")
-            if portion.kind is PortionKind.ATTACHMENT
+            if portion.kind in KEPT_APART
             else portion
             for index, portion in record.portions.items()
         }
         return replace(record, portions=portions)
 
-    def _outgoing(self) -> Outgoing:
+    def outgoing(self) -> Outgoing:
         return Outgoing(self.profile, self.trust, self.judge, self.transport)
 
     def _incoming(self) -> Incoming:

@@ -6,15 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.label import label_of
-from relay.protocol.aggregate import Nobody, dominates, join
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
+from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
 from relay.protocol.errors import Refused, Unverified
+from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
+
+from relay.protocol.obligations import Circumstances
 
 from .cabinet import Prekey
 from .portions import PortionContent
@@ -36,6 +38,7 @@ class Opened:
     portions: dict[int, PortionContent]  # the granted ones
     one_time: bool  # False: sealed to the last-resort key
     entry: AccessEntry  # the log entry that released it
+    released_by: tuple[str, ...] = ()  # the officers who signed beside the sender
 
 
 @dataclass(slots=True)
@@ -116,8 +119,11 @@ class Incoming:
         # 9. digests, commitments, chunks, inner labels
         portions = {index: self._portion(message, index, key) for index, key in keys.items()}
         # 10. the rules, by our own copy of everything
-        self._decide(message, portions, now)
-        return Opened(message, sender, portions, prekey.one_time, entry), slot
+        officers = verify_endorsements(self.trust.directory, message, delivery.endorsements)
+        originals = verify_passed_on(self.trust.directory, core)
+        self._decide(message, sender, portions, Circumstances(officers, originals, prekey.one_time), now)
+        opened = Opened(message, sender, portions, prekey.one_time, entry, tuple(each.address for each in officers))
+        return opened, slot
 
     def send_receipt(self, message: Message, state: str, now: int) -> AccessEntry:
         """Sign and post a receipt; its verified log entry."""
@@ -174,18 +180,21 @@ class Incoming:
         sealed = self.transport.get(f"/v1/messages/{message.core.message_id.hex()}/parts/{index}")
         return unseal_part(message.core, index, key, sealed)
 
-    def _decide(self, message: Message, portions: dict[int, PortionContent], now: int) -> None:
-        core = message.core
+    def _decide(
+        self, message: Message, sender: Device, portions: dict[int, PortionContent], found: Circumstances, now: int
+    ) -> None:
+        core, rules = message.core, dict[str, None]()
         own = self.trust.directory.devices.get(self.profile.signing.device_id)
         if own is None:
             raise Refused("this device is not enrolled", rules=("clearance-valid",))
-        circle, rules = Circle.of(core), dict[str, None]()
-        for portion in portions.values():
-            decision = self.judge.judge(Action.READ, circle, label_of(portion.label), own, now)
-            rules |= dict.fromkeys(decision.failing)
-        policy = self.judge.policy_of(own.office, label_of(core.label).policy)
-        joined = Nobody.NOBODY if policy is None else join(policy, [label_of(each.label) for each in core.portions])
-        if policy is None or isinstance(joined, Nobody) or not dominates(policy, label_of(core.label), joined):
-            rules["banner"] = None
+        circle = Circle.of(core, found.originals)
+        for label in dict.fromkeys(portion.label for portion in portions.values()):
+            rules |= dict.fromkeys(self.judge.judge(Action.READ, circle, label, own, now).failing)
+        for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
+            failing = self.judge.judge_sender(label, sender, core.created).failing
+            rules |= dict.fromkeys(f"sender:{rule}" for rule in failing)
+        if sender.kind not in MAY_SEND:
+            rules["sender:kind"] = None
+        rules |= dict.fromkeys(self.judge.obligations_of(core, found, now))
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.label import label_of
 from relay.protocol.canonical import encode, expect
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.decision import Decision, Handling
+from relay.protocol.decision import Decision
 from relay.protocol.directory import Device
+from relay.protocol.endorsement import PassedOn, verify_passed_on
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import decode_list, parse_message
-from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion
 from relay.protocol.label import Label, label_bytes
+from relay.protocol.obligations import Circumstances
+from relay.protocol.policy import is_at_or_above
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
 
 from .portions import PortionContent
@@ -29,6 +31,12 @@ from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
 DEFAULT_LIFETIME = 30 * 86400
+TWO_PERSON = "two-person-release"
+_HINTS = {
+    "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
+    "derived-label": "a message that passes others on carries at least their labels",
+    "recovery-addressee": "the policy names an addressee for recovery; add it with --info",
+}
 FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that asking again does not change
 Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]]], None]
 
@@ -42,6 +50,8 @@ class Draft:
     portions: tuple[PortionContent, ...]
     expires: int
     handling: MessageHandling
+    passed_on: tuple[bytes, ...] = ()
+    consents: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +59,9 @@ class Plan:
     """A draft with what the rules say of it. `verdicts` has one row per addressee."""
 
     draft: Draft
-    sender: Decision
+    alternatives: tuple[tuple[bytes, bytes], ...]
+    sender: Decision  # whether the sender may send this: of the banner, or of the first portion that says no
+    obligations: tuple[str, ...]  # what the policy demands of the message and does not find
     verdicts: tuple[Verdict, ...]
 
     @property
@@ -59,6 +71,19 @@ class Plan:
     @property
     def refused(self) -> list[Verdict]:
         return [verdict for verdict in self.verdicts if not verdict.is_released]
+
+    @property
+    def needs_release(self) -> bool:
+        """Whether another officer must sign before this can be posted."""
+        return TWO_PERSON in self.obligations
+
+    def require_permitted(self) -> None:
+        """Raise Refused for what stands against the message as a whole, a second signature aside."""
+        if not self.sender.permitted:
+            why = "; ".join(rule.why for rule in self.sender.rules if not rule.ok)
+            raise Refused(f"you may not send under this label: {why}", rules=self.sender.failing)
+        if against := tuple(rule for rule in self.obligations if rule != TWO_PERSON):
+            raise Refused("the policy does not permit this message", rules=against, hint=_HINTS.get(against[0], ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +108,112 @@ class Outgoing:
     transport: Transport
 
     def plan(self, draft: Draft, now: int) -> Plan:
-        """Ask the rules about every addressee and portion, and about the sender. Changes nothing."""
+        """Ask the rules about every addressee and portion, about the sender and the whole. Changes nothing."""
         own = self.trust.directory.devices[self.profile.signing.device_id]
-        labels = [label_of(portion.label) for portion in draft.portions]
-        circle = Circle(own.office, draft.addressees, Handling(expires=draft.expires))
-        sender = self.judge.judge_sender(draft.label, own, now)
-        return Plan(draft, sender, tuple(review(self.judge, self.trust, circle, labels, now)))
+        core = self._core(draft, draft.addressees, now)
+        core = replace(core, portions=tuple(Portion(1, bytes(32), portion.label) for portion in draft.portions))
+        labels = [portion.label for portion in draft.portions]
+        alternatives = self._alternatives(core, labels, now)
+        originals = self._originals(draft, core)
+        circle = replace(Circle.of(core, originals), alternatives=alternatives)
+        own_right = [self.judge.judge_sender(label, own, now) for label in dict.fromkeys((core.label, *labels))]
+        sender = next((decision for decision in own_right if not decision.permitted), own_right[0])
+        obligations = self.judge.obligations_of(core, Circumstances((), originals, one_time=True), now)
+        verdicts = review(self.judge, self.trust, circle, labels, now)
+        return Plan(draft, alternatives, sender, obligations, tuple(verdicts))
+
+    def _originals(self, draft: Draft, core: Core) -> tuple[PassedOn, ...]:
+        return verify_passed_on(self.trust.directory, core) if draft.passed_on else ()
+
+    def _alternatives(self, core: Core, labels: Sequence[bytes], now: int) -> tuple[tuple[bytes, bytes], ...]:
+        """Every label in every policy of an addressed office into which the offices have agreed a table."""
+        offices = {
+            device.office
+            for each in core.addressees
+            if each.kind is not AddresseeKind.EXEMPTED
+            for device in self.trust.directory.devices_of(each.address, now)
+        }
+        found = set[tuple[bytes, bytes]]()
+        for label in {core.label, *labels}:
+            for office in offices:
+                found |= {(label, alternative) for alternative in self.judge.translations(core.office, office, label)}
+        return tuple(sorted(found))
 
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:
         """Seal to everyone the plan releases to, and post. Raises Refused if that is nobody.
 
         `keep` writes the sender's own copy, in the transaction that fills the outbox.
         """
-        if not plan.sender.permitted:
-            raise Refused("you may not send under this label", rules=plan.sender.failing)
-        claimed = self._claim([grant for verdict in plan.released for grant in verdict.grants], now)
-        verdicts = [_without_keys(verdict, claimed) for verdict in plan.verdicts]
-        released = [verdict for verdict in verdicts if verdict.is_released]
-        refused = tuple(verdict for verdict in verdicts if not verdict.is_released)
-        if not released:
-            rules = tuple(dict.fromkeys(rule for verdict in refused for rule in verdict.rules))
-            raise Refused("nobody may be given this message", rules=rules, hint="liaison explain says why")
-        readers = _readers(released, claimed)
-        core, submission = self._seal(
-            plan.draft,
-            released,
-            readers,
-            now,
-            lambda encoded: keep(encoded, [(v.addressee.address, v.rules) for v in refused]),
-        )
+        plan.require_permitted()
+        if plan.needs_release:
+            raise Refused("another officer must release this", rules=(TWO_PERSON,), hint="use: liaison draft")
+        core, submission, claimed, verdicts = self.prepare(plan, now, keep)
         index = self.post(core.message_id, submission)
-        last_resort = tuple(
-            sorted(
-                {
-                    grant.device.address
-                    for each in released
-                    for grant in each.grants
-                    if not claimed[grant.device.device_id].one_time
-                }
-            )
+        released = [verdict for verdict in verdicts if verdict.is_released]
+        devices = {grant.device.device_id: grant.device for each in released for grant in each.grants}
+        last_resort = sorted({device.address for key, device in devices.items() if not claimed[key].one_time})
+        return Sent(
+            message_id=core.message_id,
+            dtg=core.handling.dtg,
+            released_to=tuple(verdict.addressee.address for verdict in released),
+            refused=tuple(verdict for verdict in verdicts if not verdict.is_released),
+            index=index,
+            last_resort=tuple(last_resort),
         )
-        addresses = tuple(verdict.addressee.address for verdict in released)
-        return Sent(core.message_id, core.handling.dtg, addresses, refused, index, last_resort)
+
+    def prepare(
+        self, plan: Plan, now: int, keep: Keep, content_keys: list[bytes] | None = None
+    ) -> tuple[Core, bytes, dict[bytes, KeyPackage], list[Verdict]]:
+        """Claim keys, seal, sign and keep. With `content_keys` it is a draft, and waits for release, not in the outbox."""
+        claimed = self._claim([grant for verdict in plan.released for grant in verdict.grants], now)
+        if not self._may_use_last_resort(plan.draft.label):
+            claimed = {key: package for key, package in claimed.items() if package.one_time}
+        verdicts = [_without_keys(verdict, claimed) for verdict in plan.verdicts]
+        refused = [(each.addressee.address, each.rules) for each in verdicts if not each.is_released]
+        released = {each.addressee: each for each in verdicts if each.is_released}
+        if not released:
+            rules = tuple(dict.fromkeys(rule for _, each in refused for rule in each))
+            raise Refused("nobody may be given this message", rules=rules, hint="liaison explain says why")
+        addressees = [a for a in plan.draft.addressees if a in released or a.kind is AddresseeKind.EXEMPTED]
+        readers = _readers(list(released.values()), claimed)
+        key, cabinet = self.profile.signing, self.profile.cabinet
+        with cabinet.transaction():
+            # The submission is in the outbox, and the chain has moved, before anything is posted.
+            core = replace(self._core(plan.draft, addressees, now), alternatives=plan.alternatives)
+            submission = seal(core, plan.draft.portions, readers, key, content_keys)
+            if content_keys is None:
+                cabinet.put_outbox(core.message_id, submission.encoded())
+            keep(submission.message, refused)
+            cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
+        return core, submission.encoded(), claimed, verdicts
+
+    def _may_use_last_resort(self, label: Label) -> bool:
+        policy = self.judge.policy_of(self.profile.statement.office, label.policy)
+        threshold = policy.extensions.one_time_key_from if policy is not None else None
+        return policy is None or not is_at_or_above(policy, label.classification, threshold)
+
+    def _core(self, draft: Draft, addressees: Sequence[Addressee], now: int) -> Core:
+        """The header of this draft, next in this device's chain, portions still to come."""
+        key, (seq, prev) = self.profile.signing, self.profile.cabinet.chain()
+        tree = self.trust.tree
+        return Core(
+            suite=key.suite,
+            message_id=os.urandom(16),
+            sender=self.profile.pins.address,
+            sender_device=key.device_id,
+            sender_kid=key.kid,
+            created=now,
+            expires=draft.expires,
+            label=label_bytes(draft.label),
+            addressees=tuple(sorted(addressees, key=lambda a: (a.kind, a.address))),
+            portions=(),
+            seq=seq + 1,
+            prev=prev,
+            directory=(self.trust.verifiers(DIRECTORY)[0].name, tree.size, tree.root()),
+            handling=draft.handling,
+            passed_on=draft.passed_on,
+            consents=draft.consents,
+        )
 
     def _claim(self, grants: Sequence[Grant], now: int) -> dict[bytes, KeyPackage]:
         """A verified key package for each device that has any."""
@@ -160,46 +249,6 @@ class Outgoing:
         if batch.device_id != package.device_id or package.ref not in batch.refs:
             raise Unverified("a key package that its device's batch does not list: this key was swapped in")
         verify_sign1(signed, public)
-
-    def _seal(
-        self,
-        draft: Draft,
-        released: list[Verdict],
-        readers: list[Reader],
-        now: int,
-        keep: Callable[[bytes], None],
-    ) -> tuple[Core, bytes]:
-        """Seal and keep: the submission is in the outbox, and the chain has moved, before anything is posted."""
-        key, cabinet = self.profile.signing, self.profile.cabinet
-        kept = {verdict.addressee for verdict in released}
-        addressees = [a for a in draft.addressees if a in kept or a.kind is AddresseeKind.EXEMPTED]
-        with cabinet.transaction():
-            seq, prev = cabinet.chain()
-            core = Core(
-                suite=key.suite,
-                message_id=os.urandom(16),
-                sender=self.profile.pins.address,
-                sender_device=key.device_id,
-                sender_kid=key.kid,
-                created=now,
-                expires=draft.expires,
-                label=label_bytes(draft.label),
-                addressees=tuple(sorted(addressees, key=lambda a: (a.kind, a.address))),
-                portions=(),
-                seq=seq + 1,
-                prev=prev,
-                directory=(
-                    self.trust.verifiers(DIRECTORY)[0].name,
-                    self.trust.tree.size,
-                    self.trust.tree.root(),
-                ),
-                handling=draft.handling,
-            )
-            submission = seal(core, draft.portions, readers, key)
-            cabinet.put_outbox(core.message_id, submission.encoded())
-            keep(submission.message)
-            cabinet.advance_chain(seq + 1, parse_message(submission.message).ref)
-        return core, submission.encoded()
 
     def post(self, message_id: bytes, submission: bytes) -> int:
         """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.
@@ -262,22 +311,3 @@ def check_addressees(addressees: Sequence[Addressee]) -> tuple[Addressee, ...]:
     if all(each.kind is AddresseeKind.EXEMPTED for each in chosen.values()):
         raise Malformed("no addressee is left", hint="an empty list never means everyone")
     return tuple(sorted(chosen.values(), key=lambda a: (a.kind, a.address)))
-
-
-def message_handling(
-    precedence: Precedence,
-    dtg: int,
-    references: Sequence[bytes],
-    *,
-    require_ack: bool,
-    originator_controlled: bool = False,
-) -> MessageHandling:
-    """Handling of an ordinary message; info addressees are served as ROUTINE, or slower if action ones are."""
-    return MessageHandling(
-        precedence=precedence,
-        info_precedence=min(precedence, Precedence.ROUTINE),
-        dtg=dtg,
-        references=tuple(references),
-        require_ack=require_ack,
-        originator_controlled=originator_controlled,
-    )

@@ -71,9 +71,7 @@ class PassphraseSource:
                 warnings.simplefilter("error", getpass.GetPassWarning)
                 return getpass.getpass(prompt)
         except (OSError, EOFError, getpass.GetPassWarning):
-            raise Unauthenticated(
-                "a passphrase is needed and there is no terminal to ask on", hint=WAYS
-            ) from None
+            raise Unauthenticated("a passphrase is needed and there is no terminal to ask on", hint=WAYS) from None
 
 
 def _from_descriptor(descriptor: int) -> str:
@@ -81,9 +79,7 @@ def _from_descriptor(descriptor: int) -> str:
         with os.fdopen(descriptor, "rb") as file:
             return _text(file.read(MAX_OCTETS + 1), f"descriptor {descriptor}")
     except OSError as problem:
-        raise Unauthenticated(
-            f"cannot read a passphrase from descriptor {descriptor}: {problem.strerror}"
-        ) from None
+        raise Unauthenticated(f"cannot read a passphrase from descriptor {descriptor}: {problem.strerror}") from None
 
 
 def _from_file(path: Path) -> str:

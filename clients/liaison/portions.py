@@ -21,6 +21,9 @@ class PortionKind(IntEnum):
     BODY = 1
     PARAGRAPH = 2
     ATTACHMENT = 3
+    DRAFT = 4  # a sealed submission with its content keys, for releasing officers
+    CONSENT_REQUEST = 5
+    CONSENT = 6
 
 
 @dataclass(frozen=True, slots=True)

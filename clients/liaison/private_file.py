@@ -42,9 +42,7 @@ def _refuse_exposed(found: os.stat_result, path: Path, what: str) -> None:
     if not stat.S_ISREG(found.st_mode):
         raise Malformed(f"{what}: {path} is not a regular file")
     if found.st_uid != os.geteuid():
-        raise Unauthenticated(
-            f"{what}: {path} belongs to another user", hint="run as the owner of the profile"
-        )
+        raise Unauthenticated(f"{what}: {path} belongs to another user", hint="run as the owner of the profile")
     if found.st_mode & 0o077:
         raise Unauthenticated(
             f"{what}: {path} is open to others (mode {stat.S_IMODE(found.st_mode):04o})",
@@ -89,9 +87,7 @@ def replace_private(path: Path, content: bytes, what: str) -> None:
 def _write_beside(path: Path, content: bytes, what: str) -> Path:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(
-            beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()

@@ -78,9 +78,7 @@ class Profile:
         self.cabinet.close()
 
 
-def create_profile(
-    folder: Path, pins: Pins, signing: SigningKey, request: Ed25519PrivateKey, passphrase: str
-) -> None:
+def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed25519PrivateKey, passphrase: str) -> None:
     """Make a new profile in `folder`. Raises Conflict if there is one."""
     if any((folder / name).exists() for name in _FILES):
         raise Conflict(f"there is a profile in {folder} already", hint="set LIAISON_HOME to another folder")

@@ -11,7 +11,8 @@ from relay.protocol.envelope import Message, parse_message
 from .portions import PortionContent, PortionKind
 
 IN, OUT = "in", "out"
-OPEN, HANDLED, SENT, FAILED = "open", "handled", "sent", "failed"
+OPEN, HANDLED, SENT, FAILED, DRAFTED = "open", "handled", "sent", "failed", "draft"
+KEPT_APART = frozenset({PortionKind.ATTACHMENT, PortionKind.DRAFT})  # large contents, in blobs of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Record:
     one_time: bool
     receipt_sent: bool
     refused: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of a message sent: (address, rules)
+    released_by: tuple[str, ...] = ()  # officers who signed beside the sender
 
     @property
     def message(self) -> Message:
@@ -41,19 +43,20 @@ class Record:
                 p.label,
                 p.name,
                 p.media_type,
-                None if p.kind is PortionKind.ATTACHMENT else p.content,
+                None if p.kind in KEPT_APART else p.content,
             ]
             for index, p in self.portions.items()
         ]
         refused = [[address, list(rules)] for address, rules in self.refused]
         return encode([
             1, self.direction, self.state, self.encoded, rows, self.one_time, self.receipt_sent, refused,
+            list(self.released_by),
         ])  # fmt: skip
 
 
 def read_record(kept: bytes) -> Record:
     """Read what `to_bytes` wrote. It comes out of our own encrypted store, so its shape is taken as written."""
-    _version, direction, state, encoded, rows, one_time, receipt_sent, refused = decode(kept, "record")
+    _version, direction, state, encoded, rows, one_time, receipt_sent, refused, officers = decode(kept, "record")
     return Record(
         direction=direction,
         state=state,
@@ -62,6 +65,7 @@ def read_record(kept: bytes) -> Record:
         one_time=one_time,
         receipt_sent=receipt_sent,
         refused=tuple((address, tuple(rules)) for address, rules in refused),
+        released_by=tuple(officers),
     )
 
 

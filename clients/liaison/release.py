@@ -14,14 +14,15 @@ from relay.protocol.access import Circle, Judge
 from relay.protocol.decision import Action, Decision, Rule
 from relay.protocol.directory import Device
 from relay.protocol.header import Addressee, AddresseeKind
-from relay.protocol.label import Label
 
 from .trust import Trust
 
 UNKNOWN_ADDRESS, UNTRUSTED, NO_KEYS = "unknown-address", "untrusted-authority", "no-keys"
+EMPTY_COMMUNITY = "empty-community"
 _WHY = {
     UNKNOWN_ADDRESS: "nobody is enrolled at this address",
     UNTRUSTED: "no agreement that our authority has signed names this office's authority",
+    EMPTY_COMMUNITY: "nobody who is enrolled is on this community's roster",
     NO_KEYS: "its devices have left no keys at the relay yet",
 }
 
@@ -67,16 +68,18 @@ class Verdict:
         return tuple((rule.id, rule.why) for rule in failing.values())
 
 
-def review(judge: Judge, trust: Trust, circle: Circle, labels: Sequence[Label], now: int) -> list[Verdict]:
+def review(judge: Judge, trust: Trust, circle: Circle, labels: Sequence[bytes], now: int) -> list[Verdict]:
     """One verdict per addressee, exempted ones excepted."""
     wanted = [each for each in circle.addressees if each.kind is not AddresseeKind.EXEMPTED]
     return [_verdict(judge, trust, circle, addressee, labels, now) for addressee in wanted]
 
 
 def _verdict(
-    judge: Judge, trust: Trust, circle: Circle, addressee: Addressee, labels: Sequence[Label], now: int
+    judge: Judge, trust: Trust, circle: Circle, addressee: Addressee, labels: Sequence[bytes], now: int
 ) -> Verdict:
     found = trust.directory.devices_of(addressee.address, now)
+    if addressee.address in trust.directory.communities and not found:
+        return Verdict(addressee, (), (), EMPTY_COMMUNITY)
     if not found:
         return Verdict(addressee, (), (), UNKNOWN_ADDRESS)
     devices = [device for device in found if trust.is_trusted(device)]

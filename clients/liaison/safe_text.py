@@ -46,9 +46,7 @@ def safe_file_name(name: str) -> str:
     No separators, controls or hidden characters, no leading dot or dash, no trailing dot or space, not over
     200 octets of UTF-8, the extension kept.
     """
-    kept = "".join(
-        "_" if _is_unfit(character) else character for character in unicodedata.normalize("NFC", name)
-    )
+    kept = "".join("_" if _is_unfit(character) else character for character in unicodedata.normalize("NFC", name))
     kept = kept.lstrip(".-_ ").rstrip(". ")
     return _shortened(kept, _FILE_NAME_OCTETS) or "attachment"
 

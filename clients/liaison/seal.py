@@ -18,7 +18,17 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, MLKEM768X25519PublicKey
 from cryptography.hazmat.primitives.hpke import Suite as Hpke
 
-from relay.protocol.envelope import MESSAGE, Message, Slot, Submission, format_slot, message_payload, part_context, slot_info, wrap_header
+from relay.protocol.envelope import (
+    MESSAGE,
+    Message,
+    Slot,
+    Submission,
+    format_slot,
+    message_payload,
+    part_context,
+    slot_info,
+    wrap_header,
+)
 from relay.protocol.header import Core, Portion
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.merkle import leaf_hash, root_of
@@ -41,11 +51,24 @@ class Reader:
     granted: tuple[int, ...]
 
 
+def fresh_keys(count: int) -> list[bytes]:
+    """One new content key per portion."""
+    return [os.urandom(32) for _ in range(count)]
+
+
 def seal(
-    core: Core, portions: Sequence[PortionContent], readers: Sequence[Reader], key: SigningKey
+    core: Core,
+    portions: Sequence[PortionContent],
+    readers: Sequence[Reader],
+    key: SigningKey,
+    content_keys: Sequence[bytes] | None = None,
 ) -> Submission:
-    """Seal and sign. `core` comes without portions; lengths and digests are filled in here."""
-    content_keys = [os.urandom(32) for _ in portions]
+    """Seal and sign. `core` comes without portions; lengths and digests are filled in here.
+
+    `content_keys` are given only where somebody beside the readers must check the sealed parts: by a drafter,
+    for the releasing officers.
+    """
+    content_keys = fresh_keys(len(portions)) if content_keys is None else content_keys
     parts = tuple(
         seal_part(content_key, part_context(core.message_id, core.sender_kid, index), pack(portion))
         for index, (content_key, portion) in enumerate(zip(content_keys, portions, strict=True))
@@ -80,9 +103,7 @@ def unseal_slot(message: Message, slot: Slot, seed: bytes, own_kid: bytes) -> di
     try:
         keys = _HPKE.decrypt(slot.enc + slot.wrapped, kem_private_key(seed), info)
     except (InvalidTag, ValueError):
-        raise Unverified(
-            "slot: it does not open; it was sealed for another message, sender or device"
-        ) from None
+        raise Unverified("slot: it does not open; it was sealed for another message, sender or device") from None
     return {index: keys[32 * place : 32 * place + 32] for place, index in enumerate(slot.granted)}
 
 

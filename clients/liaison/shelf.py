@@ -120,9 +120,7 @@ def open_database(path: Path, kind: Kind) -> Database:
 
 
 def _check_kind(connection: sqlite3.Connection, path: Path, kind: Kind) -> None:
-    found = [
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")
-    ]
+    found = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
     if found != [kind.application_id, kind.version]:
         raise Malformed(f"{kind.name}: {path} is none that this program knows")
 
@@ -146,9 +144,7 @@ class Shelf:
 
     __slots__ = ("_box_key", "_database", "_place_key", "name")
 
-    def __init__(
-        self, database: Database, name: str, state_key: bytes, *, box_key: bytes | None = None
-    ) -> None:
+    def __init__(self, database: Database, name: str, state_key: bytes, *, box_key: bytes | None = None) -> None:
         """`box_key` replaces the derived one where the state key alone must not open the rows."""
         self.name = name
         self._database = database
@@ -189,9 +185,7 @@ class Shelf:
 
     def rows(self) -> list[tuple[Key, bytes]]:
         """Every (key, value), in the order of arrival."""
-        return [
-            self._open(place, box) for place, box in self._run("SELECT place, box FROM {} ORDER BY number")
-        ]
+        return [self._open(place, box) for place, box in self._run("SELECT place, box FROM {} ORDER BY number")]
 
     def _run(self, statement: str, *values: bytes) -> list[tuple[Any, ...]]:
         with self._database.transaction():

@@ -79,9 +79,7 @@ class HttpTransport:
             raise _unreachable(self._url, problem) from problem
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        for attempt in stamina.retry_context(
-            on=(httpx2.TransportError, Unavailable), attempts=3, timeout=30.0
-        ):
+        for attempt in stamina.retry_context(on=(httpx2.TransportError, Unavailable), attempts=3, timeout=30.0):
             with attempt:
                 signed = self._signed(method, path, body)  # anew for each attempt: a nonce is used once
                 try:
@@ -118,9 +116,7 @@ def _query(query: dict[str, int | float]) -> str:
 
 
 def _unreachable(url: str, problem: Exception) -> Unavailable:
-    return Unavailable(
-        f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again"
-    )
+    return Unavailable(f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again")
 
 
 def _error(response: httpx2.Response) -> LiaisonError:

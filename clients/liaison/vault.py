@@ -77,9 +77,7 @@ class Vault:
         content = _format(self.state_key, self.secrets, lock)
         with folder_lock(self.path.parent):
             if _parse_file(read_private(self.path, MAX_FILE, "vault"))[1] != self.digest:
-                raise Conflict(
-                    f"vault: another process has changed {self.path}", hint="run the command again"
-                )
+                raise Conflict(f"vault: another process has changed {self.path}", hint="run the command again")
             replace_private(self.path, content, "vault")
         self.lock, self.digest = lock, _parse_file(content)[1]
 
@@ -117,9 +115,7 @@ def open_vault(path: Path, passphrase: str) -> Vault:
     try:
         listed = AESGCM(_secrets_key(state_key)).decrypt(nonce, sealed, lock.header)
     except InvalidTag:
-        raise Unverified(
-            f"vault secrets: {path} was altered", hint="restore the profile from a backup"
-        ) from None
+        raise Unverified(f"vault secrets: {path} was altered", hint="restore the profile from a backup") from None
     return Vault(path, state_key, _parse_secrets(listed), lock, digest)
 
 
@@ -144,9 +140,7 @@ def _parse_file(content: bytes) -> tuple[bytes, bytes]:
     body, digest = canonical.read_array(content, 2, "vault file")
     canonical.expect(body, bytes, "vault body")
     if hashlib.sha256(body).digest() != digest:
-        raise Malformed(
-            "vault file: damaged, the digest does not match", hint="restore the profile from a backup"
-        )
+        raise Malformed("vault file: damaged, the digest does not match", hint="restore the profile from a backup")
     return body, digest
 
 
@@ -174,9 +168,7 @@ def _stretch(passphrase: str, cost: Cost, salt: bytes) -> bytes:
     octets = unicodedata.normalize("NFC", passphrase).encode()
     if not octets:
         raise Unauthenticated("vault: the passphrase is empty")
-    argon = Argon2id(
-        salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
-    )
+    argon = Argon2id(salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib)
     return argon.derive(octets)
 
 

@@ -26,10 +26,9 @@ from relay.protocol.errors import (
     Unverified,
 )
 from relay.protocol.header import AddresseeKind
-from relay.protocol.identity import Kind
-from relay.protocol.label import label_of
+from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import MerkleTree, leaf_hash
-from relay.protocol.obligations import Circumstances, failing_obligations
+from relay.protocol.obligations import Circumstances
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import message, part, slot
@@ -37,8 +36,6 @@ from relay.store.schema import message, part, slot
 from . import keyroom
 from .caller import Caller
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
-
-MAY_SEND = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +178,7 @@ def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
     return answer
 
 
-def _failing(
-    batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *, one_time: bool
-) -> tuple[str, ...]:
+def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *, one_time: bool) -> tuple[str, ...]:
     core, now = submitted.message.core, batch.now
     # 6. the sender is of a kind that sends, and cleared for what he sends, banner and every portion
     sender = batch.directory.devices[core.sender_device]
@@ -196,13 +191,12 @@ def _failing(
     # 7. what the originating office's policy demands of the message as a whole
     try:
         officers = verify_endorsements(batch.directory, submitted.message, submitted.endorsements)
-        originals = verify_passed_on(batch.directory, submitted.message)
+        originals = verify_passed_on(batch.directory, submitted.message.core)
     except (Malformed, Unverified):
         return ("second-signature",)
     if caller.device.device_id != sender.device_id and caller.device not in officers:
         return ("second-signature",)
-    policy = judge.policy_of(core.office, label_of(core.label).policy)
-    if rules := failing_obligations(policy, core, Circumstances(officers, originals, one_time), now):
+    if rules := judge.obligations_of(core, Circumstances(officers, originals, one_time), now):
         return rules
     # 8. every slot's device may have every portion it is granted, and every addressee is covered
     circle, devices = Circle.of(core, originals), []

@@ -91,7 +91,7 @@ def _denying(
     judge: Judge, caller: Caller, found: Message, portions: Iterable[int], now: int, action: Action
 ) -> tuple[str, ...]:
     try:
-        circle = Circle.of(found.core, verify_passed_on(judge.directory, found))
+        circle = Circle.of(found.core, verify_passed_on(judge.directory, found.core))
     except (Malformed, Unverified):
         return ("second-signature",)
     rules = dict[str, None]()

@@ -56,7 +56,7 @@ def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, n
     found = parse_message(encoded)
     granted = parse_slot(slot_bytes, found.core).granted
     try:
-        circle = Circle.of(found.core, verify_passed_on(judge.directory, found))
+        circle = Circle.of(found.core, verify_passed_on(judge.directory, found.core))
     except (Malformed, Unverified):
         return False
     labels = {found.core.portions[index].label for index in granted}

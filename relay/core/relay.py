@@ -258,7 +258,6 @@ class Relay:
             raise Unavailable("the directory is changing", hint="try again")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
 
-
     def _check_current(self, caller: Caller | None) -> None:
         if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
             raise Unauthenticated("this device is no longer valid, or revoked")

@@ -16,6 +16,7 @@ from .equivalence import Direction, translate
 from .errors import LiaisonError
 from .header import Addressee, AddresseeKind, Core
 from .label import Clearance, Label, PolicyRef, label_bytes, label_of
+from .obligations import Circumstances, failing_obligations
 from .policy import Policy
 
 PolicyOf = Callable[[str, PolicyRef], Policy | None]
@@ -46,6 +47,12 @@ class Judge:
     directory: Directory
     policy_of: PolicyOf
 
+    def obligations_of(self, core: Core, found: Circumstances, now: int) -> tuple[str, ...]:
+        """What the originating office's policy demands of a message as a whole and does not find."""
+        label = _readable(core.label)
+        policy = self.policy_of(core.office, label.policy) if label is not None else None
+        return failing_obligations(policy, core, found, now)
+
     def judge(self, action: Action, circle: Circle, encoded: bytes, device: Device, now: int) -> Decision:
         """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is."""
         action = Action.FORWARD if circle.originals else action
@@ -61,12 +68,13 @@ class Judge:
             own = decision
         return own
 
-    def judge_sender(self, encoded: bytes, sender: Device, now: int) -> Decision:
-        """Whether the sender may send under this label: as a reader of what he writes."""
-        current, label = self.directory.device(sender.device_id, now), _readable(encoded)
+    def judge_sender(self, encoded: bytes, sender: Device, at: int) -> Decision:
+        """Whether the sender could send under this label at that time: as a reader of what he writes."""
+        label = _readable(encoded)
         policy = self.policy_of(sender.office, label.policy) if label is not None else None
+        certified = sender if sender.not_before <= at < sender.not_after else None
         need = NeedToKnow(basis="originator", of=sender.address)
-        return decide(Action.SEND, label, _clearance(current, label), SAME_OFFICE, need, policy, now, Handling())
+        return decide(Action.SEND, label, _clearance(certified, label), SAME_OFFICE, need, policy, at, Handling())
 
     def need_to_know(self, addressees: Sequence[Addressee], device: Device) -> NeedToKnow | None:
         """The positive determination: named, holder of an addressed role, or on an addressed community's roster.
@@ -125,17 +133,28 @@ class Judge:
 
     def _alternatives(self, circle: Circle, encoded: bytes, device: Device) -> Iterator[Label]:
         """Alternative labels of this one that repeat exactly: by tables that both offices have signed."""
+        claimed = {alternative for original, alternative in circle.alternatives if original == encoded}
+        for alternative in self.translations(circle.office, device.office, encoded) if claimed else ():
+            if alternative in claimed:
+                yield label_of(alternative)
+
+    def translations(self, origin: str, office: str, encoded: bytes) -> Iterator[bytes]:
+        """The label in each policy of `office` into which the two offices have agreed a table."""
         label = _readable(encoded)
-        source = self.policy_of(circle.office, label.policy) if label is not None else None
-        for original, alternative in circle.alternatives:
-            chosen = _readable(alternative)
-            if original != encoded or label is None or chosen is None or source is None:
-                continue
-            target = self.policy_of(device.office, chosen.policy)
-            if target is None or not self.is_mapped(circle.office, device.office, source, target):
-                continue
-            if source.digest == label.policy.digest and _translated(label, source, target) == alternative:
-                yield chosen
+        source = self.policy_of(origin, label.policy) if label is not None else None
+        if label is None or source is None or source.digest != label.policy.digest:
+            return
+        for target in self.policies_of(office):
+            if target.digest != source.digest and self.is_mapped(origin, office, source, target):
+                translated = _translated(label, source, target)
+                if translated is not None:
+                    yield translated
+
+    def policies_of(self, office: str) -> list[Policy]:
+        """Every policy that an office has published and that can be read."""
+        published = [each for (publisher, _), each in list(self.directory.policies.items()) if publisher == office]
+        refs = (PolicyRef(each.name, each.oid, each.version, each.spif_digest) for each in published)
+        return [policy for ref in refs if (policy := self.policy_of(office, ref)) is not None]
 
     def is_mapped(self, left: str, right: str, source: Policy, target: Policy) -> bool:
         """Whether the source policy's table into the target policy is agreed between the offices, file for file."""
@@ -150,7 +169,8 @@ class Judge:
         handling = Handling(expires=circle.expires, purpose=circle.purpose)
         if not circle.originals:
             return handling
-        beyond = [original for original in circle.originals if not original.reaches(device.office)]
+        foreign = (each for each in circle.originals if each.message.core.office != circle.office)
+        beyond = [each for each in foreign if not each.reaches(device.office)]
         return replace(
             handling,
             originator_controlled=any(each.message.core.handling.originator_controlled for each in beyond),

@@ -101,9 +101,7 @@ def read_agreement(payload: bytes) -> Agreement:
         mappings=_mappings(fields[13]),
     )
     if not agreement.classifications:
-        raise Malformed(
-            "agreement: no classification is shared", hint="list every classification, lowest to highest"
-        )
+        raise Malformed("agreement: no classification is shared", hint="list every classification, lowest to highest")
     if agreement.not_before >= agreement.not_after:
         raise Malformed("agreement: ends before it begins")
     return agreement
@@ -126,9 +124,7 @@ def _parties(value: Any) -> tuple[Party, ...]:
         if type(item) is not list or len(item) != 3:
             raise Malformed("agreement: a party is office, nation and authority key")
         office, nation, kid = item
-        parties.append(
-            Party(check_office(office), check_nation(nation), expect_bytes(kid, 32, "agreement: key"))
-        )
+        parties.append(Party(check_office(office), check_nation(nation), expect_bytes(kid, 32, "agreement: key")))
     if len(parties) < 2:
         raise Malformed("agreement: fewer than two parties")
     if any(left.office >= right.office for left, right in zip(parties, parties[1:], strict=False)):

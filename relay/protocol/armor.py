@@ -14,9 +14,7 @@ def armor(encoded: bytes, kind: str) -> str:
     """Text form of a signed object; `kind` in capitals, such as STATEMENT."""
     text = base64.b64encode(encoded).decode()
     lines = [text[start : start + 64] for start in range(0, len(text), 64)]
-    return "\n".join(
-        [f"{_DASHES}BEGIN LIAISON {kind}{_DASHES}", *lines, f"{_DASHES}END LIAISON {kind}{_DASHES}", ""]
-    )
+    return "\n".join([f"{_DASHES}BEGIN LIAISON {kind}{_DASHES}", *lines, f"{_DASHES}END LIAISON {kind}{_DASHES}", ""])
 
 
 def dearmor(text: bytes, kind: str) -> bytes:

@@ -79,9 +79,7 @@ def read_map(encoded: bytes, required: frozenset[int], optional: frozenset[int],
     if missing := required - value.keys():
         raise Malformed(f"{what}: field {min(missing)} is missing")
     if extra := value.keys() - required - optional:
-        raise Malformed(
-            f"{what}: field {min(extra)} is unknown", hint="an older program may be reading a newer format"
-        )
+        raise Malformed(f"{what}: field {min(extra)} is unknown", hint="an older program may be reading a newer format")
     return value
 
 

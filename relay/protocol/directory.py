@@ -91,9 +91,7 @@ class Directory:
     by_address: dict[str, list[bytes]] = field(default_factory=dict)
     by_role: dict[str, list[bytes]] = field(default_factory=dict)
     revoked: dict[bytes, Revocation] = field(default_factory=dict)
-    policies: dict[tuple[str, str], PublishedPolicy] = field(
-        default_factory=dict
-    )  # (office, oid or name) → newest
+    policies: dict[tuple[str, str], PublishedPolicy] = field(default_factory=dict)  # (office, oid or name) → newest
     agreements: dict[bytes, AgreementState] = field(default_factory=dict)
     key_batches: dict[bytes, bytes] = field(default_factory=dict)  # batch digest → device_id
     communities: dict[str, CommunityState] = field(default_factory=dict)
@@ -202,9 +200,7 @@ class Directory:
         if "authority" in certificate.roles or certificate.address in self.communities:
             raise Malformed("certificate: an address or role that stands for something else")
         if parse_address(certificate.address)[0] in {"authority", *certificate.roles}:
-            raise Malformed(
-                f"certificate: {certificate.address} may not be both a person's and a role's address"
-            )
+            raise Malformed(f"certificate: {certificate.address} may not be both a person's and a role's address")
         device = Device(
             device_id=certificate.device_id,
             address=certificate.address,
@@ -242,17 +238,9 @@ class Directory:
         key = (published.office, published.oid or published.name)
         newest = self.policies.get(key)
         if newest is not None and published.version < newest.version:
-            raise Conflict(
-                f"policy {published.name}: version {published.version} is older than {newest.version}"
-            )
-        if (
-            newest is not None
-            and published.version == newest.version
-            and published.spif_digest != newest.spif_digest
-        ):
-            raise Conflict(
-                f"policy {published.name}: version {published.version} stands for another text already"
-            )
+            raise Conflict(f"policy {published.name}: version {published.version} is older than {newest.version}")
+        if newest is not None and published.version == newest.version and published.spif_digest != newest.spif_digest:
+            raise Conflict(f"policy {published.name}: version {published.version} stands for another text already")
         self.policies[key] = published
 
     def _agreement(self, entry: DirectoryEntry) -> None:
@@ -312,9 +300,7 @@ class Directory:
             raise Conflict(f"roster: version {roster.version} does not follow {state.version}")
         self.communities[roster.address] = replace(state, version=roster.version, members=frozenset(roster.members))
 
-    _vouchers: dict[bytes, bytes] = field(
-        default_factory=dict
-    )  # device_id → kid of the authority that certified it
+    _vouchers: dict[bytes, bytes] = field(default_factory=dict)  # device_id → kid of the authority that certified it
 
     def _admit(self, device: Device, authority_kid: bytes) -> None:
         self.devices[device.device_id] = device

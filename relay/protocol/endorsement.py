@@ -17,6 +17,7 @@ from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .envelope import Message, parse_message
 from .errors import Malformed, Unverified
+from .header import Core
 from .identity import Kind, check_office, parse_address
 
 ENDORSEMENT, CONSENT = "endorsement", "consent"
@@ -106,15 +107,15 @@ class PassedOn:
         return any(consent.office == office and now < consent.not_after for consent in self.consents)
 
 
-def verify_passed_on(directory: Directory, message: Message) -> tuple[PassedOn, ...]:
-    """The originals that `message` carries, each signed by its originator, with consents by the same office.
+def verify_passed_on(directory: Directory, core: Core) -> tuple[PassedOn, ...]:
+    """The originals that this header carries, each signed by its originator, with consents by the same office.
 
     An original that passes others on itself must come with them: nothing is laundered through a second hop.
     Raises Malformed, Unverified.
     """
-    consents = [_verified_consent(directory, encoded) for encoded in message.core.consents]
+    consents = [_verified_consent(directory, encoded) for encoded in core.consents]
     originals = []
-    for encoded in message.core.passed_on:
+    for encoded in core.passed_on:
         original = parse_message(encoded)
         device = _signer(directory, original.core.sender_device, original.core.created)
         if device.address != original.core.sender:
@@ -127,8 +128,8 @@ def verify_passed_on(directory: Directory, message: Message) -> tuple[PassedOn, 
         )
         originals.append(PassedOn(original, own))
     refs = {original.message.ref for original in originals}
-    for original in originals:
-        nested = {parse_message(each).ref for each in original.message.core.passed_on}
+    for each in originals:
+        nested = {parse_message(inner).ref for inner in each.message.core.passed_on}
         if not nested <= refs:
             raise Unverified("passed-on message: it passes on others that are not shown")
     return tuple(originals)

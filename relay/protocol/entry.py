@@ -117,9 +117,7 @@ class DirectoryEntry:
     change: Change
     time: int
     salt: bytes
-    payload: (
-        bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
-    )
+    payload: bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
 
     def encoded(self) -> bytes:
         return encode([1, self.change.value, self.time, self.salt, self.payload])
@@ -128,9 +126,7 @@ class DirectoryEntry:
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
     version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
     if version != 1 or change not in set(Change):
-        raise Malformed(
-            f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program"
-        )
+        raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
     return DirectoryEntry(
         change=Change(change),
         time=expect(time, int, "directory entry: time"),

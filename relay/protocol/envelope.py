@@ -159,12 +159,8 @@ def parse_submission(encoded: bytes) -> Submission:
     message, slots, parts, endorsements = read_array(encoded, 4, "submission")
     return Submission(
         message=expect(message, bytes, "submission: message"),
-        slots=tuple(
-            expect(slot, bytes, "submission: slot") for slot in expect(slots, list, "submission: slots")
-        ),
-        parts=tuple(
-            expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")
-        ),
+        slots=tuple(expect(slot, bytes, "submission: slot") for slot in expect(slots, list, "submission: slots")),
+        parts=tuple(expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")),
         endorsements=_endorsements(endorsements),
     )
 
@@ -198,9 +194,7 @@ def parse_delivery(encoded: bytes) -> Delivery:
         message=expect(message, bytes, "delivery: message"),
         index=expect(index, int, "delivery: index"),
         slot=expect(slot, bytes, "delivery: slot"),
-        proof=tuple(
-            expect_bytes(step, 32, "delivery: proof") for step in expect(proof, list, "delivery: proof")
-        ),
+        proof=tuple(expect_bytes(step, 32, "delivery: proof") for step in expect(proof, list, "delivery: proof")),
         release=read_logged_entry(release),
         endorsements=_endorsements(endorsements),
     )

@@ -69,7 +69,9 @@ class MessageHandling:
     require_ack: bool = False
     originator_controlled: bool = False
     purpose: str = ""
-    supersedes: tuple[bytes, str] | None = None  # message_ref of the message that this replaces under a lower label, and why
+    supersedes: tuple[bytes, str] | None = (
+        None  # message_ref of the message that this replaces under a lower label, and why
+    )
 
     def fields(self) -> dict[int, Any]:
         return {
@@ -186,9 +188,7 @@ def _portions(value: Any) -> tuple[Portion, ...]:
         if expect(length, int, "portion: length") <= 0:
             raise Malformed("message core: portion of no length")
         found.append(
-            Portion(
-                length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label")
-            )
+            Portion(length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label"))
         )
     return tuple(found)
 
@@ -244,7 +244,5 @@ def _byte_strings(value: Any, limit: int, what: str) -> tuple[bytes, ...]:
 
 def _message_type(value: Any) -> str:
     if value not in {"operation", "exercise", "project", "drill"}:
-        raise Malformed(
-            f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill"
-        )
+        raise Malformed(f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill")
     return str(value)

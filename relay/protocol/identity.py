@@ -32,6 +32,9 @@ class Kind(StrEnum):
     AUTHORITY = "authority"  # only ever derived from an office's statement, never certified
 
 
+MAY_SEND = frozenset({Kind.OFFICER, Kind.SYSTEM})
+
+
 def check_office(office: str) -> str:
     """`office` if it is a well-formed office name, else Malformed."""
     if not isinstance(office, str) or not _OFFICE.fullmatch(office):
@@ -100,9 +103,7 @@ def parse_statement(encoded: bytes) -> Statement:
 def check_nation(nation: str) -> str:
     """`nation` if it is a nation or organisation code (`POL`, `NATO`), else Malformed."""
     if not isinstance(nation, str) or not _NATION.fullmatch(nation):
-        raise Malformed(
-            f"{nation!r:.40} is not a nation or organisation code", hint="such as POL, FRA or NATO"
-        )
+        raise Malformed(f"{nation!r:.40} is not a nation or organisation code", hint="such as POL, FRA or NATO")
     return nation
 
 
@@ -226,9 +227,7 @@ def _certified_kind(value: Any) -> Kind:
 
 
 def _clearances(value: Any) -> tuple[Clearance, ...]:
-    clearances = tuple(
-        parse_clearance(expect(item, bytes, "clearance")) for item in expect(value, list, "clearances")
-    )
+    clearances = tuple(parse_clearance(expect(item, bytes, "clearance")) for item in expect(value, list, "clearances"))
     if len({(clearance.policy_name, clearance.policy_oid) for clearance in clearances}) != len(clearances):
         raise Malformed("certificate: two clearances under one policy")
     return clearances

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from .aggregate import Nobody, dominates, join
 from .directory import Device
-from .endorsement import PassedOn
+from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError
-from .header import Core
+from .header import AddresseeKind, Core
 from .label import Label, label_of
 from .policy import Policy, is_at_or_above, validate
 
@@ -54,6 +54,8 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
 
 def officers_needed(policy: Policy, banner: Label, core: Core) -> int:
     """How many releasing officers beside the sender must have signed."""
+    if is_draft(core):
+        return 0
     if core.handling.supersedes is not None:
         return 2
     return 1 if is_at_or_above(policy, banner.classification, policy.extensions.two_person_release_from) else 0
@@ -63,6 +65,12 @@ def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int
     """Whether `banner` dominates the safe join of `labels`. A join that nobody may read, or that is invalid, is not dominated."""
     joined = join(policy, labels)
     return not isinstance(joined, Nobody) and not validate(policy, joined, now) and dominates(policy, banner, joined)
+
+
+def is_draft(core: Core) -> bool:
+    """Whether it goes to the originating office's own releasing officers and to nobody else."""
+    reached = {each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
+    return reached == {f"{RELEASING_ROLE}@{core.office}"}
 
 
 def _demands_one_time(policy: Policy, banner: Label) -> bool:

@@ -45,9 +45,7 @@ class KeyPackage:
 
 def parse_key_package(encoded: bytes) -> KeyPackage:
     """Read a key package. That it is authentic is for its batch to say."""
-    version, device_id, alg, public, not_before, not_after, one_time, serial = read_array(
-        encoded, 8, "key package"
-    )
+    version, device_id, alg, public, not_before, not_after, one_time, serial = read_array(encoded, 8, "key package")
     if version != 1:
         raise Malformed("key package: version is unknown")
     return KeyPackage(

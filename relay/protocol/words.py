@@ -16,9 +16,7 @@ def words_for(keys: Iterable[bytes | str]) -> str:
     """Words for a set of keys, whatever their order: key thumbprints, or verifier keys as text."""
     encoded = sorted(key.encode() if isinstance(key, str) else key for key in keys)
     digest = hashlib.sha256(b"".join(hashlib.sha256(key).digest() for key in encoded)).digest()
-    return "-".join(
-        _word(int.from_bytes(digest[start : start + 2], "big")) for start in range(0, 2 * _WORDS, 2)
-    )
+    return "-".join(_word(int.from_bytes(digest[start : start + 2], "big")) for start in range(0, 2 * _WORDS, 2))
 
 
 def _word(bits: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from liaison.client import Client
 from liaison.record import OUT, Record, read_record
 from liaison.release import Verdict, review
 from relay.protocol.access import Circle
+from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.envelope import RECEIPT, decode_list, read_receipt
 from relay.protocol.header import Addressee, AddresseeKind, Core
@@ -94,10 +96,11 @@ def _explain_message(session: Session, client: Client, message_id: str, *, as_js
     banner, readable = client.labels.label_of(core.label), [label for label in labels if label is not None]
     if banner is None or len(readable) != len(labels):
         raise Malformed("the message has no readable label")
-    circle = Circle.of(core)
+    circle = Circle.of(core, verify_passed_on(client.trust.directory, core))
     asked = tuple(Addressee(AddresseeKind.ACTION, address) for address in refused)
-    circle = Circle(circle.office, circle.addressees + asked, circle.handling)
-    verdicts = review(client.judge, client.trust, circle, readable, int(time.time()))
+    circle = replace(circle, addressees=circle.addressees + asked)
+    encoded = [portion.label for portion in core.portions]
+    verdicts = review(client.judge, client.trust, circle, encoded, int(time.time()))
     if as_json:
         for verdict in verdicts:
             put(_verdict_json(verdict))
