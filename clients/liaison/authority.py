@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
 from relay.protocol.canonical import encode
+from relay.protocol.community import COMMUNITY, Community
 from relay.protocol.directory import AgreementState, Device
 from relay.protocol.entry import Change
 from relay.protocol.errors import Malformed, Refused, Unknown
@@ -217,6 +218,11 @@ class Authority:
     def withdraw(self, agreement_id: bytes, reason: str) -> None:
         withdrawal = Withdrawal(agreement_id, self.office, reason, int(time.time()))
         self._publish(Change.WITHDRAWAL, self.profile.signing.sign_object(WITHDRAWAL, withdrawal.payload()))
+
+    def found_community(self, address: str, manager: str, title: str) -> None:
+        """Found a community of interest of this office, or give it another manager."""
+        community = Community(address, manager, title, int(time.time()))
+        self._publish(Change.COMMUNITY, self.profile.signing.sign_object(COMMUNITY, community.payload()))
 
     def agreement(self, prefix: str) -> AgreementState:
         """The agreement whose id begins with these digits. Raises Unknown."""

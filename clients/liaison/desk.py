@@ -6,9 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from relay.protocol.canonical import encode
+from relay.protocol.community import ROSTER, Roster
 from relay.protocol.endorsement import RELEASING_ROLE
+from relay.protocol.entry import Change
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused
+from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
 from relay.protocol.label import Label, label_bytes, label_of
 
@@ -133,6 +136,19 @@ class Desk:
             draft = replace(plan.draft, addressees=addressees, handling=handling)
             copies.append(self.client.release(self.client.outgoing().plan(draft, int(time.time()))))
         return copies
+
+    def keep_roster(self, address: str, members: Sequence[str]) -> int:
+        """As its manager, say who belongs to a community; the roster's version."""
+        client = self.client
+        client.sync()
+        state = client.trust.directory.communities.get(address)
+        if state is None:
+            raise Unknown(f"there is no community {address}", hint="your security officer founds it")
+        roster = Roster(address, state.version + 1, tuple(sorted(set(members))), int(time.time()))
+        signed = client.profile.signing.sign_object(ROSTER, roster.payload())
+        client.transport.post("/v1/directory", encode([Change.ROSTER.value, signed, []]))
+        client.sync()
+        return roster.version
 
     # -- two-person release ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,217 @@
+"""What follows from a message, and what takes two: reply, forward, consent, draft, release, downgrade, communities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from liaison import render
+from liaison.client import Client
+from liaison.desk import Desk, Drafted
+from liaison.drafting import SealedDraft
+from liaison.outgoing import Plan
+from liaison.record import Record
+from relay.protocol.errors import Refused
+from relay.protocol.header import AddresseeKind
+
+from .common import Session, json_option, pass_session, put, say, yes_option
+from .mail import show_portion
+from .send import confirm_release, message_options, plan_from, read_body, show_plan, show_sent
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--label", help="Not lower than what the reply contains; default: exactly that.")
+@click.option("--quote", is_flag=True, help="Quote the message.")
+@click.option("--dry-run", is_flag=True)
+@yes_option
+@json_option
+@click.argument("file", required=False)
+@pass_session
+def reply(session: Session, /, message_id: str, file: str | None, **given: Any) -> None:
+    """Answer a message's sender, under at least the label of what is answered."""
+    with session.client() as client:
+        found = client.find(message_id)
+        plan = Desk(client).plan_reply(found, read_body(file), label=given["label"], quote=given["quote"])
+        _finish(session, client, plan, given)
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--to", multiple=True, required=True, metavar="ADDR")
+@click.option("--label", help="Not lower than what is forwarded; default: exactly that.")
+@click.option("--dry-run", is_flag=True)
+@yes_option
+@json_option
+@click.argument("file", required=False)
+@pass_session
+def forward(session: Session, /, message_id: str, to: Sequence[str], file: str | None, **given: Any) -> None:
+    """Pass a message on, with a note of your own. Beyond its offices, originator control asks for consent."""
+    with session.client() as client:
+        plan = Desk(client).plan_forward(client.find(message_id), to, read_body(file), label=given["label"])
+        beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
+        if beyond:
+            office = beyond[0].addressee.address.partition("@")[2]
+            say(f"to ask the originator: liaison consent ask {message_id} --office {office}")
+        _finish(session, client, plan, given)
+
+
+def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any]) -> None:
+    if given["dry_run"]:
+        show_plan(session, client, plan, as_json=given["as_json"])
+        return
+    confirm_release(session, client, plan, yes=given["yes"])
+    show_sent(client.release(plan), as_json=given["as_json"])
+
+
+@click.group()
+def consent() -> None:
+    """Leave to pass an originator-controlled message on: ask for it, give it."""
+
+
+@consent.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--office", required=True, help="The office it shall go to.")
+@click.option("--reason", default="", help="Why.")
+@json_option
+@pass_session
+def ask(session: Session, /, message_id: str, office: str, reason: str, *, as_json: bool) -> None:
+    """Ask the originator of a message for leave to pass it on to an office."""
+    with session.client() as client:
+        show_sent(Desk(client).ask_consent(client.find(message_id), office, reason), as_json=as_json)
+
+
+@consent.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True)
+@json_option
+@pass_session
+def give(session: Session, /, message_id: str, days: int, *, as_json: bool) -> None:
+    """Grant what the request in message ID asks for: this message, this office, this long."""
+    with session.client() as client:
+        show_sent(Desk(client).give_consent(client.find(message_id), days), as_json=as_json)
+
+
+@click.command()
+@message_options
+@yes_option
+@json_option
+@click.argument("file", required=False)
+@pass_session
+def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
+    """Seal a message for another officer to release, where the policy asks for two persons."""
+    with session.client() as client:
+        plan = plan_from(client, to, file, given)
+        confirm_release(session, client, plan, yes=given["yes"])
+        _show_drafted(Desk(client).draft(plan), as_json=given["as_json"])
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--label", required=True, help="The lower label.")
+@click.option("--reason", required=True)
+@click.option("--to", multiple=True, metavar="ADDR", help="Default: the addressees of the original.")
+@click.option("--sanitised", type=click.File("r"), metavar="FILE", help="Text that takes the place of the content.")
+@json_option
+@pass_session
+def downgrade(session: Session, /, message_id: str, to: Sequence[str], **given: Any) -> None:
+    """Replace a message of your office under a lower label. Two other officers have to release it."""
+    with session.client() as client:
+        body = given["sanitised"].read() if given["sanitised"] is not None else None
+        drafted = Desk(client).draft_downgrade(client.find(message_id), given["label"], given["reason"], to, body)
+        _show_drafted(drafted, as_json=given["as_json"])
+
+
+def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
+    if as_json:
+        officers = list(drafted.sent.released_to)
+        put({"message_id": drafted.message_id.hex(), "draft": drafted.sent.message_id.hex(), "to": officers})
+        return
+    click.echo(drafted.message_id.hex())
+    say(f"waits for release by another officer, who runs: liaison release {drafted.sent.message_id.hex()[:12]}")
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@yes_option
+@json_option
+@pass_session
+def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -> None:
+    """Read a draft exactly as its addressees would, and release it with your signature."""
+    with session.client() as client:
+        desk = Desk(client)
+        found = desk.open_draft(client.find(message_id))
+        if found.message.core.sender == client.profile.pins.address:
+            raise Refused("you drafted this yourself: two-person release takes two persons", rules=("two-person-release",))
+        if not as_json:
+            _show_draft(session, client, found)
+        if not yes:
+            session.confirm("Release this message, as shown, in your office's name?")
+        needed, index = desk.release_draft(found)
+    if as_json:
+        put({"message_id": found.message.core.message_id.hex(), "released": not needed, "signatures_needed": needed})
+    elif needed:
+        say(f"signed; {needed} more officer has to release it")
+    else:
+        say(f"released; logged as entry {index}")
+
+
+def _show_draft(session: Session, client: Client, found: SealedDraft) -> None:
+    out, core = render.console(session.color), found.message.core
+    label = client.labels.label_of(core.label)
+    marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
+    render.banner(out, marking, color)
+    supersedes = core.handling.supersedes
+    rows = [
+        ("Draft of", core.sender),
+        ("To", render.addressees(core, AddresseeKind.ACTION)),
+        ("Info", render.addressees(core, AddresseeKind.INFO)),
+        ("Precedence", core.handling.precedence.name),
+        ("Replaces", f"{supersedes[0].hex()[:12]}: {supersedes[1]}" if supersedes is not None else ""),
+        ("Subject", found.portions[0].name),
+    ]
+    render.fields(out, [(name, value) for name, value in rows if value])
+    record = Record("draft", "draft", found.message.encoded, found.portions, one_time=True, receipt_sent=True)
+    for index, portion in enumerate(core.portions):
+        show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), {})
+    render.banner(out, marking, color)
+
+
+@click.group()
+def community() -> None:
+    """Communities of interest: who is on a roster, and, for its manager, who shall be."""
+
+
+@community.command("list")
+@json_option
+@pass_session
+def list_communities(session: Session, /, *, as_json: bool) -> None:
+    """Every community, its manager and its roster."""
+    with session.client() as client:
+        client.sync()
+        states = sorted(client.trust.directory.communities.items())
+        for address, state in states:
+            if as_json:
+                put({"community": address, "manager": state.community.manager, "members": sorted(state.members)})
+        if not as_json:
+            rows = [[a, s.community.manager, str(s.version), ", ".join(sorted(s.members))] for a, s in states]
+            render.table(render.console(session.color), ("community", "manager", "version", "members"), rows)
+
+
+@community.command()
+@click.argument("address")
+@click.option("--member", multiple=True, required=True, metavar="ADDR", help="Repeat for each; replaces the roster.")
+@json_option
+@pass_session
+def roster(session: Session, /, address: str, member: Sequence[str], *, as_json: bool) -> None:
+    """As the manager of ADDRESS, set its roster."""
+    with session.client() as client:
+        version = Desk(client).keep_roster(address, member)
+    if as_json:
+        put({"community": address, "version": version, "members": sorted(set(member))})
+    else:
+        say(f"roster of {address}, version {version}: {', '.join(sorted(set(member)))}")
+
+

@@ -1,0 +1,44 @@
+"""Distribution lists: `lists.toml` in the profile, expanded here and nowhere else.
+
+    [lists]
+    baltic = ["anna.nowak@lo-warsaw", "duty@lo-oslo"]
+
+What is sent names the people, not the list; a list that is empty or unknown is an error and never means everyone.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from relay.protocol.errors import Malformed, Unknown
+from relay.protocol.identity import parse_address
+
+PREFIX = "list:"
+
+
+def expand(folder: Path, addresses: Sequence[str]) -> list[str]:
+    """Addresses with every `list:NAME` replaced by its members, each address once, in order."""
+    found = dict[str, None]()
+    for address in addresses:
+        found |= dict.fromkeys(_members(folder, address) if address.startswith(PREFIX) else [address])
+    return list(found)
+
+
+def _members(folder: Path, wanted: str) -> list[str]:
+    path, name = folder / "lists.toml", wanted.removeprefix(PREFIX)
+    if not path.exists():
+        raise Unknown(f"there is no list {name!r}", hint=f"lists stand in {path}")
+    try:
+        lists = tomllib.loads(path.read_text()).get("lists", {})
+    except tomllib.TOMLDecodeError as problem:
+        raise Malformed(f"{path}: {problem}") from None
+    if name not in lists:
+        raise Unknown(f"there is no list {name!r}", hint=f"known: {', '.join(sorted(lists)) or 'none'}")
+    members = lists[name]
+    if type(members) is not list or not members:
+        raise Malformed(f"list {name!r} is empty", hint="an empty list never means everyone")
+    for member in members:
+        parse_address(member)
+    return [str(member) for member in members]
