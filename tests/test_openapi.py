@@ -8,7 +8,16 @@ import sys
 
 import httpx2
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
+from forge import signed_headers
 from relay.http.app import STATUS, describe
 from relay.http.openapi import KEPT, document
 
@@ -47,17 +56,6 @@ def test_no_description_is_served(two_offices, path):
 
 def test_schemathesis_finds_no_undocumented_answer_and_no_crash(two_offices):
     """A few examples per operation, signed as an officer, from the document as it is kept."""
-    import schemathesis
-    from hypothesis import HealthCheck, Phase, given, seed, settings
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import (
-        content_type_conformance,
-        response_schema_conformance,
-        status_code_conformance,
-    )
-
-    from forge import signed_headers
-
     schemathesis.serializer("application/cbor")(lambda _context, value: value)
     anna = two_offices.clients["anna.nowak@lo-warsaw"]
     loaded = schemathesis.openapi.from_dict(json.loads(KEPT.read_text(encoding="utf-8")))
@@ -70,7 +68,11 @@ def test_schemathesis_finds_no_undocumented_answer_and_no_crash(two_offices):
 
         @seed(1)
         @settings(
-            max_examples=6, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+            max_examples=6,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
         )
         @given(case=operation.as_strategy())
         def ask(case):
@@ -145,7 +147,9 @@ print(sorted({kind for kind, _ in made}))
 
 @pytest.mark.parametrize("app", ["ordinary", "relay"])
 def test_no_span_and_no_metric_leaves_by_way_of_a_global_telemetry_provider(app):
-    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", RECORDER, app], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", RECORDER, app], capture_output=True, text=True, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     if app == "relay":
         assert ran.stdout.strip() == "[]"

@@ -98,9 +98,7 @@ def test_mail_behind_a_page_of_mail_that_is_not_listed_is_found(offices, monkeyp
     offices.clients[ANNA].sync()
     for _ in range(5):
         post(offices, "tom@lo-paris", label="TEST SEALED RELEASABLE TO FRA, POL")
-    agreement = [
-        key for key, state in offices.clients[ANNA].trust.directory.agreements.items() if state.is_in_force
-    ]
+    agreement = [key for key, state in offices.clients[ANNA].trust.directory.agreements.items() if state.is_in_force]
     for each in agreement:
         offices.authorities["lo-warsaw"].withdraw(each, "narrowed")
     offices.agreement("lo-warsaw", "lo-paris", levels=["OPEN"])

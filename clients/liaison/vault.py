@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from .private_file import create_private, folder_lock, read_private, replace_pri
 
 FORMAT = "liaison-vault/1"
 MAX_FILE = 1 << 20
+
+# The lanes of one derivation share OpenSSL's thread pool with those of another, and two at once wait for ever.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Cost(NamedTuple):
@@ -77,9 +81,7 @@ class Vault:
         content = _format(self.state_key, self.secrets, lock)
         with folder_lock(self.path.parent):
             if _parse_file(read_private(self.path, MAX_FILE, "vault"))[1] != self.digest:
-                raise Conflict(
-                    f"vault: another process has changed {self.path}", hint="run the command again"
-                )
+                raise Conflict(f"vault: another process has changed {self.path}", hint="run the command again")
             replace_private(self.path, content, "vault")
         self.lock, self.digest = lock, _parse_file(content)[1]
 
@@ -117,9 +119,7 @@ def open_vault(path: Path, passphrase: str) -> Vault:
     try:
         listed = AESGCM(_secrets_key(state_key)).decrypt(nonce, sealed, lock.header)
     except InvalidTag:
-        raise Unverified(
-            f"vault secrets: {path} was altered", hint="restore the profile from a backup"
-        ) from None
+        raise Unverified(f"vault secrets: {path} was altered", hint="restore the profile from a backup") from None
     return Vault(path, state_key, _parse_secrets(listed), lock, digest)
 
 
@@ -144,9 +144,7 @@ def _parse_file(content: bytes) -> tuple[bytes, bytes]:
     body, digest = canonical.read_array(content, 2, "vault file")
     canonical.expect(body, bytes, "vault body")
     if hashlib.sha256(body).digest() != digest:
-        raise Malformed(
-            "vault file: damaged, the digest does not match", hint="restore the profile from a backup"
-        )
+        raise Malformed("vault file: damaged, the digest does not match", hint="restore the profile from a backup")
     return body, digest
 
 
@@ -174,10 +172,9 @@ def _stretch(passphrase: str, cost: Cost, salt: bytes) -> bytes:
     octets = unicodedata.normalize("NFC", passphrase).encode()
     if not octets:
         raise Unauthenticated("vault: the passphrase is empty")
-    argon = Argon2id(
-        salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib
-    )
-    return argon.derive(octets)
+    argon = Argon2id(salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib)
+    with _ONE_AT_A_TIME:
+        return argon.derive(octets)
 
 
 def _secrets_key(state_key: bytes) -> bytes:

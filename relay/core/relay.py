@@ -59,8 +59,10 @@ class Relay:
         self._writer.start()
 
     def close(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit what waits, then stop and let go of the database."""
         self._writer.close()
+        self._committer.close()
+        self._readers.dispose()
 
     # -- who calls ------------------------------------------------------------------------------------------------
 
@@ -256,7 +258,6 @@ class Relay:
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
-
 
     def _check_current(self, caller: Caller | None) -> None:
         if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
