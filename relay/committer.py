@@ -166,6 +166,10 @@ class Committer:
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
 
+    def close(self) -> None:
+        """Let go of the writing connection."""
+        self._engine.dispose()
+
     @contextmanager
     def _locked(self) -> Iterator[tuple[Connection, dict[Log, int]]]:
         """A transaction that holds the heads and has caught up. Unavailable if the database gives none."""

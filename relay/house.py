@@ -36,7 +36,12 @@ def open_relay(settings: Settings) -> Relay:
     if make_url(settings.database_url).get_backend_name() == "sqlite":
         migrate(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
-    return Relay(writer, readers, keys, relay_name(readers))
+    try:
+        return Relay(writer, readers, keys, relay_name(readers))
+    except BaseException:
+        writer.dispose()
+        readers.dispose()
+        raise
 
 
 def commit_alone(settings: Settings, job: Job) -> object:

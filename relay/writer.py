@@ -35,7 +35,8 @@ class Writer:
         """Commit what waits, then stop."""
         self._closed = True
         self._queue.put(None)
-        self._thread.join()
+        if self._thread.ident is not None:  # it was started
+            self._thread.join()
 
     async def submit(self, job: Job) -> Any:
         """Run the job in the next batch; return its answer or raise its error."""

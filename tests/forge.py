@@ -24,10 +24,10 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.envelope import MESSAGE, Submission, message_payload, parse_message
 from relay.protocol.header import Core
+from relay.protocol.httpsig import sign_request
 from relay.protocol.label import label_bytes
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.prekey import parse_key_package
-from relay.protocol.httpsig import sign_request
 from relay.store.log import Log
 from relay.store.schema import key_package, log_entry, message, part, slot
 

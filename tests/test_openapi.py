@@ -8,7 +8,16 @@ import sys
 
 import httpx2
 import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
+from forge import signed_headers
 from relay.http.app import STATUS, describe
 from relay.http.openapi import KEPT, document
 
@@ -47,17 +56,6 @@ def test_no_description_is_served(two_offices, path):
 
 def test_schemathesis_finds_no_undocumented_answer_and_no_crash(two_offices):
     """A few examples per operation, signed as an officer, from the document as it is kept."""
-    import schemathesis
-    from hypothesis import HealthCheck, Phase, given, seed, settings
-    from schemathesis.checks import not_a_server_error
-    from schemathesis.specs.openapi.checks import (
-        content_type_conformance,
-        response_schema_conformance,
-        status_code_conformance,
-    )
-
-    from forge import signed_headers
-
     schemathesis.serializer("application/cbor")(lambda _context, value: value)
     anna = two_offices.clients["anna.nowak@lo-warsaw"]
     loaded = schemathesis.openapi.from_dict(json.loads(KEPT.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""The authorization matrix: every route of the application × every kind of caller, the expected status in one table.
+"""The authorization matrix: every route of the application by every kind of caller, the expected status in one table.
 
 A caller is expected to be refused or let in before what it asks for is looked at, so the requests name things that
 are not there or are not well-formed: 200 and 201 are granted with an effect, 400, 404 and 422 are granted access with
@@ -14,8 +14,8 @@ import pytest
 from fastapi.routing import APIRoute
 
 from forge import CBOR, SECRET, Forge, call, problem, signed_headers, stored
-from relay.house import commit_alone
 from relay.core.register import remove_office
+from relay.house import commit_alone
 from relay.http.app import describe
 from relay.protocol.canonical import encode
 from relay.protocol.envelope import parse_message

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
-from forge import SECRET, Forge, call, flipped, problem, stored, with_signature
+from forge import Forge, call, flipped, problem, stored, with_signature
 from liaison.keys import SigningKey
 from relay.core.limits import MAX_SUBMISSION
 from relay.protocol.canonical import decode, encode
-from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
-from relay.protocol.envelope import format_slot, parse_message, parse_slot
-from relay.protocol.header import Addressee, AddresseeKind
-from relay.protocol.label import label_bytes
+from relay.protocol.entry import parse_logged_entry
+from relay.protocol.envelope import format_slot, parse_message
 from relay.protocol.suite import SUITE_1
-from relay.store import log as log_rows
-from relay.store.log import Log
 
 JEAN, LUC, ANNA = "jean.petit@lo-paris", "luc.bas@lo-paris", "anna.nowak@lo-warsaw"
 LATTICE, CURVE = 0, SUITE_1.signature.mldsa_signature
@@ -39,13 +33,6 @@ def set_field(number, value):
 
 def set_portion(place, value):
     return lambda fields: fields[8][0].__setitem__(place, value)
-
-
-def refused_entry(world):
-    """The newest entry of the access log."""
-    with world.relay._readers.connect() as connection:
-        last = log_rows.sizes(connection)[Log.ACCESS] - 1
-        return parse_access_entry(log_rows.entry(connection, Log.ACCESS, last))
 
 
 MALFORMED = {
@@ -216,7 +203,7 @@ def test_a_key_that_somebody_else_claimed_or_that_is_nobodys_is_refused(two_offi
     luc = Forge(two_offices.clients[LUC]).prepare(JEAN, label="TEST OPEN")
     with stored(two_offices):
         stolen = forge.post(forge.seal(readers=luc.readers).encoded())
-    device, ref, granted, (_, header, wrapped) = decode(sound.slots[0])
+    device, _ref, granted, (_, header, wrapped) = decode(sound.slots[0])
     unknown = bytes(32)
     forged = format_slot(
         device, unknown, tuple(granted), encode({1: SUITE_1.kem_alg, 4: unknown}), header[-4] + wrapped, SUITE_1
@@ -233,85 +220,3 @@ def test_a_slot_sealed_to_another_devices_key_is_refused(two_offices, forge, sou
         alone = forge.post(forge.alter(sound, slots=[encode([luc_id, *rest])]))
         both = forge.post(forge.alter(sound, slots=sorted([sound.slots[0], encode([luc_id, *rest])])))
     assert [problem(alone)["status"], problem(both)["status"]] == [409, 409]
-
-
-# -- the rules: refused by name, and the refusal itself is evidence -----------------------------------------------
-
-
-def assert_refused(world, forge, body, *rules):
-    with stored(world, log_entry=1):
-        response = forge.post(body)
-    entry = refused_entry(world)
-    assert (response.status_code, tuple(problem(response)["rules"])) == (403, rules)
-    assert (entry.event, entry.permitted, entry.rules) == (Event.REFUSE, False, rules)
-    assert entry.address == forge.client.profile.pins.address
-
-
-def label_of(forge, marking: str) -> bytes:
-    return label_bytes(forge.client.labels.read(marking))
-
-
-def test_a_slot_for_a_device_that_is_not_addressed_is_refused(two_offices, forge):
-    elsewhere = (Addressee(AddresseeKind.ACTION, "duty@lo-paris"),)
-    assert forge.post(forge.seal(readers=forge.claim(), addressees=elsewhere).encoded()).status_code == 201
-    other = (Addressee(AddresseeKind.ACTION, LUC),)
-    assert_refused(
-        two_offices, forge, forge.seal(readers=forge.claim(), addressees=other).encoded(), f"{JEAN}:need-to-know"
-    )
-
-
-def test_an_exempted_addressee_gets_no_slot_even_as_holder_of_an_addressed_role(two_offices, forge):
-    both = (Addressee(AddresseeKind.ACTION, "duty@lo-paris"), Addressee(AddresseeKind.EXEMPTED, JEAN))
-    assert_refused(
-        two_offices, forge, forge.seal(readers=forge.claim(), addressees=both).encoded(), f"{JEAN}:need-to-know"
-    )
-
-
-def test_an_addressee_without_a_slot_is_not_dropped_in_silence(two_offices, forge):
-    both = (Addressee(AddresseeKind.ACTION, JEAN), Addressee(AddresseeKind.ACTION, LUC))
-    assert_refused(
-        two_offices, forge, forge.seal(readers=forge.claim(), addressees=both).encoded(), f"{LUC}:not-covered"
-    )
-
-
-def test_a_banner_below_its_portions_is_refused(two_offices, forge):
-    low = label_of(forge, "TEST CLOSED RELEASABLE TO FRA, POL")
-    assert_refused(two_offices, forge, forge.seal(readers=forge.claim(), label=low).encoded(), "banner")
-    wider = label_of(forge, "TEST SEALED")
-    assert_refused(two_offices, forge, forge.seal(readers=forge.claim(), label=wider).encoded(), "banner")
-
-
-def test_a_sender_cannot_write_what_he_is_not_cleared_to_read(two_offices, forge):
-    codeword = label_of(forge, "TEST SEALED FOX")
-    body = forge.seal(readers=forge.claim(), label=codeword, labels=[codeword]).encoded()
-    assert_refused(two_offices, forge, body, "sender:restrictive")
-    hidden = forge.seal(readers=forge.claim(), labels=[codeword]).encoded()
-    assert_refused(two_offices, forge, hidden, "sender:restrictive")
-
-
-def test_a_label_that_its_policy_does_not_allow_or_of_a_policy_nobody_knows_is_refused(two_offices, forge):
-    fields = decode(label_of(forge, SECRET))
-    unknown = encode({**fields, 1: [fields[1][0], "1.3.6.1.4.1.99999.77", *fields[1][2:]]})
-    sealed = forge.seal(readers=forge.claim(), label=unknown, labels=[unknown]).encoded()
-    with stored(two_offices, log_entry=1):
-        response = forge.post(sealed)
-    assert (response.status_code, "sender:policy-known" in problem(response)["rules"]) == (403, True)
-    invalid = encode({**fields, 2: "COSMIC"})
-    with stored(two_offices, log_entry=1):
-        response = forge.post(forge.seal(label=invalid, labels=[invalid]).encoded())
-    assert (response.status_code, "sender:label-valid" in problem(response)["rules"]) == (403, True)
-
-
-def test_a_reader_who_is_not_cleared_gets_no_slot(two_offices, forge):
-    luc = two_offices.clients[LUC]
-    easy = Forge(forge.client).prepare(LUC, label="TEST OPEN")
-    label = label_of(forge, SECRET)
-    sealed = easy.seal(label=label, labels=[label])
-    assert parse_slot(sealed.slots[0], parse_message(sealed.message).core).device_id == luc.profile.signing.device_id
-    assert_refused(two_offices, forge, sealed.encoded(), f"{LUC}:classification")
-
-
-def test_an_expired_message_is_refused_by_the_handling_rule(two_offices, forge):
-    now = int(time.time())
-    body = forge.seal(readers=forge.claim(), created=now - 120, expires=now - 60).encoded()
-    assert_refused(two_offices, forge, body, "handling")

@@ -6,6 +6,7 @@ import os
 
 import httpx2
 import pytest
+from sqlalchemy import select
 
 from forge import call, problem
 from liaison.trust import Trust
@@ -15,9 +16,10 @@ from relay.protocol.canonical import decode
 from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.identity import Kind
-from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency
 from relay.protocol.tiles import TILE_WIDTH, Tile, parse_entry_bundle, parse_tile, tile_path, tiles_between
 from relay.store.log import Log
+from relay.store.schema import checkpoint
 from world import clearance, world
 
 ENTRIES, CANARY = 600, "what the operator did that nobody else hears of"
@@ -114,10 +116,6 @@ def test_what_a_log_does_not_hold_is_not_found_and_a_second_spelling_is_malforme
 
 
 def test_every_checkpoint_ever_signed_lies_on_one_history(offices):
-    from sqlalchemy import select
-
-    from relay.store.schema import checkpoint
-
     for log in Log:
         name = log.name.lower()
         with offices.relay._readers.connect() as connection:
@@ -155,8 +153,6 @@ def test_entries_of_the_access_log_are_nobodys_but_an_auditors_and_only_in_scope
     tree = MerkleTree(leaves)
     newest = read_checkpoint(offices.relay.vkeys, fetch(offices.url, "/v1/log/access/checkpoint"))
     proof = decode(fetch(offices.url, f"/v1/log/access/consistency?old={size}&new={newest.size}"))
-    from relay.protocol.merkle import verify_consistency
-
     verify_consistency(size, tree.root(), newest.size, newest.root, proof)
 
 

@@ -1,8 +1,8 @@
 """The stock of key packages at the relay: refilled and rotated without anybody thinking of it.
 
 One-time keys are used for one message and deleted with its first reading. The last-resort key covers an empty
-stock; it lives a week, is replaced after half of that, and its private half is kept until no message sealed to
-it can still arrive.
+stock; it lives a week, is replaced after half of that, and its private half is kept while a message of the usual
+lifetime that was sealed to it may still wait to be read. An unread one-time key is kept while any message may.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 
 from relay.protocol.canonical import decode, encode
+from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.errors import Unverified
 from relay.protocol.prekey import KEY_BATCH, KeyBatch, KeyPackage
 
@@ -21,7 +22,8 @@ from .transport import Transport
 TARGET, LOW = 64, 32  # one-time keys at the relay
 _DAY = 86400
 _ONE_TIME_LIFE, _LAST_RESORT_LIFE = 60 * _DAY, 7 * _DAY
-_GRACE = 8 * _DAY  # a sealed message may be posted a week late
+_POSTED_LATE = 8 * _DAY  # a sealed message may be posted a week after its sealing
+_ONE_TIME_GRACE, _LAST_RESORT_GRACE = _POSTED_LATE + MAX_LIFETIME, _POSTED_LATE + 30 * _DAY
 
 
 def stock(transport: Transport) -> tuple[int, int]:
@@ -59,7 +61,7 @@ def _make(profile: Profile, serial: int, now: int, *, one_time: bool) -> tuple[P
 
 def _forget_expired(profile: Profile, now: int) -> None:
     for prekey in profile.cabinet.prekeys():
-        if prekey.not_after + _GRACE < now:
+        if prekey.not_after + (_ONE_TIME_GRACE if prekey.one_time else _LAST_RESORT_GRACE) < now:
             profile.cabinet.delete_prekey(prekey.kp_ref)
 
 

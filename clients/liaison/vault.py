@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,9 @@ from .private_file import create_private, folder_lock, read_private, replace_pri
 
 FORMAT = "liaison-vault/1"
 MAX_FILE = 1 << 20
+
+# The lanes of one derivation share OpenSSL's thread pool with those of another, and two at once wait for ever.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Cost(NamedTuple):
@@ -169,7 +173,8 @@ def _stretch(passphrase: str, cost: Cost, salt: bytes) -> bytes:
     if not octets:
         raise Unauthenticated("vault: the passphrase is empty")
     argon = Argon2id(salt=salt, length=32, iterations=cost.iterations, lanes=cost.lanes, memory_cost=cost.memory_kib)
-    return argon.derive(octets)
+    with _ONE_AT_A_TIME:
+        return argon.derive(octets)
 
 
 def _secrets_key(state_key: bytes) -> bytes:

@@ -59,8 +59,10 @@ class Relay:
         self._writer.start()
 
     def close(self) -> None:
-        """Commit what waits, then stop."""
+        """Commit what waits, then stop and let go of the database."""
         self._writer.close()
+        self._committer.close()
+        self._readers.dispose()
 
     # -- who calls ------------------------------------------------------------------------------------------------
 

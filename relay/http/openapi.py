@@ -13,7 +13,7 @@ KEPT = Path(__file__).with_name("openapi.json")
 
 
 def schema() -> dict[str, Any]:
-    """The application's own schema, with what a problem is, less the 422 that FastAPI adds: a bad parameter is a 400."""
+    """The application's own schema and what a problem is, less the 422 that FastAPI adds: ours is a 400."""
     found = describe().openapi()
     for methods in found["paths"].values():
         for operation in methods.values():

@@ -26,7 +26,12 @@ from relay.protocol.words import words_for
 
 from .common import Session, json_option, pass_session, put, say
 
-_NAMES = {"one_time_keys": "one-time keys", "last_resort_key": "last-resort key"}
+_NAMES = {
+    "one_time_keys": "One-time keys",
+    "last_resort_key": "Last-resort key",
+    "directory_log": "Directory entries verified",
+    "access_log": "Access log verified to",
+}
 
 
 @click.command()
@@ -126,7 +131,7 @@ def _take_online(client: Client, known: dict[str, Any]) -> LiaisonError | None:
 def _show_status(session: Session, known: dict[str, Any]) -> None:
     rows = [(name, _said(value)) for name, value in known.items() if name != "alarms"]
     out = render.page(session.color)
-    render.fields(out, [(_NAMES.get(name, name.replace("_", " ")).capitalize(), value) for name, value in rows])
+    render.fields(out, [(_NAMES.get(name, name.capitalize()), value) for name, value in rows])
     for alarm in known["alarms"]:
         out.line(f"ALARM {alarm['id']}: {for_one_line(alarm['text'])}", "bold red")
 

@@ -123,10 +123,10 @@ def _header(client: Client, message_id: bytes) -> tuple[Core, list[str]]:
 
 def _verdict_json(verdict: Verdict) -> dict[str, Any]:
     rules = [
-        {"rule": rule.id, "ok": rule.ok, "why": rule.why, "reference": rule.reference}
-        for decision in verdict.decisions
+        {"portion": index, "rule": rule.id, "ok": rule.ok, "why": rule.why, "reference": rule.reference}
+        for index, decision in enumerate(verdict.decisions)
         for rule in decision.rules
     ]
     if verdict.obstacle:
-        rules = [{"rule": rule, "ok": False, "why": why, "reference": ""} for rule, why in verdict.reasons]
+        rules = [{"portion": None, "rule": rule, "ok": False, "why": why} for rule, why in verdict.reasons]
     return {"address": verdict.addressee.address, "permitted": verdict.is_released, "rules": rules}
