@@ -35,6 +35,7 @@ from .outgoing import (
     DEFAULT_LIFETIME,
     FINAL,
     Draft,
+    Keep,
     Outgoing,
     Plan,
     Sent,

@@ -85,6 +85,11 @@ class LabelReader:
         except LiaisonError:
             return SYSTEM_HIGH
 
+    def withholds_silently(self, label: Label) -> bool:
+        """Whether the policy says that a withheld portion is not even mentioned."""
+        policy = self.policy_for(label)
+        return policy is not None and policy.extensions.withhold == "silent"
+
     def color(self, label: Label) -> str | None:
         policy = self.policy_for(label)
         return marking_color(policy, label) if policy is not None else None

@@ -157,6 +157,9 @@ def _show_terms(out: render.Page, state: AgreementState) -> None:
         ("Policy", terms.policy_name),
         ("Shared", ", ".join(terms.classifications)),
         ("Categories", "; ".join(categories) or "none"),
+        ("Communities", ", ".join(terms.communities)),
+        ("Purposes", ", ".join(terms.purposes)),
+        ("Equivalence", ", ".join(f"{a.hex()[:12]} into {b.hex()[:12]}" for a, b in terms.mappings)),
         ("Onward", "permitted" if terms.onward_release else "not permitted"),
         ("Valid", f"{render.moment(terms.not_before)} to {render.moment(terms.not_after)}"),
     ]

@@ -116,6 +116,23 @@ def revoke(session: Session, whom: str, reason: str, *, as_json: bool) -> None:
                 say(f"revoked {device.address}, device {device.device_id.hex()}")
 
 
+@authority.command()
+@click.argument("address")
+@click.option("--manager", required=True, metavar="ADDR", help="Who keeps the roster.")
+@click.option("--title", default="")
+@json_option
+@pass_session
+def community(session: Session, /, address: str, manager: str, title: str, *, as_json: bool) -> None:
+    """Found a community of interest at ADDRESS, or give it another manager."""
+    with session.authority() as office:
+        office.sync()
+        office.found_community(address, manager, title)
+    if as_json:
+        put({"community": address, "manager": manager})
+    else:
+        say(f"community {address} founded; its manager sets the roster: liaison community roster {address}")
+
+
 @authority.group()
 def policy() -> None:
     """Security policies of this office."""

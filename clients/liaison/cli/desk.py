@@ -144,7 +144,9 @@ def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -
         desk = Desk(client)
         found = desk.open_draft(client.find(message_id))
         if found.message.core.sender == client.profile.pins.address:
-            raise Refused("you drafted this yourself: two-person release takes two persons", rules=("two-person-release",))
+            raise Refused(
+                "you drafted this yourself: two-person release takes two persons", rules=("two-person-release",)
+            )
         if not as_json:
             _show_draft(session, client, found)
         if not yes:
@@ -159,7 +161,7 @@ def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -
 
 
 def _show_draft(session: Session, client: Client, found: SealedDraft) -> None:
-    out, core = render.console(session.color), found.message.core
+    out, core = render.page(session.color), found.message.core
     label = client.labels.label_of(core.label)
     marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
     render.banner(out, marking, color)
@@ -197,7 +199,7 @@ def list_communities(session: Session, /, *, as_json: bool) -> None:
                 put({"community": address, "manager": state.community.manager, "members": sorted(state.members)})
         if not as_json:
             rows = [[a, s.community.manager, str(s.version), ", ".join(sorted(s.members))] for a, s in states]
-            render.table(render.console(session.color), ("community", "manager", "version", "members"), rows)
+            render.table(render.page(session.color), ("community", "manager", "version", "members"), rows)
 
 
 @community.command()
@@ -213,5 +215,3 @@ def roster(session: Session, /, address: str, member: Sequence[str], *, as_json:
         put({"community": address, "version": version, "members": sorted(set(member))})
     else:
         say(f"roster of {address}, version {version}: {', '.join(sorted(set(member)))}")
-
-

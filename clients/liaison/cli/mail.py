@@ -16,6 +16,7 @@ from liaison.client import Client, InboxItem
 from liaison.portions import PortionContent, PortionKind
 from liaison.record import IN, Record
 from liaison.safe_text import distinct_file_name, safe_file_name
+from relay.protocol.envelope import parse_message
 from relay.protocol.header import AddresseeKind
 from relay.protocol.errors import Malformed, Unavailable
 
@@ -177,26 +178,45 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
         ("Type", core.handling.message_type.upper() if core.handling.message_type != "operation" else ""),
         ("Expires", render.moment(core.expires)),
         ("References", ", ".join(reference.hex()[:12] for reference in core.handling.references)),
+        ("Released by", ", ".join(record.released_by)),
+        (
+            "Originator",
+            "controlled: passed on only with the originator's consent" if core.handling.originator_controlled else "",
+        ),
+        ("Passed on", ", ".join(parse_message(each).core.sender for each in core.passed_on)),
+        (
+            "Replaces",
+            f"{core.handling.supersedes[0].hex()[:12]}: {core.handling.supersedes[1]}"
+            if core.handling.supersedes
+            else "",
+        ),
         ("Protection", "" if record.one_time else "last-resort key: no forward secrecy until it is rotated"),
         ("Subject", head.name if head is not None else f"[withheld: {marking}]"),
     ]
     render.fields(out, rows)
     for index, portion in enumerate(core.portions):
-        _show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), saved)
+        show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), saved)
     if core.handling.require_ack and record.direction == IN and record.state != "handled":
         say(f"the originator asks for an acknowledgement: liaison ack {core.message_id.hex()[:12]}")
     render.banner(out, marking, color)
 
 
-def _show_portion(
+def show_portion(
     out: Any, client: Client, index: int, content: PortionContent | None, label: Any, saved: dict[int, Path]
 ) -> None:
     mark = client.labels.portion_mark(label) if label is not None else "no readable label"
     if content is None:
-        render.text(out, f"\n[withheld: {mark}]")
+        if label is None or not client.labels.withholds_silently(label):
+            render.text(out, f"\n[withheld: {mark}]")
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
         render.text(out, f"\n({mark}) attachment {content.name}, {render.size(len(content.content))}{where}")
+    elif content.kind is PortionKind.DRAFT:
+        render.text(out, "\na sealed draft: liaison release")
+    elif content.kind is PortionKind.CONSENT_REQUEST:
+        render.text(out, "\na request for consent: liaison consent give")
+    elif content.kind is PortionKind.CONSENT:
+        render.text(out, "\nthe originator's signed consent, kept for: liaison forward")
     elif content.kind is PortionKind.PARAGRAPH:
         render.text(out, f"\n({mark}) {content.text}")
     else:

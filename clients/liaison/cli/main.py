@@ -15,14 +15,23 @@ COMMANDS = {
         "init": ("people", "Make this device's keys."),
         "status": ("people", "Who am I, and does everything hold?"),
         "peers": ("people", "Who can be written to."),
+        "community": ("desk", "Communities of interest."),
     },
     "Messages": {
         "send": ("send", "Send a message."),
         "inbox": ("mail", "What is there to read."),
         "read": ("mail", "Open a message."),
         "ack": ("mail", "Acknowledge a message."),
+        "reply": ("desk", "Answer a message."),
+        "forward": ("desk", "Pass a message on."),
+        "consent": ("desk", "Leave to pass a message on."),
         "track": ("track", "What became of a message you sent."),
         "explain": ("track", "Who may read this, and which rule says no."),
+    },
+    "Where it takes two": {
+        "draft": ("desk", "Seal a message for another officer to release."),
+        "release": ("desk", "Read a draft and release it."),
+        "downgrade": ("desk", "Replace a message under a lower label."),
     },
     "Security officers": {
         "authority": ("authority", "Act as an office's authority."),

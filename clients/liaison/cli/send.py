@@ -18,28 +18,47 @@ import click
 
 from liaison import render
 from liaison.client import Attachment, Client
+from liaison.desk import Desk
+from liaison.lists import PREFIX, expand
 from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
 from liaison.release import UNKNOWN_ADDRESS, Verdict
 from relay.protocol.header import Precedence
 from relay.protocol.errors import LiaisonError, Malformed, Refused
 
-from .common import Session, check_label_file, json_option, pass_session, put, say, yes_option
+from .common import Command, Session, check_label_file, json_option, pass_session, put, say, yes_option
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
 
 
+_OPTIONS = (
+    click.option("--to", multiple=True, required=True, metavar="ADDR", help="Action addressee; list:NAME for a list."),
+    click.option("--info", multiple=True, metavar="ADDR", help="Addressee for information."),
+    click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this."),
+    click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
+    click.option("--precedence", type=_PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
+    click.option("--subject", default="", metavar="S"),
+    click.option(
+        "--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given."
+    ),
+    click.option("--expires", metavar="T", help="12h, 7d, or a time like 2026-12-24T18:00Z; default 30d."),
+    click.option("--references", multiple=True, metavar="ID", help="A message that this one is about."),
+    click.option("--purpose", default="", metavar="TEXT", help="Where an agreement is for stated purposes."),
+    click.option("--orcon", is_flag=True, help="Originator controlled: passed on only with your consent."),
+    click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement."),
+)
+
+
+def message_options(command: Command) -> Command:
+    """The options that say what a message is and to whom it goes."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option("--to", multiple=True, required=True, metavar="ADDR", help="Action addressee; may be repeated.")
-@click.option("--info", multiple=True, metavar="ADDR", help="Addressee for information.")
-@click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this.")
-@click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.')
-@click.option("--precedence", type=_PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP)
-@click.option("--subject", default="", metavar="S")
-@click.option("--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given.")
-@click.option("--expires", metavar="T", help="12h, 7d, or a time like 2026-12-24T18:00Z; default 30d.")
-@click.option("--references", multiple=True, metavar="ID", help="A message that this one is about.")
-@click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement.")
+@message_options
+@click.option("--blind", multiple=True, metavar="ADDR", help="Gets a copy of its own, unseen by the others.")
 @click.option("--dry-run", is_flag=True, help="Show what the rules say; send nothing.")
 @yes_option
 @json_option
@@ -50,36 +69,54 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
 
     In the body, a line that starts with a portion mark in brackets opens a portion with that label.
     """
-    check_label_file(given["label"])
-    attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
     with session.client() as client:
-        plan = client.plan(
-            to,
-            label=given["label"],
-            body=_body(file),
-            subject=given["subject"],
-            info=given["info"],
-            exempt=given["exempt"],
-            attachments=attachments,
-            precedence=Precedence[given["precedence"].upper()],
-            expires_in=expires_in,
-            references=[client.find(prefix) for prefix in given["references"]],
-            require_ack=given["require_ack"],
-        )
+        plan = plan_from(client, to, file, given)
         if given["dry_run"]:
             show_plan(session, client, plan, as_json=given["as_json"])
             return
-        if not plan.sender.permitted:
-            raise Refused(f"you may not send under this label: {_why_sender(plan)}", rules=plan.sender.failing)
-        _name_refused(client, plan.refused)
-        if not plan.released:
-            raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
-        if not given["yes"]:
-            session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees?")
-        _show_sent(client.release(plan), as_json=given["as_json"])
+        confirm_release(session, client, plan, yes=given["yes"])
+        sent = client.release(plan)
+        show_sent(sent, as_json=given["as_json"])
+        for copy in Desk(client).send_blind(plan, sent, given["blind"]):
+            say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
 
 
-def _show_sent(sent: Sent, *, as_json: bool) -> None:
+def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[str, Any]) -> Plan:
+    """The plan of a message as the options describe it; lists are expanded here, and shown."""
+    check_label_file(given["label"])
+    attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
+    expanded = {name: expand(client.profile.folder, given[name]) for name in ("info", "exempt")}
+    action = expand(client.profile.folder, to)
+    if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
+        say(f"to: {', '.join(action)}")
+    return client.plan(
+        action,
+        label=given["label"],
+        body=read_body(file),
+        subject=given["subject"],
+        info=expanded["info"],
+        exempt=expanded["exempt"],
+        attachments=attachments,
+        precedence=Precedence[given["precedence"].upper()],
+        expires_in=expires_in,
+        references=[client.find(prefix) for prefix in given["references"]],
+        require_ack=given["require_ack"],
+        originator_controlled=given["orcon"],
+        purpose=given["purpose"],
+    )
+
+
+def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) -> None:
+    """Name who will not get it and why, then ask. Raises Refused if the message may not go, or to nobody."""
+    plan.require_permitted()
+    _name_refused(client, plan.refused)
+    if not plan.released:
+        raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
+    if not yes:
+        session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees?")
+
+
+def show_sent(sent: Sent, *, as_json: bool) -> None:
     if as_json:
         put({
             "message_id": sent.message_id.hex(),
@@ -112,10 +149,6 @@ def _all_rules(refused: Sequence[Verdict]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(rule for verdict in refused for rule in verdict.rules))
 
 
-def _why_sender(plan: Plan) -> str:
-    return "; ".join(rule.why for rule in plan.sender.rules if not rule.ok)
-
-
 def show_plan(session: Session, client: Client, plan: Plan, *, as_json: bool) -> None:
     """The decision table of a draft: what the rules say of the sender, of each addressee and of each portion."""
     marking = client.labels.marking(plan.draft.label)
@@ -129,8 +162,12 @@ def show_plan(session: Session, client: Client, plan: Plan, *, as_json: bool) ->
         return
     names = [portion.name or f"text {index}" for index, portion in enumerate(plan.draft.portions)]
     show_verdicts(session, client, plan.verdicts, names, (marking, client.labels.color(plan.draft.label)))
-    if not plan.sender.permitted:
-        say(f"you may not send under this label: {_why_sender(plan)}")
+    try:
+        plan.require_permitted()
+    except Refused as refused:
+        say(f"{refused} ({', '.join(refused.rules)})")
+    if plan.needs_release:
+        say("another officer must release this: liaison draft")
 
 
 def show_verdicts(
@@ -159,7 +196,7 @@ def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[s
     return rows
 
 
-def _body(file: str | None) -> str:
+def read_body(file: str | None) -> str:
     if file == "-" or (file is None and not sys.stdin.isatty()):
         octets = sys.stdin.buffer.read()
     elif file is not None:

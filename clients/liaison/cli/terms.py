@@ -23,6 +23,7 @@ _TYPES = {  # of the draft's keys, in words
     "categories": "a table of lists of texts",
     "communities": "a list of texts",
     "purposes": "a list of texts",
+    "equivalent_to": "a list of texts",
     "onward_release": "true or false",
     "valid_days": "a number of days",
 }
@@ -59,7 +60,20 @@ def read_terms(file: Path, office: Authority) -> Agreement:
         not_before=now - 60,
         not_after=now + given.get("valid_days", 365) * DAY,
         nonce=os.urandom(16),
+        mappings=_mappings(file, given, policy, office),
     )
+
+
+def _mappings(file: Path, given: dict[str, Any], policy: Policy, office: Authority) -> tuple[tuple[bytes, bytes], ...]:
+    """The policy's own table into other parties' policies, pinned file by file: both sides sign these digests."""
+    published = office.trust.directory.policies.values()
+    pairs = set()
+    for name in given.get("equivalent_to", []):
+        targets = {p.spif_digest for p in published if p.name == name and p.office in given["offices"]}
+        if not targets:
+            raise Malformed(f"{file}: none of the parties has published a policy {name!r}")
+        pairs |= {(policy.digest, target) for target in targets}
+    return tuple(sorted(pairs))
 
 
 def _is_a(value: Any, wanted: str) -> bool:
