@@ -123,7 +123,7 @@ def test_a_message_that_the_relay_will_never_take_does_not_stand_in_the_way(anna
 
 
 def test_a_refusal_by_the_relay_is_told_and_the_record_says_failed(anna, monkeypatch):
-    monkeypatch.setattr("relay.core.accept._failing", lambda *_: ("banner",))
+    monkeypatch.setattr("relay.core.accept._failing", lambda *_, **__: ("banner",))
     with pytest.raises(Refused) as refused:
         anna.send([JEAN], label=SEALED, body=SECRET)
     assert refused.value.rules == ("banner",)

@@ -60,7 +60,7 @@ type message struct {
 func verifyMessage(path string) (any, error) {
 	var fixture messageFixture
 	readJSON(path, &fixture)
-	delivery, err := readArray(fixture.Delivery, 5, "delivery")
+	delivery, err := readArray(fixture.Delivery, 6, "delivery")
 	if err != nil {
 		return nil, err
 	}
@@ -188,7 +188,7 @@ func (m *message) readPayload(payload []byte) error {
 		return err
 	}
 	core, ok := value.(map[int64]any)
-	if !ok || len(core) != 13 || core[1] != int64(1) || core[9] != algContent {
+	if !ok || len(core) != 16 || core[1] != int64(1) || core[9] != algContent {
 		return fmt.Errorf("core: another suite or version")
 	}
 	if _, err := asBytes(core[2], 16, "core: message id"); err != nil {
