@@ -93,7 +93,8 @@ class Outgoing:
         own = self.trust.directory.devices[self.profile.signing.device_id]
         labels = [label_of(portion.label) for portion in draft.portions]
         circle = Circle(own.office, draft.addressees, Handling(expires=draft.expires))
-        sender = self.judge.judge_sender(draft.label, own, now)
+        asked = [self.judge.judge_sender(label, own, now) for label in (draft.label, *dict.fromkeys(labels))]
+        sender = next((decision for decision in asked if not decision.permitted), asked[0])
         return Plan(draft, sender, tuple(review(self.judge, self.trust, circle, labels, now)))
 
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:

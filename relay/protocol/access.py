@@ -56,13 +56,15 @@ class Judge:
         if circle.office == device.office:
             return decide(action, label, clearance, SAME_OFFICE, need, policy, now, circle.handling)
         states = self.directory.agreements_between(circle.office, device.office)
-        decision = decide(action, label, clearance, None, need, policy, now, circle.handling)
+        closest = decide(action, label, clearance, None, need, policy, now, circle.handling)
         for state in states:
             sharing = state.agreement.sharing(in_force=state.is_in_force)
             decision = decide(action, label, clearance, sharing, need, policy, now, circle.handling)
             if decision.permitted:
-                break
-        return decision
+                return decision
+            if len(decision.failing) <= len(closest.failing):  # a draft beside it must not be named as the reason
+                closest = decision
+        return closest
 
     def judge_sender(self, label: Label | None, sender: Device, now: int) -> Decision:
         """Whether the sender may send under this label: as a reader of what he writes."""
