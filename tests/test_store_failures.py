@@ -112,6 +112,21 @@ def test_a_message_that_does_not_fit_on_the_disk_does_not_take_its_neighbours_do
     assert rows(offices)["log_entry"] == before
 
 
+def test_entries_that_could_not_be_stored_are_in_no_tree_and_no_index_is_skipped(offices):
+    def log_much(batch):
+        for _ in range(300):
+            batch.log(cheap_entry("x" * 60_000))
+        return lambda _committed: None
+
+    before = rows(offices)["log_entry"]
+    with full_disk(offices):
+        (failed,) = together(offices.relay, [log_much])
+    assert isinstance(failed, Unavailable)
+    (logged,) = together(offices.relay, [log_one])
+    assert logged.index == before
+    verify_all_consistent(offices.url, offices.relay.vkeys, [verify_receipt(offices.relay.vkeys, logged)])
+
+
 def refuse_nothing(_batch):
     return lambda _committed: "done"
 

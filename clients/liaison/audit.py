@@ -91,7 +91,7 @@ class AuditPull:
         tree, fresh = MerkleTree(_leaf(row) for row in kept), list[bytes]()
         # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
         note = client.transport.get("/v1/log/access/checkpoint")
-        checkpoint = trust.read_checkpoint(ACCESS, note)
+        checkpoint = trust.alarmed(note, lambda: trust.read_checkpoint(ACCESS, note))
         while start + len(fresh) < checkpoint.size:
             fresh += self._page(start + len(fresh), checkpoint.size)
         for row in fresh:
@@ -100,7 +100,7 @@ class AuditPull:
             raise self._alarm(f"the access log went back from {tree.size} entries to {checkpoint.size}", note)
         if tree.root() != checkpoint.root:
             raise self._alarm(f"{self._where(tree, start)} of the access log does not hold", note)
-        trust.advance(checkpoint, note, (), client.transport)
+        trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
         return fresh
 
     def _page(self, first: int, size: int) -> list[bytes]:

@@ -277,6 +277,7 @@ class Client:
         """A message in the clear: kept, or opened now with every check. Raises Unknown, Unverified, Refused."""
         kept = self.profile.cabinet.message(message_id)
         if kept is not None:
+            self.trust.load()  # offline too, its labels have markings
             return self._with_attachments(message_id, read_record(kept))
         self.sync()
         self._incoming().open(message_id, int(time.time()), lambda opened: self._keep_opened(message_id, opened))

@@ -22,7 +22,7 @@ from relay.protocol.errors import Malformed, Unauthenticated
 
 MIN_LENGTH = 8  # characters, of a new one; NIST SP 800-63B-4 section 3.1.1.2
 MAX_OCTETS = 4096
-WAYS = "give --passphrase-fd N, LIAISON_PASSPHRASE_FILE or passphrase_command in the configuration"
+WAYS = "give --passphrase-fd N, LIAISON_PASSPHRASE_FILE or --passphrase-command CMD"
 
 
 @dataclass(frozen=True, slots=True)

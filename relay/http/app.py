@@ -118,7 +118,7 @@ def _check_length(request: Request) -> None:
         raise Malformed("a body without a stated length", hint="send Content-Length, not chunks")
     limit = MAX_SUBMISSION if request.url.path == "/v1/messages" else MAX_SMALL_BODY
     stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or int(stated) > limit:
+    if not stated.isdecimal() or len(stated) > 12 or int(stated) > limit:
         raise TooLarge(f"a body of {stated:.20} octets; the limit here is {limit}")
 
 

@@ -117,7 +117,7 @@ class Judge:
         handling = self._handling(circle, device, now)
         if circle.office == device.office:
             return decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
-        found = decide(action, chosen, clearance, None, need, policy, now, handling)
+        closest = decide(action, chosen, clearance, None, need, policy, now, handling)
         for state in self.directory.agreements_between(circle.office, device.office):
             sharing = state.agreement.sharing(in_force=state.is_in_force)
             if chosen is label:
@@ -128,8 +128,10 @@ class Judge:
                 found = decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
                 found = _with_agreement_rule(found, stated)
             if found.permitted:
-                break
-        return found
+                return found
+            if len(found.failing) <= len(closest.failing):  # a draft beside it must not be named as the reason
+                closest = found
+        return closest
 
     def _alternatives(self, circle: Circle, encoded: bytes, device: Device) -> Iterator[Label]:
         """Alternative labels of this one that repeat exactly: by tables that both offices have signed."""

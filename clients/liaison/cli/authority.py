@@ -92,13 +92,13 @@ def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clea
         try:
             return read_clearance_xml(clearance_xml, policy, not_before=now - 60, not_after=now + valid_days * DAY)
         except LiaisonError as problem:
-            problems.append(f"{policy.name}: {problem}")
+            problems.append(f"under {policy.name}: {problem}")
     if not problems:
         raise Malformed(
             "your office has published no policy to read a clearance under",
             hint="liaison authority policy publish SPIF.xml",
         )
-    raise Malformed("clearance: " + "; ".join(problems))
+    raise Malformed("; ".join(problems))
 
 
 @authority.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
     _warn(known, found)
     marking = format_marking(known, found, given["lang"])
     if given["as_xml"]:
-        click.echo(write_label_xml(found).decode())
+        click.echo(_xml(found))
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(found)})
     else:
@@ -108,7 +109,7 @@ def map_label(session: Session, /, wanted: str, policy: Path, target_name: str, 
     mapped = translate(_label(wanted, known), known, other, Direction.ENCRYPT)
     marking = format_marking(other, mapped)
     if given["as_xml"]:
-        click.echo(write_label_xml(mapped).decode())
+        click.echo(_xml(mapped))
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(mapped)})
     else:
@@ -117,10 +118,13 @@ def map_label(session: Session, /, wanted: str, policy: Path, target_name: str, 
 
 def _policy(path: Path, extensions: Path | None) -> Policy:
     wanted = NO_EXTENSIONS if extensions is None else parse_extensions(extensions.read_bytes())
-    policy, findings = read_spif(path.read_bytes(), wanted)
-    for finding in findings:
-        say(f"{path}: {finding.rule}: {finding.why}")
-    return policy
+    return read_spif(path.read_bytes(), wanted)[0]
+
+
+def _xml(found: Label) -> str:
+    """The ADatP-4774 form; a label that was read from a marking is made now."""
+    dated = found if found.created is not None else replace(found, created=int(time.time()))
+    return write_label_xml(dated).decode()
 
 
 def _label(wanted: str, policy: Policy) -> Label:

@@ -15,10 +15,10 @@ from liaison import render
 from liaison.client import Client, InboxItem
 from liaison.portions import PortionContent, PortionKind
 from liaison.record import IN, Record
-from liaison.safe_text import distinct_file_name, safe_file_name
+from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
 from relay.protocol.envelope import parse_message
-from relay.protocol.header import AddresseeKind
 from relay.protocol.errors import Malformed, Unavailable
+from relay.protocol.header import AddresseeKind
 
 from .common import Session, json_option, label_json, pass_session, put, say
 
@@ -210,7 +210,10 @@ def show_portion(
             render.text(out, f"\n[withheld: {mark}]")
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
-        render.text(out, f"\n({mark}) attachment {content.name}, {render.size(len(content.content))}{where}")
+        render.text(
+            out,
+            f"\n({mark}) attachment {for_one_line(content.name) or 'without a name'}, {render.size(len(content.content))}{where}",
+        )
     elif content.kind is PortionKind.DRAFT:
         render.text(out, "\na sealed draft: liaison release")
     elif content.kind is PortionKind.CONSENT_REQUEST:

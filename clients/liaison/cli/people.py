@@ -29,8 +29,8 @@ from .common import Session, json_option, pass_session, put, say
 _NAMES = {
     "one_time_keys": "One-time keys",
     "last_resort_key": "Last-resort key",
-    "directory_log": "Directory entries verified",
-    "access_log": "Access log verified to",
+    "directory_log": "Directory log",
+    "access_log": "Access log",
 }
 
 
@@ -107,11 +107,11 @@ def status(session: Session, resolve: str | None, *, as_json: bool) -> None:
     }
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
         problem = _take_online(client, known)
-        known |= {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
+        logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
     if as_json:
-        put(known)
+        put(known | logs)
     else:
-        _show_status(session, known)
+        _show_status(session, known | {log: f"verified up to {size} entries" for log, size in logs.items()})
     if problem is not None:
         raise problem
 

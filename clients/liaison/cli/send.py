@@ -141,7 +141,9 @@ def _near(client: Client, verdict: Verdict) -> str:
     """What the person may have meant by an address that nobody has."""
     if verdict.obstacle != UNKNOWN_ADDRESS:
         return ""
-    near = get_close_matches(verdict.addressee.address, client.trust.directory.addresses(), n=2)
+    directory, now = client.trust.directory, int(time.time())
+    known = [address for address in directory.addresses() if directory.devices_of(address, now)]
+    near = get_close_matches(verdict.addressee.address, known, n=2)
     return f"; near: {', '.join(near)}" if near else ""
 
 

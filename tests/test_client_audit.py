@@ -1,0 +1,381 @@
+"""Pulling the access log: what an auditor sees, and that nobody edits what was written.
+
+The tampering is real: the relay's SQLite file is edited with the relay stopped, and the relay started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from liaison import Client
+from liaison.audit import AuditPull
+from liaison.transport import HttpTransport
+from liaison.trust import ACCESS
+from relay.logkeys import load_log_keys
+from relay.protocol.canonical import decode
+from relay.protocol.entry import Event, parse_access_entry
+from relay.protocol.errors import LiaisonError, Refused, Unavailable, Unknown, Unverified
+from relay.protocol.identity import Kind
+from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.settings import Settings
+from relay.store.log import Log
+from simulator import Forger, lying
+from world import PASSPHRASE, clearance, serving, world
+
+ANNA, JEAN, AUDITOR = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "audit@lo-paris"
+LABEL = "TEST SEALED RELEASABLE TO FRA, POL"
+FULL = [clearance(nations=["FRA", "POL"])]
+
+
+@pytest.fixture(scope="module")
+def offices(tmp_path_factory):
+    with world(tmp_path_factory.mktemp("audit")) as built:
+        built.office("lo-warsaw", "POL")
+        built.office("lo-paris", "FRA")
+        built.agreement("lo-warsaw", "lo-paris")
+        built.device(ANNA, clearances=FULL)
+        built.device("ewa.lis@lo-warsaw", clearances=FULL)
+        built.device(JEAN, clearances=FULL)
+        built.device(AUDITOR, clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"], name="first auditor")
+        built.device("check@lo-paris", clearances=[], kind=Kind.AUDITOR, name="second auditor")
+        traffic(built.clients)
+        yield built
+
+
+def traffic(clients):
+    """A message to Paris, one inside Warsaw, one denial."""
+    abroad = clients[ANNA].send([JEAN], label=LABEL, body="Ferry at dawn.")
+    at_home = clients[ANNA].send(["ewa.lis@lo-warsaw"], label=LABEL, body="Ferry at dawn.")
+    clients[JEAN].read(abroad.message_id)
+    clients["ewa.lis@lo-warsaw"].read(at_home.message_id)
+    with pytest.raises(Unknown):
+        clients[JEAN].read(os.urandom(16))
+    return abroad.message_id
+
+
+def pulled(client):
+    pull = AuditPull(client)
+    pull.pull()
+    return list(pull.entries())
+
+
+# -- what is seen -----------------------------------------------------------------------------------------------------
+
+
+def test_an_auditor_sees_the_entries_in_scope_and_only_hashes_of_the_others(offices):
+    auditor = offices.clients["first auditor"]
+    entries, truth = pulled(auditor), Forger(offices).entries(Log.ACCESS)
+    assert len(entries) > 10
+    for found, real in zip(entries, truth, strict=False):
+        parsed = parse_access_entry(real)
+        in_scope = "lo-paris" in {parsed.office, parsed.concerns}
+        assert (found.entry == parsed) if in_scope else (found.entry is None)
+        assert found.leaf_hash == leaf_hash(real)
+    kinds = {found.entry.event for found in entries if found.entry is not None}
+    assert {Event.OPEN, Event.DENY, Event.ACKNOWLEDGE, Event.DIRECTORY} <= kinds
+    assert any(found.entry is None for found in entries)
+
+
+def test_what_is_out_of_scope_is_not_in_the_answer_at_all(offices):
+    truth = Forger(offices).entries(Log.ACCESS)
+    answer = offices.clients["first auditor"].transport.get("/v1/audit/entries", after=0, count=1000)
+    for index, (shown, content) in enumerate(decode(answer)[1]):
+        assert content == (truth[index] if shown else leaf_hash(truth[index]))
+        assert shown is (truth[index] in answer)
+        if not shown:
+            assert parse_access_entry(truth[index]).salt not in answer
+
+
+def test_an_auditor_without_a_scope_sees_his_own_office(offices):
+    entries = pulled(offices.clients["second auditor"])
+    offices_seen = {found.entry.office for found in entries if found.entry is not None}
+    assert "lo-paris" in offices_seen
+    assert any(found.entry is None for found in entries)
+
+
+def test_a_pull_fetches_only_what_is_new(offices):
+    auditor = offices.clients["first auditor"]
+    before = len(pulled(auditor))
+    traffic(offices.clients)
+    asked = []
+    with lying(auditor) as relay:
+        honest = relay.honest
+        relay.invent(
+            "GET", r"/audit/entries", lambda **q: asked.append(q) or honest.get("/v1/audit/entries", **q)
+        )
+        after = pulled(auditor)
+    assert [query["after"] for query in asked] == [before]
+    assert len(after) > before
+    assert [found.index for found in after] == list(range(len(after)))
+
+
+def test_a_pull_is_itself_an_entry(offices):
+    auditor = offices.clients["first auditor"]
+    size = len(pulled(auditor))
+    (mine,) = pulled(auditor)[size:]  # the pull before is what is new
+    assert (mine.entry.event, mine.entry.address) == (Event.AUDIT, AUDITOR)
+    assert mine.entry.detail.startswith("entries ")
+
+
+def test_only_an_auditor_pulls(offices):
+    for name in (ANNA, JEAN):
+        with pytest.raises(Refused):
+            AuditPull(offices.clients[name]).pull()
+
+
+def test_a_line_of_the_pull_says_who_did_what_and_nothing_of_the_content(offices):
+    auditor = offices.clients["first auditor"]
+    lines = [found.as_json(auditor) for found in pulled(auditor)]
+    opened = [line for line in lines if line["event"] == "open"]
+    assert opened[0].keys() == {
+        "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash",
+    }  # fmt: skip
+    assert (opened[0]["actor"], opened[0]["decision"], opened[0]["rules"]) == (JEAN, "permit", [])
+    denied = [line for line in lines if line["event"] == "deny"]
+    assert denied[0]["decision"] == "deny"
+    assert denied[0]["rules"]
+    assert "Ferry" not in str(lines)
+
+
+# -- what is found ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A relay's data folder and an auditor's profile, both as of an end of work; and the data some work earlier."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with world(folder) as built:
+        built.office("lo-warsaw", "POL")
+        built.device(ANNA, clearances=FULL)
+        built.device("ewa.lis@lo-warsaw", clearances=FULL)
+        built.device("audit@lo-warsaw", clearances=[], kind=Kind.AUDITOR, name="auditor")
+        for _ in range(2):
+            sent = built.clients[ANNA].send(["ewa.lis@lo-warsaw"], label=LABEL, body="Ferry at dawn.")
+            built.clients["ewa.lis@lo-warsaw"].read(sent.message_id)
+        _copy_database(built.settings.data, folder / "earlier")
+        shutil.copytree(folder / "auditor", folder / "never-pulled")
+        built.clients[ANNA].send(["ewa.lis@lo-warsaw"], label=LABEL, body="Ferry at dawn.")
+        pulled(built.clients["auditor"])
+        pulled(built.clients["auditor"])
+        vkeys = built.relay.vkeys
+    yield SimpleNamespace(folder=folder, vkeys=vkeys)
+
+
+def _copy_database(data, into):
+    into.mkdir()
+    source, target = sqlite3.connect(data / "relay.sqlite"), sqlite3.connect(into / "relay.sqlite")
+    source.backup(target)
+    source.close()
+    target.close()
+    shutil.copy(data / "log-keys.json", into)
+
+
+@contextmanager
+def restarted(stopped, tmp_path, edit, *, profile="auditor", data="relay"):
+    """The auditor's client before a relay whose database was edited in the meantime."""
+    _copy_database(stopped.folder / data, tmp_path / "relay")
+    connection = sqlite3.connect(tmp_path / "relay" / "relay.sqlite")
+    edit(connection)
+    connection.commit()
+    connection.close()
+    shutil.copytree(stopped.folder / profile, tmp_path / "profile")
+    with (
+        serving(Settings(data=tmp_path / "relay")) as (_relay, url),
+        Client.open(tmp_path / "profile", passphrase=PASSPHRASE) as client,
+    ):
+        honest = client.transport
+        client.transport = client.documents.transport = HttpTransport(
+            url, client.profile.keyid, client.profile.request
+        )
+        honest.close()
+        yield client
+
+
+def _entry(connection, index):
+    return connection.execute("SELECT entry FROM log_entry WHERE log = 2 AND idx = ?", (index,)).fetchone()[0]
+
+
+def _forged(connection, index):
+    entry = parse_access_entry(_entry(connection, index))
+    return type(entry)(**{name: getattr(entry, name) for name in entry.__slots__} | {"address": "x@lo-warsaw"}).encoded()
+
+
+def edit_entry(connection):
+    connection.execute("UPDATE log_entry SET entry = ? WHERE log = 2 AND idx = 5", (_forged(connection, 5),))
+
+
+def edit_entry_and_hash(connection):
+    forged = _forged(connection, 5)
+    connection.execute(
+        "UPDATE log_entry SET entry = ?, leaf_hash = ? WHERE log = 2 AND idx = 5", (forged, leaf_hash(forged))
+    )
+
+
+def hide_entry(connection):
+    """Erased, as after its retention, but under another hash."""
+    connection.execute("UPDATE log_entry SET entry = NULL, leaf_hash = ? WHERE log = 2 AND idx = 5", (bytes(32),))
+
+
+def drop_entry(connection):
+    """Gone, and those after it moved up."""
+    connection.execute("DELETE FROM log_entry WHERE log = 2 AND idx = 5")
+    connection.execute("UPDATE log_entry SET idx = -idx WHERE log = 2 AND idx > 5")
+    connection.execute("UPDATE log_entry SET idx = -idx - 1 WHERE log = 2 AND idx < 0")
+    connection.execute("UPDATE log_head SET size = size - 1 WHERE log = 2")
+
+
+def reorder_entries(connection):
+    for old, new in ((5, -5), (6, 5), (-5, 6)):
+        connection.execute("UPDATE log_entry SET idx = ? WHERE log = 2 AND idx = ?", (new, old))
+
+
+def truncate(connection):
+    """The last entries gone, and every trace of them."""
+    (size,) = connection.execute("SELECT size FROM log_head WHERE log = 2").fetchone()
+    for statement in (
+        "DELETE FROM log_entry WHERE log = 2 AND idx >= ?",
+        "DELETE FROM checkpoint WHERE log = 2 AND size > ?",
+        "UPDATE log_head SET size = ? WHERE log = 2",
+    ):
+        connection.execute(statement, (size - 4,))
+
+
+def change_nothing(_connection):
+    pass
+
+
+def signed_again(edit):
+    """What a dishonest operator does besides: he has the keys, and signs a checkpoint over the edited tree."""
+
+    def edit_and_sign(connection):
+        edit(connection)
+        (folder,) = (Path(row[2]).parent for row in connection.execute("PRAGMA database_list"))
+        leaves = connection.execute("SELECT leaf_hash FROM log_entry WHERE log = 2 ORDER BY idx").fetchall()
+        tree = MerkleTree(leaf for (leaf,) in leaves)
+        (name,) = connection.execute("SELECT value FROM setting WHERE name = 'name'").fetchone()
+        keys = load_log_keys(folder / "log-keys.json")
+        note = keys.sign_checkpoint(f"{name}/access", tree.size, tree.root(), int(time.time()))
+        connection.execute("DELETE FROM checkpoint WHERE log = 2 AND size >= ?", (tree.size,))
+        connection.execute("INSERT INTO checkpoint (log, size, note) VALUES (2, ?, ?)", (tree.size, note))
+
+    return edit_and_sign
+
+
+def found_by(client, pulls=3):
+    """The first Unverified of a few pulls: a change under the last checkpoint shows once the log has grown."""
+    pull = AuditPull(client)
+    for _ in range(pulls):
+        try:
+            pull.pull()
+        except Unverified as found:
+            return str(found)
+        client.transport.get("/v1/audit/entries", after=0, count=1)
+    return None
+
+
+@pytest.mark.parametrize("profile", ["never-pulled", "auditor"])
+def test_an_untouched_log_holds_after_a_restart(stopped, tmp_path, profile):
+    with restarted(stopped, tmp_path, change_nothing, profile=profile) as client:
+        assert found_by(client) is None
+        assert client.profile.cabinet.alarms() == []
+
+
+EDITS = [edit_entry_and_hash, hide_entry, drop_entry, reorder_entries]
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_honest_relay_does_not_serve_a_log_that_was_edited_under_it(stopped, tmp_path, edit):
+    with pytest.raises(LiaisonError, match="not those that its checkpoint signed"):
+        with restarted(stopped, tmp_path, edit):
+            pass
+
+
+@pytest.mark.parametrize("edit", [*EDITS, truncate])
+def test_an_auditor_who_has_pulled_before_finds_it_though_the_operator_signed_it(stopped, tmp_path, edit):
+    """An auditor who comes for the first time has nothing to compare with: that takes a witness, or a colleague."""
+    with restarted(stopped, tmp_path, signed_again(edit)) as client:
+        kept = client.profile.cabinet.count_entries(ACCESS)
+        assert "access log" in found_by(client)
+        assert client.profile.cabinet.count_entries(ACCESS) >= kept
+        assert client.profile.cabinet.alarms()
+
+
+def test_a_first_pull_finds_an_entry_that_is_not_what_was_signed(stopped, tmp_path):
+    with restarted(stopped, tmp_path, edit_entry, profile="never-pulled") as client:
+        assert "access log" in found_by(client, pulls=1)
+        assert client.profile.cabinet.count_entries(ACCESS) == 0  # nothing past the lie is kept, or shown
+
+
+def test_the_first_entry_that_does_not_hold_is_named(stopped, tmp_path):
+    with restarted(stopped, tmp_path, edit_entry, profile="never-pulled") as client:
+        assert found_by(client, pulls=1).startswith("entry 5 of the access log")
+
+
+def test_a_database_set_back_to_an_earlier_backup_is_found(stopped, tmp_path):
+    with restarted(stopped, tmp_path, change_nothing, data="earlier") as client:
+        assert "went back" in found_by(client, pulls=1)
+
+
+def test_a_full_check_finds_an_old_entry_edited_under_its_true_hash(stopped, tmp_path):
+    """A pull has the true entry already and asks only for what is new; `audit verify` asks for all."""
+    with restarted(stopped, tmp_path, edit_entry) as client:
+        with pytest.raises(Unverified, match="entry 5"):
+            AuditPull(client).verify()
+
+
+def test_the_alarm_stays_until_somebody_resolves_it(stopped, tmp_path):
+    with restarted(stopped, tmp_path, edit_entry, profile="never-pulled") as client:
+        assert found_by(client, pulls=1)
+        for _ in range(2):
+            with pytest.raises(Unverified, match="unresolved alarm"):
+                client.sync()
+        (alarm,) = client.profile.cabinet.alarms()
+        assert alarm.evidence.startswith(client.trust.verifiers(ACCESS)[0].name.encode())
+        client.profile.cabinet.resolve_alarm(alarm.alarm_id)
+        client.sync()
+
+
+def test_entries_that_are_missing_stop_the_relay_or_are_found(stopped, tmp_path):
+    """The head says more than there is."""
+
+    def lose(connection):
+        connection.execute("DELETE FROM log_entry WHERE log = 2 AND idx > 8")
+
+    try:
+        with restarted(stopped, tmp_path, lose, profile="never-pulled") as client:
+            with suppress(Unavailable):
+                assert found_by(client, pulls=1)
+            assert client.profile.cabinet.count_entries(ACCESS) == 0
+    except (LiaisonError, ValueError, IndexError) as refused:
+        assert str(refused)
+
+
+def test_a_checkpoint_of_unknown_keys_is_an_alarm(offices):
+    auditor = offices.clients["second auditor"]
+    note = auditor.transport.get("/v1/log/directory/checkpoint")
+    with lying(auditor) as relay:
+        relay.invent("GET", r"/log/access/checkpoint", lambda **_: note)
+        with pytest.raises(Unverified):
+            AuditPull(auditor).pull()
+    (alarm,) = auditor.profile.cabinet.alarms()
+    auditor.profile.cabinet.resolve_alarm(alarm.alarm_id)
+
+
+def test_withheld_entries_are_found(offices):
+    auditor = offices.clients["second auditor"]
+    traffic(offices.clients)
+    with lying(auditor) as relay:
+        relay.lie("GET", r"/audit/entries", lambda _answer: b"\x82\x00\x80")
+        with pytest.raises(Unverified, match="are withheld"):
+            AuditPull(auditor).pull()
+    for alarm in auditor.profile.cabinet.alarms():
+        auditor.profile.cabinet.resolve_alarm(alarm.alarm_id)
+    pulled(auditor)
