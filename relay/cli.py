@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ database_option = click.option("--database", metavar="URL", help="Database; defa
 @click.version_option(__version__, prog_name="relay")
 def main() -> None:
     """Operate a Liaison Relay."""
+    os.umask(0o077)  # what the relay writes is for its own account
 
 
 @main.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 
 from sqlalchemy import make_url
@@ -25,7 +24,6 @@ def migrate(settings: Settings) -> None:
     """Bring the database to this version's schema; name the relay if the database is new."""
     prepare_data(settings)
     engine = open_writer(settings.database_url)
-    os.umask(0o077)
     upgrade(engine, settings.name or f"relay-{secrets.token_hex(4)}")
     engine.dispose()
 

@@ -53,7 +53,7 @@ class Forge:
     def claim(self) -> list[Reader]:
         """Fresh key packages for the planned readers."""
         grants = [grant for verdict in self.plan.released for grant in verdict.grants]
-        claimed = self.client._outgoing()._claim(grants, int(time.time()))
+        claimed = self.client.outgoing()._claim(grants, int(time.time()))
         self.readers = _readers(self.plan.released, claimed)
         return self.readers
 

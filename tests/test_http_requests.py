@@ -141,7 +141,7 @@ def test_a_signature_by_another_key_or_by_nobody_known_is_refused(two_offices, a
 
 
 def test_a_relay_with_a_public_address_answers_under_no_other(two_offices, anna):
-    app = create_app(two_offices.relay, public_url="http://relay.example")
+    app = create_app(two_offices.relay, scheme="http", authorities=frozenset({"relay.example"}))
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)

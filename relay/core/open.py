@@ -18,6 +18,8 @@ from relay.protocol.decision import Action
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
+from relay.protocol.header import Core
+from relay.protocol.identity import office_of
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.store.schema import message, slot
 
@@ -144,22 +146,24 @@ def not_available() -> Unknown:
 
 
 def _entry(
-    batch: Batch,
-    caller: Caller,
-    message_id: bytes,
-    found: Message | None,
-    event: Event,
-    rules: tuple[str, ...],
+    batch: Batch, caller: Caller, message_id: bytes, found: Message | None, event: Event, rules: tuple[str, ...]
 ) -> AccessEntry:
+    """The entry of an opening or a denial.
+
+    Whose auditors may see it: the asker's office, if it is a party of the message. If it is none, or there is no
+    such message, its own auditors learn no more of it than the asker did: the entry is the originator's, or nobody's.
+    """
     device, core = caller.device, found.core if found is not None else None
+    is_party = core is not None and _is_party(core, device.office)
+    originator = core.office if core is not None else ""
     return AccessEntry(
         event=event,
         time=batch.now_ms,
         salt=os.urandom(16),
         device_id=device.device_id,
         address=device.address,
-        office=device.office,
-        concerns=core.office if core is not None and core.office != device.office else "",
+        office=device.office if is_party else originator,
+        concerns=originator if is_party and originator != device.office else "",
         message_id=message_id,
         message_ref=found.ref if found is not None else None,
         label=core.label if core is not None else None,
@@ -168,3 +172,7 @@ def _entry(
         policy=deciding_policy(batch.directory, device.office, core.label) if core is not None else None,
         request=caller.nonce,
     )
+
+
+def _is_party(core: Core, office: str) -> bool:
+    return office == core.office or any(office_of(each.address) == office for each in core.addressees)

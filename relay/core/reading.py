@@ -12,6 +12,7 @@ from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.envelope import parse_message, parse_slot
 from relay.protocol.errors import Malformed, Unverified
+from relay.protocol.merkle import consistency_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
@@ -97,6 +98,18 @@ def _check_extent(connection: Connection, log: Log, wanted: Tile) -> None:
     # A path can name an index that no database column holds.
     if wanted.index * TILE_WIDTH >= log_rows.sizes(connection)[log]:
         raise not_available()
+
+
+def consistency(connection: Connection, log: Log, old: int, new: int) -> list[bytes]:
+    """Proof between two sizes, from stored hashes: anyone may ask, so it is none of the writer's time."""
+
+    def node(level: int, index: int) -> bytes:
+        tile_level, height = divmod(level, 8)
+        return root_of(log_rows.hashes(connection, log, tile_level, index << height, 1 << height))
+
+    if not 0 < old <= new <= log_rows.sizes(connection)[log]:
+        raise not_available()
+    return consistency_proof(old, new, node)
 
 
 def directory_bundle(connection: Connection, wanted: Tile) -> bytes:

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
-from relay.committer import Committed, Committer
+from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
@@ -219,15 +219,7 @@ class Relay:
 
     async def consistency(self, log: Log, old: int, new: int) -> bytes:
         """Hashes that prove the tree of `new` entries to extend that of `old`."""
-
-        def answer(committed: Committed) -> bytes:
-            tree = committed.trees[log]
-            if not 0 < old <= new <= tree.size:
-                raise open.not_available()
-            return encode(list(tree.consistency_proof(old, new)))
-
-        proof: bytes = await self._writer.submit(lambda _batch: answer)
-        return proof
+        return encode(await self._look(lambda connection: reading.consistency(connection, log, old, new)))
 
     async def audit(self, caller: Caller, first: int, count: int) -> bytes:
         if caller.device.kind is not Kind.AUDITOR:

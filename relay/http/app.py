@@ -138,13 +138,15 @@ def cbor(content: bytes, status: int = 200) -> Response:
     return Response(content, status, media_type=CBOR)
 
 
-def create_app(relay: Relay, *, public_url: str | None = None) -> FastAPI:
-    """The application in front of `relay`. `public_url`, if given, is the only name it answers under."""
+def create_app(relay: Relay, *, scheme: str | None = None, authorities: frozenset[str] | None = None) -> FastAPI:
+    """The application in front of `relay`.
+
+    A signed request names the authority it is for; it is accepted under `authorities` only (host:port, lower case),
+    so that it is good at no other relay. `scheme` is what clients see, if a proxy stands in front.
+    """
     app = describe()
     app.state.relay = relay
-    scheme, _, authority = (public_url or "").rstrip("/").partition("://")
-    app.state.scheme = scheme or None
-    app.state.authorities = frozenset({authority.lower()}) if authority else None
+    app.state.scheme, app.state.authorities = scheme, authorities
     return app
 
 

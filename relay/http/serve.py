@@ -34,12 +34,29 @@ def serve_forever(settings: Settings) -> None:
 
     listening = _bind(settings)
     port = listening.getsockname()[1]
-    app = create_app(relay, public_url=settings.public_url)
+    scheme, authorities = reached_as(settings, port)
+    app = create_app(relay, scheme=scheme, authorities=authorities)
     app.router.lifespan_context = lifespan
     config = uvicorn.Config(
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
     )
     uvicorn.Server(config).run(sockets=[listening])
+
+
+def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:
+    """Scheme and authorities under which clients reach this relay. Raises LiaisonError where only a person can know."""
+    if settings.public_url:
+        scheme, _, authority = settings.public_url.rstrip("/").lower().partition("://")
+        if not authority or "/" in authority:
+            raise LiaisonError(f"{settings.public_url} is no address", hint="such as https://relay.example")
+        return scheme, frozenset({authority})
+    if settings.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        raise LiaisonError("on all addresses, the relay cannot know its own", hint="give --public-url")
+    names = {"127.0.0.1", "localhost", "[::1]"} if settings.host in _LOOPBACK else {settings.host.lower()}
+    return None, frozenset(f"{name}:{port}" for name in names)
+
+
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def _bind(settings: Settings) -> socket.socket:

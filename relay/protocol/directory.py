@@ -134,7 +134,7 @@ class Directory:
         """Every agreement that names both offices under the authority keys they have today."""
         return [
             state
-            for state in self.agreements.values()
+            for state in list(self.agreements.values())
             if self._names(state.agreement, left) and self._names(state.agreement, right)
         ]
 
@@ -150,7 +150,7 @@ class Directory:
     def trusted_kids(self, own_kid: bytes) -> dict[bytes, str]:
         """Authority keys that the owner of `own_kid` trusts, with their offices: its own, and the parties of agreements it signed."""
         trusted = {own_kid: self.statements[own_kid].office} if own_kid in self.statements else {}
-        for state in self.agreements.values():
+        for state in list(self.agreements.values()):
             own = next((party for party in state.agreement.parties if party.authority_kid == own_kid), None)
             if own is not None and own.office in state.signed:
                 trusted |= {party.authority_kid: party.office for party in state.agreement.parties}
