@@ -54,9 +54,7 @@ def test_a_transcript_that_does_not_hold_is_noticed(script: str, reason: str | N
     assert reason is None or reason in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "script", ["$ echo {ID}", "stray", "& sleep 1\nline", "-- file x\nendless", "$ echo x\n{A=x"]
-)
+@pytest.mark.parametrize("script", ["$ echo {ID}", "stray", "& sleep 1\nline", "-- file x\nendless", "$ echo x\n{A=x"])
 def test_a_script_that_is_none_is_an_error(script: str, tmp_path: Path) -> None:
     (tmp_path / "script").write_text(script)
     with pytest.raises(ValueError, match=r".") as caught:

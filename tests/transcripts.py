@@ -119,9 +119,7 @@ def _run_step(step: Step, command: str, folder: Path, known: dict[str, str], nam
         check=False,
     )
     where = f"{name}:{step.line}: $ {command}\n"
-    said = (
-        f"\n--- stdout\n{ran.stdout.decode()}--- stderr\n{ran.stderr.decode()}--- exit code {ran.returncode}"
-    )
+    said = f"\n--- stdout\n{ran.stdout.decode()}--- stderr\n{ran.stderr.decode()}--- exit code {ran.returncode}"
     for stream, found, expected in (("stdout", ran.stdout, step.stdout), ("stderr", ran.stderr, step.stderr)):
         if difference := _difference(found.decode(), expected, known):
             raise Mismatch(f"{where}{stream} {difference}{said}")

@@ -29,6 +29,9 @@ from relay.protocol.errors import (
 )
 from relay.protocol.httpsig import sign_request
 
+# Its default hooks log to standard output where structlog is installed; there, what we print is data.
+stamina.instrumentation.set_on_retry_hooks([])
+
 CBOR = "application/cbor"
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)

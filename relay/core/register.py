@@ -32,7 +32,7 @@ BY_AUTHORITY = frozenset({Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, 
 def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
     """[change, signed object, [document...]] as an authority posts it; the documents are those of a policy."""
     change, payload, documents = read_array(body, 3, "publication")
-    if change not in BY_AUTHORITY:
+    if type(change) is not str or change not in BY_AUTHORITY:
         raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
     files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
     expect(payload, bytes, "publication: object")

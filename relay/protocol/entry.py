@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import decode, encode, expect, expect_bytes, read_array, read_map
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array, read_map
 from .errors import Malformed
 
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
@@ -69,8 +69,7 @@ class AccessEntry:
 def parse_access_entry(encoded: bytes) -> AccessEntry:
     """Read an access-log entry. Raises Malformed."""
     fields = read_map(encoded, _FIELDS, frozenset(), "access-log entry")
-    if fields[1] != 1:
-        raise Malformed("access-log entry: version is unknown")
+    expect_version(fields[1], "access-log entry")
     for key, kind in ((2, str), (3, int), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
         expect(fields[key], kind, f"access-log entry: field {key}")
     for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
@@ -115,9 +114,7 @@ class DirectoryEntry:
     change: Change
     time: int
     salt: bytes
-    payload: (
-        bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
-    )
+    payload: bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
 
     def encoded(self) -> bytes:
         return encode([1, self.change.value, self.time, self.salt, self.payload])
@@ -125,10 +122,9 @@ class DirectoryEntry:
 
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
     version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
-    if version != 1 or change not in set(Change):
-        raise Malformed(
-            f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program"
-        )
+    expect_version(version, "directory entry")
+    if expect(change, str, "directory entry: change") not in set(Change):
+        raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
     return DirectoryEntry(
         change=Change(change),
         time=expect(time, int, "directory entry: time"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .canonical import decode, encode, expect, expect_bytes, read_array, read_map
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array, read_map
 from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
@@ -182,9 +182,7 @@ def _portions(value: Any) -> tuple[Portion, ...]:
         if expect(length, int, "portion: length") <= 0:
             raise Malformed("message core: portion of no length")
         found.append(
-            Portion(
-                length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label")
-            )
+            Portion(length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label"))
         )
     return tuple(found)
 
@@ -213,10 +211,8 @@ def _handling(value: Any) -> MessageHandling:
 
 
 def _message_type(value: Any) -> str:
-    if value not in {"operation", "exercise", "project", "drill"}:
-        raise Malformed(
-            f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill"
-        )
+    if expect(value, str, "handling: type") not in {"operation", "exercise", "project", "drill"}:
+        raise Malformed(f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill")
     return str(value)
 
 
@@ -346,12 +342,8 @@ def parse_submission(encoded: bytes) -> Submission:
     message, slots, parts = read_array(encoded, 3, "submission")
     return Submission(
         message=expect(message, bytes, "submission: message"),
-        slots=tuple(
-            expect(slot, bytes, "submission: slot") for slot in expect(slots, list, "submission: slots")
-        ),
-        parts=tuple(
-            expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")
-        ),
+        slots=tuple(expect(slot, bytes, "submission: slot") for slot in expect(slots, list, "submission: slots")),
+        parts=tuple(expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")),
     )
 
 
@@ -375,9 +367,7 @@ def parse_delivery(encoded: bytes) -> Delivery:
         message=expect(message, bytes, "delivery: message"),
         index=expect(index, int, "delivery: index"),
         slot=expect(slot, bytes, "delivery: slot"),
-        proof=tuple(
-            expect_bytes(step, 32, "delivery: proof") for step in expect(proof, list, "delivery: proof")
-        ),
+        proof=tuple(expect_bytes(step, 32, "delivery: proof") for step in expect(proof, list, "delivery: proof")),
         release=read_logged_entry(release),
     )
 
@@ -399,8 +389,9 @@ class Receipt:
 def read_receipt(signed: Sign1) -> Receipt:
     """The content of a receipt whose signature the caller verifies with the device's key."""
     version, message_id, ref, device_id, state, at = read_array(signed.payload, 6, "receipt")
-    if version != 1 or state not in {"opened", "acknowledged"}:
-        raise Malformed("receipt: version or state is unknown")
+    expect_version(version, "receipt")
+    if expect(state, str, "receipt: state") not in {"opened", "acknowledged"}:
+        raise Malformed("receipt: state is unknown")
     return Receipt(
         message_id=expect_bytes(message_id, 16, "receipt: message"),
         message_ref=expect_bytes(ref, 32, "receipt: message"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_texts, read_map
+from .canonical import encode, expect, expect_bytes, expect_texts, expect_version, read_map
 from .cose import Sign1, parse_sign1, thumbprint, verify_sign1
 from .errors import Malformed, Unverified
 from .label import Clearance, clearance_bytes, parse_clearance
@@ -100,9 +100,7 @@ def parse_statement(encoded: bytes) -> Statement:
 def check_nation(nation: str) -> str:
     """`nation` if it is a nation or organisation code (`POL`, `NATO`), else Malformed."""
     if not isinstance(nation, str) or not _NATION.fullmatch(nation):
-        raise Malformed(
-            f"{nation!r:.40} is not a nation or organisation code", hint="such as POL, FRA or NATO"
-        )
+        raise Malformed(f"{nation!r:.40} is not a nation or organisation code", hint="such as POL, FRA or NATO")
     return nation
 
 
@@ -220,15 +218,13 @@ def read_certificate(signed: Sign1) -> Certificate:
 
 
 def _certified_kind(value: Any) -> Kind:
-    if value not in {Kind.OFFICER, Kind.SYSTEM, Kind.AUDITOR}:
+    if expect(value, str, "certificate: kind") not in {Kind.OFFICER, Kind.SYSTEM, Kind.AUDITOR}:
         raise Malformed(f"certificate: kind {value!r:.40} is unknown", hint="officer, system or auditor")
     return Kind(value)
 
 
 def _clearances(value: Any) -> tuple[Clearance, ...]:
-    clearances = tuple(
-        parse_clearance(expect(item, bytes, "clearance")) for item in expect(value, list, "clearances")
-    )
+    clearances = tuple(parse_clearance(expect(item, bytes, "clearance")) for item in expect(value, list, "clearances"))
     if len({(clearance.policy_name, clearance.policy_oid) for clearance in clearances}) != len(clearances):
         raise Malformed("certificate: two clearances under one policy")
     return clearances
@@ -260,6 +256,5 @@ def read_revocation(signed: Sign1) -> Revocation:
 
 def _fields(signed: Sign1, last: int) -> dict[int, Any]:
     fields = read_map(signed.payload, frozenset(range(1, last + 1)), frozenset(), signed.typ)
-    if fields[1] != 1:
-        raise Malformed(f"{signed.typ}: version {fields[1]!r:.20} is unknown")
+    expect_version(fields[1], signed.typ)
     return fields

@@ -196,10 +196,8 @@ def _show_portion(
         render.text(out, f"\n[withheld: {mark}]")
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
-        render.text(
-            out,
-            f"\n({mark}) attachment {for_one_line(content.name) or 'without a name'}, {render.size(len(content.content))}{where}",
-        )
+        named = for_one_line(content.name) or "without a name"
+        render.text(out, f"\n({mark}) attachment {named}, {render.size(len(content.content))}{where}")
     elif content.kind is PortionKind.PARAGRAPH:
         render.text(out, f"\n({mark}) {content.text}")
     else:

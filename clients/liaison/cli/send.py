@@ -52,11 +52,12 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
     """
     check_label_file(given["label"])
     attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
+    body = _given_body(file)
     with session.client() as client:
         plan = client.plan(
             to,
             label=given["label"],
-            body=_body(file),
+            body=_text(_edited()) if body is None else body,
             subject=given["subject"],
             info=given["info"],
             exempt=given["exempt"],
@@ -161,13 +162,14 @@ def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[s
     return rows
 
 
-def _body(file: str | None) -> str:
+def _given_body(file: str | None) -> str | None:
+    """The body from FILE or standard input; None if it is to be written in an editor."""
     if file == "-" or (file is None and not sys.stdin.isatty()):
-        octets = sys.stdin.buffer.read()
-    elif file is not None:
-        octets = Path(file).read_bytes()
-    else:
-        octets = _edited()
+        return _text(sys.stdin.buffer.read())
+    return None if file is None else _text(Path(file).read_bytes())
+
+
+def _text(octets: bytes) -> str:
     if not octets.strip():
         raise Malformed("the message is empty; nothing was sent", hint="the body is FILE, - for stdin, or $EDITOR")
     try:
