@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -141,6 +142,7 @@ def _relay(stage: Stage) -> Iterator[str]:
 def run() -> int:
     """Tell the story; 0 if every claim held."""
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the relay ends with the story
     with tempfile.TemporaryDirectory(prefix="liaison-demo-") as name:
         stage = Stage(Path(name))
         (stage.folder / "passphrase").write_text(_PASSPHRASE)

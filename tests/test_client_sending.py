@@ -141,7 +141,7 @@ def together(*jobs):
     def run(job):
         try:
             job()
-        except BaseException as problem:
+        except BaseException as problem:  # noqa: BLE001 - it is raised again in the test's own thread
             problems.append(problem)
 
     threads = [threading.Thread(target=run, args=(job,)) for job in jobs]
@@ -161,21 +161,6 @@ def meeting(at, change=lambda answer: answer):
         return change(answer)
 
     return meet
-
-
-@pytest.fixture
-def opened_twice():
-    """The same profile, open in two places."""
-    others = []
-
-    def again(client):
-        other = Client.open(client.profile.folder, passphrase=PASSPHRASE)
-        others.append(other)
-        return other
-
-    yield again
-    for other in others:
-        other.close()
 
 
 class InItsThread:

@@ -171,6 +171,8 @@ REFUSED = {
     ),
     "a change that is unknown": (encode([1, "promotion", 0, bytes(16), b""]), Malformed),
     "an entry of another version": (encode([2, "office", 0, bytes(16), b""]), Malformed),
+    "a change that is a list": (encode([1, ["office"], 0, bytes(16), b""]), Malformed),
+    "a version that is a truth value": (encode([True, "office", 0, bytes(16), b""]), Malformed),
     "an entry without salt": (encode([1, "office", 0, b"", b""]), Malformed),
     "no entry": (b"", Malformed),
 }

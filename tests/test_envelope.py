@@ -13,8 +13,34 @@ from liaison.keys import SigningKey
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import LoggedEntry
-from relay.protocol.envelope import MESSAGE, RECEIPT, Delivery, Receipt, Submission, format_slot, message_payload, parse_delivery, parse_message, parse_slot, parse_submission, part_context, read_receipt, slot_info, wrap_header
-from relay.protocol.header import MAX_ADDRESSEES, MAX_PORTIONS, Addressee, AddresseeKind, Core, MessageHandling, Portion, Precedence, parse_core
+from relay.protocol.envelope import (
+    MESSAGE,
+    RECEIPT,
+    Delivery,
+    Receipt,
+    Submission,
+    format_slot,
+    message_payload,
+    parse_delivery,
+    parse_message,
+    parse_slot,
+    parse_submission,
+    part_context,
+    read_receipt,
+    slot_info,
+    wrap_header,
+)
+from relay.protocol.header import (
+    MAX_ADDRESSEES,
+    MAX_PORTIONS,
+    Addressee,
+    AddresseeKind,
+    Core,
+    MessageHandling,
+    Portion,
+    Precedence,
+    parse_core,
+)
 from relay.protocol.errors import Malformed
 from relay.protocol.suite import SUITE_1
 
@@ -128,6 +154,7 @@ WRONG_CORES = {
     "an info precedence above the action's": _handling(_2=5),
     "a DTG within a minute": _handling(_3=961),
     "an unknown type": _handling(_4="game"),
+    "a type that is a list": _handling(_4=["operation"]),
     "a reference of another size": _handling(_5=[bytes(15)]),
     "an acknowledgement that is a number": _handling(_6=1),
     "an unknown handling": _handling(_8=True),
@@ -168,9 +195,7 @@ def test_a_slot_reads_back(granted):
     encoded = _slot(granted)
     slot = parse_slot(encoded, CORE)
     assert (slot.device_id, slot.kp_ref, slot.granted, slot.encoded) == (DEVICE, REF, granted, encoded)
-    again = format_slot(
-        slot.device_id, slot.kp_ref, slot.granted, slot.protected, slot.enc + slot.wrapped, CORE.suite
-    )
+    again = format_slot(slot.device_id, slot.kp_ref, slot.granted, slot.protected, slot.enc + slot.wrapped, CORE.suite)
     assert again == encoded
 
 
@@ -315,6 +340,8 @@ SIGNED_RECEIPT = KEY.sign_object(RECEIPT, b"")
         [1, bytes(16), bytes(31), bytes(16), "opened", 0],
         [1, bytes(16), bytes(32), bytes(16), "opened", None],
         [1, bytes(16), bytes(32), bytes(16), "opened"],
+        [1, bytes(16), bytes(32), bytes(16), ["opened"], 0],
+        [True, bytes(16), bytes(32), bytes(16), "opened", 0],
     ],
 )
 def test_a_receipt_of_another_shape_is_malformed(wrong):

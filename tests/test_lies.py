@@ -230,12 +230,12 @@ def test_a_delivery_is_not_taken_twice(anna, jean):
     with lying(jean) as relay:
         jean.read(sent)
     (delivery,) = [answer for method, path, answer in relay.heard if path.endswith("/open")]
-    with lying(jean) as relay, pytest.raises(Unverified, match="replayed"):
+    with lying(jean) as relay:
         relay.invent("POST", r"/open$", lambda **_: delivery)
-        jean._incoming().open(sent, int(time.time()), pytest.fail)
-    with lying(jean) as relay, pytest.raises(Unverified, match="another message than was asked for"):
-        relay.invent("POST", r"/open$", lambda **_: delivery)
-        jean.read(os.urandom(16))
+        with pytest.raises(Unverified, match="replayed"):
+            jean._incoming().open(sent, int(time.time()), pytest.fail)
+        with pytest.raises(Unverified, match="another message than was asked for"):
+            jean.read(os.urandom(16))
 
 
 def test_a_message_that_the_relay_lists_twice_is_in_the_inbox_once(anna, jean):
@@ -528,15 +528,14 @@ def _untouched(client):
     return state.size, state.root, client.trust.directory.size, set(client.trust.directory.devices)
 
 
-@contextmanager
-def directory_lie_caught(client, words, directory):
+def directory_lie_is_caught(client, words, directory):
     """The lie is named and kept as an alarm, and the directory is what it was before."""
     client.sync()
     before = _untouched(client)
-    with lying(client) as relay, pytest.raises(Unverified, match=words):
+    with lying(client) as relay:
         relay.invent("GET", r"^/v1/directory", directory)
-        yield
-        client.sync()
+        with pytest.raises(Unverified, match=words):
+            client.sync()
     assert _untouched(client) == before
     (alarm,) = client.profile.cabinet.alarms()
     with pytest.raises(Unverified, match="unresolved alarm"):
@@ -582,16 +581,14 @@ def test_a_certificate_that_another_authority_signed_is_caught(two_offices, jean
     ):
         entry = directory_entry(Change.CERTIFICATE, signed)
         lie = forger.directory(lambda entries, entry=entry: [*entries, entry])
-        with directory_lie_caught(jean, "directory entry .* does not hold", lie):
-            pass
+        directory_lie_is_caught(jean, "directory entry .* does not hold", lie)
 
 
 def test_a_certificate_for_another_office_than_its_signers_is_caught(two_offices, jean, forger):
     paris = two_offices.authorities["lo-paris"].profile.signing
     signed = paris.sign_object(CERTIFICATE, _certificate(SigningKey.generate(), ANNA).payload())
     lie = forger.directory(lambda entries: [*entries, directory_entry(Change.CERTIFICATE, signed)])
-    with directory_lie_caught(jean, "directory entry .* does not hold", lie):
-        pass
+    directory_lie_is_caught(jean, "directory entry .* does not hold", lie)
 
 
 def test_a_forged_clearance_is_caught_by_whoever_reads_it_first(jean, forger, jeans_double, luc):
@@ -614,36 +611,35 @@ def test_a_forged_clearance_is_caught_by_whoever_reads_it_first(jean, forger, je
         assert changed != entries
         return changed
 
-    with directory_lie_caught(jean, "forked|went back", forger.directory(raised)):
-        pass
+    directory_lie_is_caught(jean, "forked|went back", forger.directory(raised))
     newcomer = jeans_double
     newcomer.profile.cabinet._shelves["entry"].clear()
     newcomer.profile.cabinet._shelves["log"].clear()
     newcomer.trust.__init__(newcomer.profile.cabinet, newcomer.trust.own_kid, newcomer.trust.relay_keys)
-    with lying(newcomer) as relay, pytest.raises(Unverified, match="directory entry .* does not hold"):
+    with lying(newcomer) as relay:
         relay.invent("GET", r"^/v1/directory", forger.directory(raised))
-        newcomer.sync()
+        with pytest.raises(Unverified, match=r"directory entry .* does not hold"):
+            newcomer.sync()
 
 
 def test_a_forked_directory_is_caught(jean, forger):
     def other_history(entries):
         return [entries[0], replace(parse_directory_entry(entries[1]), salt=bytes(16)).encoded(), *entries[2:]]
 
-    with directory_lie_caught(jean, "forked: another history", forger.directory(other_history)):
-        pass
+    directory_lie_is_caught(jean, "forked: another history", forger.directory(other_history))
 
 
 def test_a_directory_that_was_rolled_back_is_caught(jean, forger):
-    with directory_lie_caught(jean, "went back from", forger.directory(lambda entries: entries[:-2])):
-        pass
+    directory_lie_is_caught(jean, "went back from", forger.directory(lambda entries: entries[:-2]))
 
 
 def test_withheld_directory_entries_are_caught(two_offices, jean, forger):
     jean.sync()
     two_offices.authorities["lo-paris"].publish_policy(TEST_SPIF)
-    with lying(jean) as relay, pytest.raises(Unverified, match="of the directory log are withheld"):
+    with lying(jean) as relay:
         relay.lie("GET", r"^/v1/directory", lambda answer: encode([decode(answer)[0], []]))
-        jean.sync()
+        with pytest.raises(Unverified, match="of the directory log are withheld"):
+            jean.sync()
     (alarm,) = jean.profile.cabinet.alarms()
     jean.profile.cabinet.resolve_alarm(alarm.alarm_id)
     jean.sync()
@@ -721,9 +717,10 @@ def test_a_swapped_policy_file_is_caught(anna, jean):
 def nothing_leaves(sender, words):
     """The lie is named before anything is sealed; nothing waits to be sent."""
     before = sender.profile.cabinet.chain()
-    with lying(sender) as relay, pytest.raises(Unverified, match=words):
+    with lying(sender) as relay:
         yield relay
-        sender.send([JEAN], label=SEALED, body=SECRET)
+        with pytest.raises(Unverified, match=words):
+            sender.send([JEAN], label=SEALED, body=SECRET)
     assert sender.profile.cabinet.outbox() == []
     assert sender.profile.cabinet.chain() == before
     assert [path for method, path, _ in relay.heard if path == "/v1/messages"] == []
@@ -805,9 +802,10 @@ def test_a_receipt_for_something_else_is_caught_and_the_message_stays_in_the_out
     with lying(anna) as relay:
         send(anna)
     (other,) = [answer for method, path, answer in relay.heard if path == "/v1/messages"]
-    with lying(anna) as relay, pytest.raises(Unverified, match="receipt is for something else"):
+    with lying(anna) as relay:
         relay.lie("POST", r"^/v1/messages$", lambda _honest: other)
-        send(anna)
+        with pytest.raises(Unverified, match="receipt is for something else"):
+            send(anna)
     ((message_id, _submission),) = anna.profile.cabinet.outbox()
     anna.sync()  # the truth, asked for again
     assert anna.profile.cabinet.outbox() == []
@@ -822,9 +820,10 @@ def test_a_receipt_of_a_forked_log_is_caught(anna, forger):
         return forger.logged(entries, logged.index, anna.trust.seen()).encoded()
 
     send(anna)
-    with lying(anna) as relay, pytest.raises(Unverified, match="consistency proof"):
+    with lying(anna) as relay:
         relay.lie("POST", r"^/v1/messages$", forked)
-        send(anna)
+        with pytest.raises(Unverified, match="consistency proof"):
+            send(anna)
     (alarm,) = anna.profile.cabinet.alarms()
     assert alarm.evidence
     with pytest.raises(Unverified, match="unresolved alarm"):
@@ -841,9 +840,10 @@ def test_a_relay_that_does_not_answer_is_no_liar(anna, jean):
     def silence(**_):
         raise Unavailable("the relay cannot be reached")
 
-    with lying(jean) as relay, pytest.raises(Unavailable):
+    with lying(jean) as relay:
         relay.invent("GET", r"/parts/", silence)
-        jean.read(sent)
+        with pytest.raises(Unavailable):
+            jean.read(sent)
     assert jean.profile.cabinet.alarms() == []
     assert jean.read(sent).portions[0].text == SECRET
 

@@ -23,8 +23,8 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message
-from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
+from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 

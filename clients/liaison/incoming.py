@@ -15,7 +15,6 @@ from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_deliv
 from relay.protocol.errors import Refused, Unverified
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
-
 from relay.protocol.obligations import Circumstances
 
 from .cabinet import Prekey

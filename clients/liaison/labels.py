@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.protocol.label import label_of
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
-from relay.protocol.label import Label
+from relay.protocol.label import Label, label_of
 from relay.protocol.label_xml import read_label_xml
 from relay.protocol.marking import portion_mark
 from relay.protocol.marking_reader import parse_marking, parse_portion_mark

@@ -29,8 +29,8 @@ from relay.protocol.envelope import (
     slot_info,
     wrap_header,
 )
-from relay.protocol.header import Core, Portion
 from relay.protocol.errors import Malformed, Unverified
+from relay.protocol.header import Core, Portion
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.prekey import KeyPackage
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 
 from relay.protocol.canonical import decode, encode
-from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.errors import Unverified
+from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.prekey import KEY_BATCH, KeyBatch, KeyPackage
 
 from .cabinet import Prekey

@@ -29,6 +29,9 @@ from relay.protocol.errors import (
 )
 from relay.protocol.httpsig import sign_request
 
+# Its default hooks log to standard output where structlog is installed; there, what we print is data.
+stamina.instrumentation.set_on_retry_hooks([])
+
 CBOR = "application/cbor"
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
@@ -38,7 +41,7 @@ _ERRORS: dict[str, type[LiaisonError]] = {
 class Transport(Protocol):
     """What the client asks of a relay. The tests' lying relay speaks it too."""
 
-    def get(self, path: str, **query: int | float) -> bytes: ...
+    def get(self, path: str, **query: float) -> bytes: ...
 
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes: ...
 
@@ -59,7 +62,7 @@ class HttpTransport:
     def close(self) -> None:
         self._client.close()
 
-    def get(self, path: str, **query: int | float) -> bytes:
+    def get(self, path: str, **query: float) -> bytes:
         return self._request("GET", path + _query(query), None, {})
 
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes:

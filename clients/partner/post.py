@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Posts what a partner system has to say: one message per line of standard input, one receipt per line of output.
 
 A line is a JSON object,
@@ -13,6 +12,8 @@ Exit codes are those of `liaison`; the first line that fails ends the run, and i
 Only 7 is worth trying again, from the line that was named.
 """
 
+# ruff: noqa: INP001, T201 - a program of its own, for pipes
+
 from __future__ import annotations
 
 import argparse
@@ -20,6 +21,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from liaison import Client
 from relay.protocol.errors import LiaisonError, Malformed, Refused, Unauthenticated, Unavailable, Unverified
@@ -28,19 +30,19 @@ EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, Unavailable: 7}
 KEYS = {"to", "label", "subject", "body"}
 
 
-def read_message(line: str, to: list[str], label: str | None) -> dict[str, object]:
+def read_message(line: str, to: list[str], label: str | None) -> dict[str, Any]:
     """What a line asks to be sent. Raises Malformed."""
     try:
         given = json.loads(line) if line.startswith("{") else {"body": line}
     except ValueError as problem:
         raise Malformed(f"not JSON: {problem}") from None
-    message = {"to": to, "label": label, "subject": "", **given}
+    message: dict[str, Any] = {"to": to, "label": label, "subject": "", **given}
     if message.keys() != KEYS or not message["to"] or not message["label"]:
         raise Malformed("a message has to, label, body and perhaps subject, and nothing else")
     return message
 
 
-def post(client: Client, message: dict[str, object]) -> dict[str, object]:
+def post(client: Client, message: dict[str, Any]) -> dict[str, Any]:
     """Send one message; the receipt. Raises LiaisonError."""
     sent = client.send(message["to"], label=message["label"], subject=message["subject"], body=message["body"])
     return {
@@ -60,7 +62,8 @@ def main() -> int:
     try:
         passphrase = Path(os.environ["LIAISON_PASSPHRASE_FILE"]).read_text().removesuffix("\n")
         with Client.open(passphrase=passphrase) as client:
-            for number, line in enumerate(sys.stdin, 1):
+            for line in sys.stdin:
+                number += 1
                 receipt = post(client, read_message(line.removesuffix("\n"), given.to, given.label))
                 print(json.dumps(receipt), flush=True)
     except LiaisonError as error:

@@ -15,8 +15,8 @@ from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Change, Event
 from relay.protocol.envelope import Slot, decode_list
-from relay.protocol.header import Core
 from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
+from relay.protocol.header import Core
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
 from relay.store.schema import key_batch, key_package
 

@@ -18,9 +18,9 @@ from relay.protocol.decision import Action
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
+from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.header import Core
 from relay.protocol.identity import office_of
-from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.store.schema import message, slot
 
 from .caller import Caller

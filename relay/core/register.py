@@ -35,7 +35,7 @@ BY_OFFICER = frozenset({Change.ROSTER})
 def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
     """[change, signed object, [document...]] as an authority posts it; the documents are those of a policy."""
     change, payload, documents = read_array(body, 3, "publication")
-    if change not in BY_AUTHORITY | BY_OFFICER:
+    if type(change) is not str or change not in BY_AUTHORITY | BY_OFFICER:
         raise Malformed(f"publication: {change!r:.40} is not for anyone to publish here")
     files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
     expect(payload, bytes, "publication: object")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_texts, read_map
+from .canonical import encode, expect, expect_bytes, expect_texts, expect_version, read_map
 from .cose import Sign1
 from .decision import Sharing
 from .errors import Malformed
@@ -80,8 +81,7 @@ class Agreement:
 def read_agreement(payload: bytes) -> Agreement:
     """Read an agreement's payload; who has signed it is for the directory to say. Raises Malformed."""
     fields = read_map(payload, frozenset(range(1, 14)), frozenset(), "agreement")
-    if fields[1] != 1:
-        raise Malformed("agreement: version is unknown")
+    expect_version(fields[1], "agreement")
     policy = expect(fields[4], list, "agreement: policy")
     if len(policy) != 2 or not all(type(item) is str for item in policy) or not policy[0]:
         raise Malformed("agreement: policy is a name and an object identifier")
@@ -127,7 +127,7 @@ def _parties(value: Any) -> tuple[Party, ...]:
         parties.append(Party(check_office(office), check_nation(nation), expect_bytes(kid, 32, "agreement: key")))
     if len(parties) < 2:
         raise Malformed("agreement: fewer than two parties")
-    if any(left.office >= right.office for left, right in zip(parties, parties[1:], strict=False)):
+    if any(left.office >= right.office for left, right in pairwise(parties)):
         raise Malformed("agreement: parties not in ascending order without duplicates")
     return tuple(parties)
 
@@ -147,8 +147,7 @@ class Withdrawal:
 
 def read_withdrawal(signed: Sign1) -> Withdrawal:
     fields = read_map(signed.payload, frozenset({1, 2, 3, 4, 5}), frozenset(), "withdrawal")
-    if fields[1] != 1:
-        raise Malformed("withdrawal: version is unknown")
+    expect_version(fields[1], "withdrawal")
     return Withdrawal(
         agreement_id=expect_bytes(fields[2], 32, "withdrawal: agreement"),
         office=check_office(fields[3]),

@@ -10,6 +10,7 @@ The rules, which keep a library's leniency from becoming ours:
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import cbor2
@@ -90,6 +91,12 @@ def expect(value: Any, kind: type, what: str) -> Any:
     return value
 
 
+def expect_version(value: Any, what: str) -> None:
+    """Malformed unless `value` is the integer 1, the only version there is; True equals it, and is none."""
+    if type(value) is not int or value != 1:
+        raise Malformed(f"{what}: version {value!r:.20} is unknown", hint="a newer relay needs a newer program")
+
+
 def expect_bytes(value: Any, length: int, what: str) -> bytes:
     """`value` if it is a byte string of exactly `length` octets, else Malformed."""
     if type(value) is not bytes or len(value) != length:
@@ -101,6 +108,6 @@ def expect_texts(value: Any, what: str) -> tuple[str, ...]:
     """A tuple of strictly ascending text strings: sorted and without duplicates, so that it has one spelling."""
     if type(value) is not list or any(type(item) is not str for item in value):
         raise Malformed(f"{what}: expected an array of text")
-    if any(left >= right for left, right in zip(value, value[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(value)):
         raise Malformed(f"{what}: not in ascending order without duplicates")
     return tuple(value)

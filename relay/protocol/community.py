@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_texts, read_map
+from .canonical import encode, expect, expect_texts, expect_version, read_map
 from .cose import Sign1
 from .errors import Malformed
 from .identity import office_of, parse_address
@@ -36,8 +36,7 @@ class Community:
 
 def read_community(signed: Sign1) -> Community:
     fields = read_map(signed.payload, frozenset(range(1, 6)), frozenset(), "community")
-    if fields[1] != 1:
-        raise Malformed("community: version is unknown")
+    expect_version(fields[1], "community")
     parse_address(fields[2])
     parse_address(fields[3])
     if office_of(fields[2]) != office_of(fields[3]):
@@ -59,8 +58,7 @@ class Roster:
 
 def read_roster(signed: Sign1) -> Roster:
     fields = read_map(signed.payload, frozenset(range(1, 6)), frozenset(), "roster")
-    if fields[1] != 1:
-        raise Malformed("roster: version is unknown")
+    expect_version(fields[1], "roster")
     parse_address(fields[2])
     members = expect_texts(fields[4], "roster: members")
     for member in members:

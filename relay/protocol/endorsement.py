@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, read_array
+from .canonical import encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .envelope import Message, parse_message
-from .errors import Malformed, Unverified
+from .errors import Unverified
 from .header import Core
 from .identity import Kind, check_office, parse_address
 
@@ -37,8 +37,7 @@ class Endorsement:
 
 def _read_endorsement(signed: Sign1) -> Endorsement:
     version, ref, device_id, address, at = read_array(signed.payload, 5, "endorsement")
-    if version != 1:
-        raise Malformed("endorsement: version is unknown")
+    expect_version(version, "endorsement")
     parse_address(address)
     return Endorsement(
         message_ref=expect_bytes(ref, 32, "endorsement: message"),
@@ -50,7 +49,8 @@ def _read_endorsement(signed: Sign1) -> Endorsement:
 
 def verify_endorsements(directory: Directory, message: Message, endorsements: Sequence[bytes]) -> tuple[Device, ...]:
     """The releasing officers who signed exactly this message: of the originator's office, other persons than the
-    sender and each other, entitled when they signed. Raises Malformed, Unverified for any that does not hold."""
+    sender and each other, entitled when they signed. Raises Malformed, Unverified for any that does not hold.
+    """
     officers: dict[str, Device] = {}
     for encoded in endorsements:
         signed = parse_sign1(encoded, ENDORSEMENT)
@@ -81,8 +81,7 @@ class Consent:
 
 def read_consent(signed: Sign1) -> Consent:
     version, ref, device_id, office, not_after = read_array(signed.payload, 5, "consent")
-    if version != 1:
-        raise Malformed("consent: version is unknown")
+    expect_version(version, "consent")
     return Consent(
         message_ref=expect_bytes(ref, 32, "consent: message"),
         device_id=expect_bytes(device_id, 16, "consent: device"),

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import decode, encode, expect, expect_bytes, read_array, read_map
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array, read_map
 from .errors import Malformed
 
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
@@ -69,8 +69,7 @@ class AccessEntry:
 def parse_access_entry(encoded: bytes) -> AccessEntry:
     """Read an access-log entry. Raises Malformed."""
     fields = read_map(encoded, _FIELDS, frozenset(), "access-log entry")
-    if fields[1] != 1:
-        raise Malformed("access-log entry: version is unknown")
+    expect_version(fields[1], "access-log entry")
     for key, kind in ((2, str), (3, int), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
         expect(fields[key], kind, f"access-log entry: field {key}")
     for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
@@ -125,7 +124,8 @@ class DirectoryEntry:
 
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
     version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
-    if version != 1 or change not in set(Change):
+    expect_version(version, "directory entry")
+    if expect(change, str, "directory entry: change") not in set(Change):
         raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
     return DirectoryEntry(
         change=Change(change),

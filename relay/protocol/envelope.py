@@ -15,7 +15,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from .canonical import decode, encode, expect, expect_bytes, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
@@ -217,8 +217,9 @@ class Receipt:
 def read_receipt(signed: Sign1) -> Receipt:
     """The content of a receipt whose signature the caller verifies with the device's key."""
     version, message_id, ref, device_id, state, at = read_array(signed.payload, 6, "receipt")
-    if version != 1 or state not in {"opened", "acknowledged"}:
-        raise Malformed("receipt: version or state is unknown")
+    expect_version(version, "receipt")
+    if expect(state, str, "receipt: state") not in {"opened", "acknowledged"}:
+        raise Malformed("receipt: state is unknown")
     return Receipt(
         message_id=expect_bytes(message_id, 16, "receipt: message"),
         message_ref=expect_bytes(ref, 32, "receipt: message"),

@@ -243,6 +243,6 @@ def _byte_strings(value: Any, limit: int, what: str) -> tuple[bytes, ...]:
 
 
 def _message_type(value: Any) -> str:
-    if value not in {"operation", "exercise", "project", "drill"}:
+    if expect(value, str, "handling: type") not in {"operation", "exercise", "project", "drill"}:
         raise Malformed(f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill")
     return str(value)

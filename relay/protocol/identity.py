@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_texts, read_map
+from .canonical import encode, expect, expect_bytes, expect_texts, expect_version, read_map
 from .cose import Sign1, parse_sign1, thumbprint, verify_sign1
 from .errors import Malformed, Unverified
 from .label import Clearance, clearance_bytes, parse_clearance
@@ -221,7 +221,7 @@ def read_certificate(signed: Sign1) -> Certificate:
 
 
 def _certified_kind(value: Any) -> Kind:
-    if value not in {Kind.OFFICER, Kind.SYSTEM, Kind.AUDITOR}:
+    if expect(value, str, "certificate: kind") not in {Kind.OFFICER, Kind.SYSTEM, Kind.AUDITOR}:
         raise Malformed(f"certificate: kind {value!r:.40} is unknown", hint="officer, system or auditor")
     return Kind(value)
 
@@ -259,6 +259,5 @@ def read_revocation(signed: Sign1) -> Revocation:
 
 def _fields(signed: Sign1, last: int) -> dict[int, Any]:
     fields = read_map(signed.payload, frozenset(range(1, last + 1)), frozenset(), signed.typ)
-    if fields[1] != 1:
-        raise Malformed(f"{signed.typ}: version {fields[1]!r:.20} is unknown")
+    expect_version(fields[1], signed.typ)
     return fields

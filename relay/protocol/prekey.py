@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, read_array
+from .canonical import encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1
 from .errors import Malformed, Unverified
 from .suite import suite_sealing_with
@@ -46,8 +46,7 @@ class KeyPackage:
 def parse_key_package(encoded: bytes) -> KeyPackage:
     """Read a key package. That it is authentic is for its batch to say."""
     version, device_id, alg, public, not_before, not_after, one_time, serial = read_array(encoded, 8, "key package")
-    if version != 1:
-        raise Malformed("key package: version is unknown")
+    expect_version(version, "key package")
     return KeyPackage(
         device_id=expect_bytes(device_id, 16, "key package: device"),
         kem_alg=expect(alg, int, "key package: algorithm"),
@@ -72,8 +71,7 @@ class KeyBatch:
 def read_key_batch(signed: Sign1) -> KeyBatch:
     """The content of a batch whose signature the caller verifies with the device's key."""
     version, device_id, created, refs = read_array(signed.payload, 4, "key batch")
-    if version != 1:
-        raise Malformed("key batch: version is unknown")
+    expect_version(version, "key batch")
     if type(refs) is not list or not 0 < len(refs) <= MAX_BATCH:
         raise Malformed(f"key batch: expected 1 to {MAX_BATCH} packages")
     expect_bytes(device_id, 16, "key batch: device")

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, read_map
+from .canonical import encode, expect, expect_bytes, expect_version, read_map
 from .cose import Sign1
-from .errors import Malformed
 from .identity import check_office
 
 POLICY = "policy"
@@ -36,8 +35,7 @@ class PublishedPolicy:
 
 def read_published_policy(signed: Sign1) -> PublishedPolicy:
     fields = read_map(signed.payload, frozenset(range(1, 9)), frozenset(), "policy")
-    if fields[1] != 1:
-        raise Malformed("policy: version of the format is unknown")
+    expect_version(fields[1], "policy")
     extensions = fields[7]
     return PublishedPolicy(
         office=check_office(fields[2]),

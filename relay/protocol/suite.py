@@ -52,7 +52,6 @@ def suite_sealing_with(alg: int) -> Suite:
 
 
 def _row(table: dict[int, Suite], key: int, what: str) -> Suite:
-    try:
-        return table[key]
-    except (KeyError, TypeError):
-        raise Malformed(f"{what} {key!r:.40} is unknown") from None
+    if type(key) is not int or key not in table:  # True equals 1, and is no number
+        raise Malformed(f"{what} {key!r:.40} is unknown")
+    return table[key]

@@ -210,10 +210,8 @@ def show_portion(
             render.text(out, f"\n[withheld: {mark}]")
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
-        render.text(
-            out,
-            f"\n({mark}) attachment {for_one_line(content.name) or 'without a name'}, {render.size(len(content.content))}{where}",
-        )
+        named = for_one_line(content.name) or "without a name"
+        render.text(out, f"\n({mark}) attachment {named}, {render.size(len(content.content))}{where}")
     elif content.kind is PortionKind.DRAFT:
         render.text(out, "\na sealed draft: liaison release")
     elif content.kind is PortionKind.CONSENT_REQUEST:

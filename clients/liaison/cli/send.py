@@ -22,8 +22,8 @@ from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
 from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
 from liaison.release import UNKNOWN_ADDRESS, Verdict
-from relay.protocol.header import Precedence
 from relay.protocol.errors import LiaisonError, Malformed, Refused
+from relay.protocol.header import Precedence
 
 from .common import Command, Session, check_label_file, json_option, pass_session, put, say, yes_option
 
@@ -85,6 +85,7 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
     """The plan of a message as the options describe it; lists are expanded here, and shown."""
     check_label_file(given["label"])
     attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
+    body = read_body(file)
     expanded = {name: expand(client.profile.folder, given[name]) for name in ("info", "exempt")}
     action = expand(client.profile.folder, to)
     if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
@@ -92,7 +93,7 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
     return client.plan(
         action,
         label=given["label"],
-        body=read_body(file),
+        body=body,
         subject=given["subject"],
         info=expanded["info"],
         exempt=expanded["exempt"],
@@ -199,12 +200,19 @@ def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[s
 
 
 def read_body(file: str | None) -> str:
+    """The body from FILE, standard input or the editor."""
+    body = _given_body(file)
+    return _text(_edited()) if body is None else body
+
+
+def _given_body(file: str | None) -> str | None:
+    """The body from FILE or standard input; None if it is to be written in an editor."""
     if file == "-" or (file is None and not sys.stdin.isatty()):
-        octets = sys.stdin.buffer.read()
-    elif file is not None:
-        octets = Path(file).read_bytes()
-    else:
-        octets = _edited()
+        return _text(sys.stdin.buffer.read())
+    return None if file is None else _text(Path(file).read_bytes())
+
+
+def _text(octets: bytes) -> str:
     if not octets.strip():
         raise Malformed("the message is empty; nothing was sent", hint="the body is FILE, - for stdin, or $EDITOR")
     try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -14,11 +14,11 @@ from liaison.client import Client
 from liaison.record import OUT, Record, read_record
 from liaison.release import Verdict, review
 from relay.protocol.access import Circle
-from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.envelope import RECEIPT, decode_list, read_receipt
-from relay.protocol.header import Addressee, AddresseeKind, Core
 from relay.protocol.errors import Malformed, Unknown, Unverified
+from relay.protocol.header import Addressee, AddresseeKind, Core
 
 from .common import Session, check_label_file, json_option, pass_session, put
 from .send import show_plan, show_verdicts

@@ -1,0 +1,53 @@
+"""`relay demo`, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+RELAY = Path(sys.prefix) / "bin" / "relay"
+ESCAPE = b"\x1b["
+
+
+def test_the_demonstration_holds_every_claim_and_is_plain_on_a_pipe(tmp_path: Path) -> None:
+    told = subprocess.run([RELAY, "demo"], cwd=tmp_path, capture_output=True, timeout=180, check=False)
+    assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
+    assert told.stderr == b""
+    assert ESCAPE not in told.stdout
+    last = told.stdout.decode().splitlines()[-1]
+    assert f"{told.stdout.decode().count('  ✓ ')} claims held" in last
+    assert "✗" not in told.stdout.decode()
+    assert list(tmp_path.iterdir()) == [], "it leaves nothing behind"
+
+
+def test_the_demonstration_is_coloured_on_a_terminal(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    with subprocess.Popen([RELAY, "demo"], cwd=tmp_path, stdin=follower, stdout=follower, stderr=follower) as telling:
+        os.close(follower)
+        try:
+            said = os.read(leader, 1 << 16)  # the first chapter's title is enough; the story is told above
+        finally:
+            telling.terminate()
+        telling.wait(30)
+    os.close(leader)
+    assert ESCAPE in said
+
+
+def test_no_color_is_heeded_on_a_terminal(tmp_path: Path) -> None:
+    leader, follower = pty.openpty()
+    settings = {**os.environ, "NO_COLOR": "1"}
+    with subprocess.Popen(
+        [RELAY, "demo"], cwd=tmp_path, env=settings, stdin=follower, stdout=follower, stderr=follower
+    ) as telling:
+        os.close(follower)
+        try:
+            said = os.read(leader, 1 << 16)
+        finally:
+            telling.terminate()
+        telling.wait(30)
+    os.close(leader)
+    assert said
+    assert ESCAPE not in said
