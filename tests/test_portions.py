@@ -74,7 +74,7 @@ GOOD = {1: 1, 2: b"label", 3: 2, 4: "name", 5: "text/plain"}
 @pytest.mark.parametrize(
     "wrong",
     [
-        {1: 0}, {1: 4}, {1: True}, {1: "1"}, {2: "label"}, {3: -1}, {3: 1 << 40}, {3: True}, {4: b"name"}, {5: None},
+        {1: 0}, {1: 99}, {1: True}, {1: "1"}, {2: "label"}, {3: -1}, {3: 1 << 40}, {3: True}, {4: b"name"}, {5: None},
         {6: 1},
     ],
 )  # fmt: skip

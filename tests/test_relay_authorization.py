@@ -50,6 +50,7 @@ TABLE = {
     "GET /v1/keys/stock": ("/v1/keys/stock", (401, 200, 200, 200, 403, 403, 401, 401)),
     "GET /v1/directory": ("/v1/directory", ENROLLED),
     "POST /v1/directory": ("/v1/directory", (401, 403, 403, 403, 403, 400, 401, 401)),
+    "POST /v1/rosters": ("/v1/rosters", (401, 400, 400, 400, 403, 403, 401, 401)),
     "GET /v1/documents/{digest}": (f"/v1/documents/{DIGEST}", ENROLLED),
     "GET /v1/log/{log}/checkpoint": ("/v1/log/access/checkpoint", OPEN_TO_ALL),
     "GET /v1/log/{log}/consistency": ("/v1/log/access/consistency?old=1&new=2", OPEN_TO_ALL),

@@ -50,8 +50,8 @@ def told(response):
 def test_what_is_not_there_and_what_is_not_for_the_asker_look_the_same_and_both_are_logged(offices):
     luc, forbidden, unknown = offices.clients[LUC], post(offices, JEAN), os.urandom(16).hex()
     answers = []
-    for message_id, rule in ((forbidden, "no-slot"), (unknown, "unknown-message")):
-        with stored(offices, log_entry=1):
+    for message_id, rule in ((forbidden, "no-slot"), (unknown, "no-slot")):
+        with stored(offices, log_entry=2):
             answers.append(told(call(luc, "POST", f"/v1/messages/{message_id}/open")))
         entry = newest(offices)
         assert (entry.event, entry.permitted, entry.rules) == (Event.DENY, False, (rule, *entry.rules[1:]))
@@ -60,13 +60,35 @@ def test_what_is_not_there_and_what_is_not_for_the_asker_look_the_same_and_both_
     assert answers[0][0] == 404
 
 
+def test_an_office_that_is_no_party_learns_nothing_from_its_own_officers_denial(offices):
+    """The asker's auditors see what they would see if there were no such message; the originator's see all of it."""
+    offices.office("lo-oslo", "NOR")
+    stranger = offices.device("kari.moe@lo-oslo")
+    asked, unknown = post(offices, JEAN), os.urandom(16).hex()
+    seen = {}
+    for message_id in (asked, unknown):
+        assert call(stranger, "POST", f"/v1/messages/{message_id}/open").status_code == 404
+        with offices.relay._readers.connect() as connection:
+            size = log_rows.sizes(connection)[Log.ACCESS]
+            seen[message_id] = [row for row in log_rows.entries(connection, Log.ACCESS, size - 2, 2)]
+    own = [parse_access_entry(rows[0][1]) for rows in seen.values()]
+    assert [(each.office, each.label, each.message_ref, each.rules) for each in own] == [
+        ("lo-oslo", None, None, ("no-slot",))
+    ] * 2
+    theirs = parse_access_entry(seen[asked][1][1])
+    assert theirs.office == "lo-warsaw"
+    assert theirs.label is not None
+    assert "need-to-know" in theirs.rules
+    assert parse_access_entry(seen[unknown][1][1]).office == ""
+
+
 def test_a_slot_that_the_rules_no_longer_permit_is_denied_in_the_same_words(offices):
     luc, mine = offices.clients[LUC], post(offices, LUC)
     agreement = next(iter(offices.clients[ANNA].trust.directory.agreements))
     unknown = told(call(luc, "POST", f"/v1/messages/{os.urandom(16).hex()}/open"))
     assert call(luc, "GET", "/v1/inbox").content != call(luc, "GET", "/v1/inbox?after=1000").content
     offices.authorities["lo-warsaw"].withdraw(agreement, "over")
-    with stored(offices, log_entry=1):
+    with stored(offices, log_entry=2):
         assert told(call(luc, "POST", f"/v1/messages/{mine}/open")) == unknown
     assert newest(offices).rules == ("agreement",)
     # and before it is opened, it is not listed either

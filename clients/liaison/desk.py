@@ -6,10 +6,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from relay.protocol.canonical import encode
 from relay.protocol.community import ROSTER, Roster
 from relay.protocol.endorsement import RELEASING_ROLE
-from relay.protocol.entry import Change
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
@@ -146,7 +144,7 @@ class Desk:
             raise Unknown(f"there is no community {address}", hint="your security officer founds it")
         roster = Roster(address, state.version + 1, tuple(sorted(set(members))), int(time.time()))
         signed = client.profile.signing.sign_object(ROSTER, roster.payload())
-        client.transport.post("/v1/directory", encode([Change.ROSTER.value, signed, []]))
+        client.transport.post("/v1/rosters", signed)
         client.sync()
         return roster.version
 

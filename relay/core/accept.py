@@ -27,6 +27,7 @@ from relay.protocol.errors import (
 )
 from relay.protocol.header import AddresseeKind
 from relay.protocol.identity import MAY_SEND
+from relay.protocol.label import label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.protocol.obligations import Circumstances
 from relay.store import log as log_rows
@@ -61,6 +62,8 @@ def check_submission(directory: Directory, caller: Caller, body: bytes, now: int
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
+    for label in (parsed.core.label, *(portion.label for portion in parsed.core.portions)):
+        label_of(label)
     # 3. the sender is the caller or an officer of the caller's office, and the message is of the time to be posted
     sender = _check_sender(directory, caller, parsed, now)
     # 4. the composite signature, and that what was uploaded is what was signed
@@ -184,6 +187,8 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
     sender = batch.directory.devices[core.sender_device]
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
+    if core.expires <= now:
+        return ("handling",)
     for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
         decision = judge.judge_sender(label, sender, now)
         if not decision.permitted:

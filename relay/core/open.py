@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import bindparam, select, update
 
@@ -42,6 +42,9 @@ _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("me
 _RELEASE = (
     update(slot).where(slot.c.id == bindparam("slot"), slot.c.released.is_(None)).values(released=bindparam("entry"))
 )
+
+
+_NO_SLOT = ("no-slot",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +114,8 @@ def _message(batch: Batch, message_id: bytes) -> Message | None:
 def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) -> tuple[str, ...]:
     """What the rules would have said, for the auditor: the caller hears none of it."""
     if found is None:
-        return ("unknown-message",)
-    return ("no-slot", *_denying(judge, caller, found, range(len(found.core.portions)), now, Action.OPEN))
+        return _NO_SLOT
+    return (*_NO_SLOT, *_denying(judge, caller, found, range(len(found.core.portions)), now, Action.OPEN))
 
 
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
@@ -132,7 +135,18 @@ def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
 
 
 def _deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]) -> Answer:
-    batch.log(_entry(batch, caller, message_id, found, Event.DENY, rules))
+    """Two entries, always: one for the asker's office, one for the originator's.
+
+    The asker's own auditors learn no more than the asker did where their office is no party of the message; the
+    originator's learn all of it. That there are two whatever was asked for hides which case it was.
+    """
+    own, device = _entry(batch, caller, message_id, found, Event.DENY, rules), caller.device
+    if found is None or not _is_party(found.core, device.office):
+        own = replace(own, message_ref=None, label=None, policy=None, rules=_NO_SLOT)
+    batch.log(replace(own, office=device.office, concerns=""))
+    full = _entry(batch, caller, message_id, found, Event.DENY, rules)
+    originator = found.core.office if found is not None and found.core.office != device.office else ""
+    batch.log(replace(full, office=originator, concerns=""))
 
     def answer(_committed: Committed) -> bytes:
         raise not_available()
@@ -148,22 +162,15 @@ def not_available() -> Unknown:
 def _entry(
     batch: Batch, caller: Caller, message_id: bytes, found: Message | None, event: Event, rules: tuple[str, ...]
 ) -> AccessEntry:
-    """The entry of an opening or a denial.
-
-    Whose auditors may see it: the asker's office, if it is a party of the message. If it is none, or there is no
-    such message, its own auditors learn no more of it than the asker did: the entry is the originator's, or nobody's.
-    """
     device, core = caller.device, found.core if found is not None else None
-    is_party = core is not None and _is_party(core, device.office)
-    originator = core.office if core is not None else ""
     return AccessEntry(
         event=event,
         time=batch.now_ms,
         salt=os.urandom(16),
         device_id=device.device_id,
         address=device.address,
-        office=device.office if is_party else originator,
-        concerns=originator if is_party and originator != device.office else "",
+        office=device.office,
+        concerns=core.office if core is not None and core.office != device.office else "",
         message_id=message_id,
         message_ref=found.ref if found is not None else None,
         label=core.label if core is not None else None,

@@ -29,14 +29,13 @@ OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
 })  # fmt: skip
-BY_OFFICER = frozenset({Change.ROSTER})
 
 
 def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
     """[change, signed object, [document...]] as an authority posts it; the documents are those of a policy."""
     change, payload, documents = read_array(body, 3, "publication")
-    if type(change) is not str or change not in BY_AUTHORITY | BY_OFFICER:
-        raise Malformed(f"publication: {change!r:.40} is not for anyone to publish here")
+    if type(change) is not str or change not in BY_AUTHORITY:
+        raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
     files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
     expect(payload, bytes, "publication: object")
     if change == Change.POLICY:
@@ -58,17 +57,12 @@ def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     return policy
 
 
-def check_publisher(caller: Caller, change: Change) -> None:
-    """Authorities publish for their office, a community's manager its roster. Raises Refused."""
-    if (caller.device.kind is Kind.AUTHORITY) != (change in BY_AUTHORITY) or caller.device.kind is Kind.AUDITOR:
-        raise Refused("only an office authority changes the directory", rules=("authority",))
-
-
 def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files: list[bytes]) -> Answer:
-    """Append an authority's signed object to the directory. The answer is [index, size]."""
+    """Append a signed object to the directory, a roster by its manager. The answer is [index, size]."""
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this authority is no longer registered")
-    check_publisher(caller, change)
+    if (caller.device.kind is Kind.AUTHORITY) != (change is not Change.ROSTER):
+        raise Refused("only an office authority changes the directory", rules=("authority",))
     batch.flush()
     index = batch.change(change, payload)
     for file in files:

@@ -174,11 +174,18 @@ class Relay:
 
     async def publish(self, caller: Caller, body: bytes) -> bytes:
         """Take a signed object into the directory."""
+        if caller.device.kind is not Kind.AUTHORITY:
+            raise Refused("only an office authority changes the directory", rules=("authority",))
         change, payload, files = await asyncio.to_thread(register.read_publication, body)
-        register.check_publisher(caller, change)
         done: bytes = await self._writer.submit(lambda b: register.publish(b, caller, change, payload, files))
         if change is Change.REVOCATION:
             self._bell.ring_all()  # who was revoked while waiting learns it now
+        return done
+
+    async def publish_roster(self, caller: Caller, body: bytes) -> bytes:
+        """Take a community's roster from its manager."""
+        _require_mailbox(caller)
+        done: bytes = await self._writer.submit(lambda b: register.publish(b, caller, Change.ROSTER, body, []))
         return done
 
     async def directory(self, caller: Caller, first: int, count: int) -> bytes:

@@ -31,6 +31,17 @@ async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Respo
     return cbor(await relay.publish(caller, await request.body()), 201)
 
 
+@router.post(
+    "/rosters",
+    status_code=201,
+    responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
+    openapi_extra=body("Roster: Sign1 of the community's manager"),
+)
+async def publish_roster(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+    """A community's manager says who belongs to it."""
+    return cbor(await relay.publish_roster(caller, await request.body()), 201)
+
+
 @router.get("/documents/{digest}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def document(digest: Digest, relay: TheRelay, caller: TheCaller) -> Response:
     """A policy file by its digest."""
