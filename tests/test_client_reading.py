@@ -9,8 +9,8 @@ import pytest
 from liaison import Attachment
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
-from relay.protocol.header import Precedence
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown
+from relay.protocol.header import Precedence
 from simulator import lying
 from world import clearance, world
 

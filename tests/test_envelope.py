@@ -30,6 +30,7 @@ from relay.protocol.envelope import (
     slot_info,
     wrap_header,
 )
+from relay.protocol.errors import Malformed
 from relay.protocol.header import (
     MAX_ADDRESSEES,
     MAX_PORTIONS,
@@ -41,7 +42,6 @@ from relay.protocol.header import (
     Precedence,
     parse_core,
 )
-from relay.protocol.errors import Malformed
 from relay.protocol.suite import SUITE_1
 
 KEY = SigningKey.generate()

@@ -1,9 +1,11 @@
-import os, time
+import os
+import time
+
 import pytest
-from world import world, clearance, TEST_SPIF
-from liaison import Attachment
+
 from liaison.desk import Desk
 from relay.protocol.errors import *
+from world import TEST_SPIF, clearance, world
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +113,12 @@ MAPPED = (
 
 
 def test_equivalence(tmp_path):
-    from relay.protocol.label import Clearance
     import hashlib
     from dataclasses import replace
+
     from relay.protocol.agreement import Agreement, Party
     from relay.protocol.identity import parse_statement
+    from relay.protocol.label import Clearance
 
     with world(tmp_path) as w:
         w.office("lo-warsaw", "POL", policy=MAPPED)
@@ -170,7 +173,6 @@ def test_two_person_and_coi(tmp_path):
         piotr = w.device("piotr@lo-warsaw", roles=["release"])
         jean = w.device("jean@lo-paris")
         luc = w.device("luc@lo-paris")
-        from world import LEVELS
 
         w.agreement("lo-warsaw", "lo-paris")
         plan = anna.plan(["jean@lo-paris"], label="TEST SEALED", body="b")

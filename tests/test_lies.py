@@ -21,8 +21,8 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header
 from relay.protocol.entry import Change, Event, parse_access_entry, parse_directory_entry, parse_logged_entry
 from relay.protocol.envelope import parse_delivery, parse_message
-from relay.protocol.header import Addressee, AddresseeKind, parse_core
 from relay.protocol.errors import Refused, Unavailable, Unknown, Unverified
+from relay.protocol.header import Addressee, AddresseeKind, parse_core
 from relay.protocol.identity import CERTIFICATE, STATEMENT, Certificate, Kind, Statement, read_certificate
 from relay.protocol.label import label_bytes, parse_label
 from relay.protocol.merkle import MerkleTree, leaf_hash

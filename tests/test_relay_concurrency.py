@@ -13,8 +13,8 @@ from forge import Forge, rows, signed_headers
 from logcheck import verify_all_consistent, verify_receipt
 from relay.protocol.entry import AccessEntry, Change, Event, parse_access_entry, parse_logged_entry
 from relay.protocol.envelope import parse_message
-from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.errors import Malformed, TooLarge, Unknown
+from relay.protocol.header import Addressee, AddresseeKind
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import message

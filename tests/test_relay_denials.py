@@ -70,7 +70,7 @@ def test_an_office_that_is_no_party_learns_nothing_from_its_own_officers_denial(
         assert call(stranger, "POST", f"/v1/messages/{message_id}/open").status_code == 404
         with offices.relay._readers.connect() as connection:
             size = log_rows.sizes(connection)[Log.ACCESS]
-            seen[message_id] = [row for row in log_rows.entries(connection, Log.ACCESS, size - 2, 2)]
+            seen[message_id] = list(log_rows.entries(connection, Log.ACCESS, size - 2, 2))
     own = [parse_access_entry(rows[0][1]) for rows in seen.values()]
     assert [(each.office, each.label, each.message_ref, each.rules) for each in own] == [
         ("lo-oslo", None, None, ("no-slot",))

@@ -29,7 +29,7 @@ from relay.settings import Settings
 PASSPHRASE = "correct horse battery"
 
 # A policy of our own, small and complete: a restrictive, a permissive and an informative tag set.
-TEST_SPIF = """<?xml version="1.0" encoding="UTF-8"?>
+TEST_SPIF = b"""<?xml version="1.0" encoding="UTF-8"?>
 <spif:SPIF xmlns:spif="http://www.xmlspif.org/spif" schemaVersion="2.1" version="1" creationDate="20260101000000Z"
            originatorDN="CN=Test" keyIdentifier="00" privilegeId="1.2.3" rbacId="1.2.3">
   <spif:securityPolicyId name="TEST" id="1.3.6.1.4.1.99999.1"/>
@@ -56,7 +56,7 @@ TEST_SPIF = """<?xml version="1.0" encoding="UTF-8"?>
     </spif:securityCategoryTagSet>
   </spif:securityCategoryTagSets>
 </spif:SPIF>
-""".encode()
+"""
 POLICY_NAME, POLICY_OID = "TEST", "1.3.6.1.4.1.99999.1"
 LEVELS = ("CLOSED", "OPEN", "SEALED")
 

@@ -1,4 +1,4 @@
-"""What an office's security officer does: found the authority, enrol and revoke devices, publish policies, sign agreements.
+"""What an office's security officer does: found the authority, enrol, revoke, publish policies, sign agreements.
 
 The authority's key never leaves this profile. Everything it signs is published in the relay's directory log,
 where the office's own people and its partners find it.

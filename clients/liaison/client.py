@@ -121,7 +121,7 @@ class Client:
 
     # -- sending --------------------------------------------------------------------------------------------------
 
-    def plan(
+    def plan(  # noqa: PLR0913 - what a message is, by name
         self,
         to: Sequence[str],
         *,

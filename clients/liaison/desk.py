@@ -1,4 +1,4 @@
-"""An officer's acts on top of `Client`: answer, forward, ask and give consent, draft for release, release, lower a label."""
+"""An officer's acts on top of `Client`: answer, forward, consent, draft for release, release, lower a label."""
 
 from __future__ import annotations
 

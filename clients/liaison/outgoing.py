@@ -164,7 +164,7 @@ class Outgoing:
     def prepare(
         self, plan: Plan, now: int, keep: Keep, content_keys: list[bytes] | None = None
     ) -> tuple[Core, bytes, dict[bytes, KeyPackage], list[Verdict]]:
-        """Claim keys, seal, sign and keep. With `content_keys` it is a draft, and waits for release, not in the outbox."""
+        """Claim keys, seal, sign and keep. With `content_keys` it is a draft, which waits for release."""
         claimed = self._claim([grant for verdict in plan.released for grant in verdict.grants], now)
         if not self._may_use_last_resort(plan.draft.label):
             claimed = {key: package for key, package in claimed.items() if package.one_time}

@@ -1,6 +1,7 @@
 """The inside of a part: a small header, the content, and padding so that its length tells little.
 
-    part = u32 length of header || CBOR{1: kind, 2: label, 3: length of content, 4: name, 5: media type} || content || zeros
+    part   = u32 length of header || header || content || zeros
+    header = CBOR{1: kind, 2: label, 3: length of content, 4: name, 5: media type}
 
 The header repeats the portion's label: what a reader decides on is what was sealed, not what was written
 outside. `name` is the subject in a body portion and the file name in an attachment.

@@ -25,7 +25,7 @@ from relay.protocol.errors import (
     Unauthenticated,
     Unverified,
 )
-from relay.protocol.header import AddresseeKind
+from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
@@ -182,9 +182,26 @@ def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
 
 
 def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *, one_time: bool) -> tuple[str, ...]:
-    core, now = submitted.message.core, batch.now
-    # 6. the sender is of a kind that sends, and cleared for what he sends, banner and every portion
-    sender = batch.directory.devices[core.sender_device]
+    """The rules against this message: of the first of the three steps that has any."""
+    sender = batch.directory.devices[submitted.message.core.sender_device]
+    if rules := _against_sender(judge, sender, submitted.message.core, batch.now):
+        return rules
+    try:
+        officers = verify_endorsements(batch.directory, submitted.message, submitted.endorsements)
+        originals = verify_passed_on(batch.directory, submitted.message.core)
+    except (Malformed, Unverified):
+        return ("second-signature",)
+    if caller.device not in (sender, *officers):
+        return ("second-signature",)
+    # 7. what the originating office's policy demands of the message as a whole
+    found = Circumstances(officers, originals, one_time)
+    if rules := judge.obligations_of(submitted.message.core, found, batch.now):
+        return rules
+    return _against_readers(judge, submitted, Circle.of(submitted.message.core, originals), batch.now)
+
+
+def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:
+    # 6. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
     if core.expires <= now:
@@ -193,28 +210,21 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
         decision = judge.judge_sender(label, sender, now)
         if not decision.permitted:
             return tuple(f"sender:{rule}" for rule in decision.failing)
-    # 7. what the originating office's policy demands of the message as a whole
-    try:
-        officers = verify_endorsements(batch.directory, submitted.message, submitted.endorsements)
-        originals = verify_passed_on(batch.directory, submitted.message.core)
-    except (Malformed, Unverified):
-        return ("second-signature",)
-    if caller.device.device_id != sender.device_id and caller.device not in officers:
-        return ("second-signature",)
-    if rules := judge.obligations_of(core, Circumstances(officers, originals, one_time), now):
-        return rules
+    return ()
+
+
+def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: int) -> tuple[str, ...]:
     # 8. every slot's device may have every portion it is granted, and every addressee is covered
-    circle, devices = Circle.of(core, originals), []
+    core, reached = submitted.message.core, set[str]()
     for each in submitted.slots:
-        device = batch.directory.device(each.device_id, now)
+        device = judge.directory.device(each.device_id, now)
         if device is None:
             return ("reader:unknown-device",)
-        devices.append(device)
+        reached |= judge.bases(device).keys()
         for index in each.granted:
             decision = judge.judge(Action.ACCEPT, circle, core.portions[index].label, device, now)
             if not decision.permitted:
                 return tuple(f"{device.address}:{rule}" for rule in decision.failing)
-    reached = {address for device in devices for address in judge.bases(device)}
     for addressee in core.addressees:
         if addressee.kind is not AddresseeKind.EXEMPTED and addressee.address not in reached:
             return (f"{addressee.address}:not-covered",)

@@ -33,12 +33,13 @@ def decode(encoded: bytes, what: str = "value") -> Any:
     try:
         value = cbor2.loads(encoded)
         _check(value, what, MAX_DEPTH)
-        if cbor2.dumps(value, canonical=True) != encoded:
-            raise Malformed(f"{what}: not in its one canonical encoding")
+        again = cbor2.dumps(value, canonical=True)
     except Malformed:
         raise
     except Exception as problem:  # the decoder's own errors vary by version; every one means malformed
         raise Malformed(f"{what}: not CBOR ({type(problem).__name__})") from problem
+    if again != encoded:
+        raise Malformed(f"{what}: not in its one canonical encoding")
     return value
 
 

@@ -197,7 +197,7 @@ def _permissive(case: _Case) -> Rule:
     return Rule("permissive", False, tuple(lacking)) if lacking else _PASS["permissive"]
 
 
-def _agreement(case: _Case) -> Rule:
+def _agreement(case: _Case) -> Rule:  # noqa: PLR0911 - one return per reason
     agreement = case.agreement
     if agreement is SAME_OFFICE:
         return _PASS["agreement"]

@@ -148,7 +148,7 @@ class Directory:
         return published if published is not None and published.name == name else None
 
     def trusted_kids(self, own_kid: bytes) -> dict[bytes, str]:
-        """Authority keys that the owner of `own_kid` trusts, with their offices: its own, and the parties of agreements it signed."""
+        """Authority keys that the owner of `own_kid` trusts: its own, and the parties of agreements it has signed."""
         trusted = {own_kid: self.statements[own_kid].office} if own_kid in self.statements else {}
         for state in list(self.agreements.values()):
             own = next((party for party in state.agreement.parties if party.authority_kid == own_kid), None)

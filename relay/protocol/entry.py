@@ -4,7 +4,8 @@ Each carries a 16-octet salt, so that leaf hashes and tiles may go to anyone whi
 entitled to them, and so that an entry withheld after its retention leaves a tree that still verifies.
 
     AccessEntry    = {1: 1, 2: kind, 3: time, 4: salt, 5: device_id, 6: address, 7: office, 8: concerns,
-                      9: message_id, 10: message_ref, 11: label, 12: permitted, 13: [rule...], 14: policy, 15: request, 16: detail}
+                      9: message_id, 10: message_ref, 11: label, 12: permitted, 13: [rule...], 14: policy,
+                      15: request, 16: detail}
     DirectoryEntry = [1, kind, time, salt, payload]
 
 Times are milliseconds since 1970 as the relay saw them.

@@ -62,7 +62,7 @@ def officers_needed(policy: Policy, banner: Label, core: Core) -> int:
 
 
 def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int) -> bool:
-    """Whether `banner` dominates the safe join of `labels`. A join that nobody may read, or that is invalid, is not dominated."""
+    """Whether `banner` dominates the safe join of `labels`; one that is invalid, or for nobody, is not dominated."""
     joined = join(policy, labels)
     return not isinstance(joined, Nobody) and not validate(policy, joined, now) and dominates(policy, banner, joined)
 

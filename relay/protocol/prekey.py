@@ -35,7 +35,8 @@ class KeyPackage:
 
     def encoded(self) -> bytes:
         return encode([
-            1, self.device_id, self.kem_alg, self.kem_public, self.not_before, self.not_after, self.one_time, self.serial,
+            1, self.device_id, self.kem_alg, self.kem_public, self.not_before, self.not_after, self.one_time,
+            self.serial,
         ])  # fmt: skip
 
     @property
