@@ -88,7 +88,7 @@ def test_a_refusal_and_a_denial_are_logged_and_nothing_else_is_kept(offices):
     sound = forge.seal(readers=forge.claim())
     forge.post(sound.encoded())
     message_id = parse_message(sound.message).core.message_id.hex()
-    with stored(offices, log_entry=1):
+    with stored(offices, log_entry=2):
         assert call(offices.clients[LUC], "POST", f"/v1/messages/{message_id}/open").status_code == 404
 
 
