@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
 from relay.protocol.equivalence import Direction, translate
 from relay.protocol.errors import LiaisonError
 from relay.protocol.label import Label
-from relay.protocol.label_forms import write_label_xml
+from relay.protocol.label_forms import binding_data_object, label_ocl_json, write_label_xml
 from relay.protocol.label_xml import read_clearance_xml, read_label_xml
 from relay.protocol.marking_reader import parse_marking
 from relay.protocol.policy import Policy, validate
@@ -40,6 +41,8 @@ def label() -> None:
 @extensions_option
 @click.option("--lang", metavar="TAG", help="Language of the marking, such as fr.")
 @click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
+@click.option("--ocl", "as_ocl", is_flag=True, help="The ADatP-5636 JSON label.")
+@click.option("--bind", metavar="URI", help="An ADatP-4778 binding data object: this label, bound to what URI names.")
 @json_option
 @pass_session
 def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
@@ -50,6 +53,11 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
     marking = format_marking(known, found, given["lang"])
     if given["as_xml"]:
         click.echo(_xml(found))
+    elif given["as_ocl"]:
+        click.echo(label_ocl_json(_dated(found)).decode())
+    elif given["bind"] is not None:
+        media_type = mimetypes.guess_type(given["bind"])[0] or "application/octet-stream"
+        click.echo(binding_data_object(_dated(found), given["bind"], media_type).decode(), nl=False)
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(found)})
     else:
@@ -122,9 +130,12 @@ def _policy(path: Path, extensions: Path | None) -> Policy:
 
 
 def _xml(found: Label) -> str:
-    """The ADatP-4774 form; a label that was read from a marking is made now."""
-    dated = found if found.created is not None else replace(found, created=int(time.time()))
-    return write_label_xml(dated).decode()
+    return write_label_xml(_dated(found)).decode()
+
+
+def _dated(found: Label) -> Label:
+    """A label that goes out as a file says when it was made."""
+    return found if found.created is not None else replace(found, created=int(time.time()))
 
 
 def _label(wanted: str, policy: Policy) -> Label:
