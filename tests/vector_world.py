@@ -1,4 +1,4 @@
-"""A small fixed world for vectors: two offices, a device of each, and one message that can go wrong at any step.
+"""A small fixed world for vectors: three offices, four officers, and one message that can go wrong at any step.
 
 Keys grow from words, so that they are the same from run to run; signatures are hedged and HPKE is randomised.
 """
@@ -18,7 +18,9 @@ from liaison.seal import Reader, seal_slot
 from relay.logkeys import LogKeys
 from relay.protocol.agreement import AGREEMENT, Agreement, Party
 from relay.protocol.canonical import decode, encode
+from relay.protocol.community import COMMUNITY, ROSTER, Community, Roster
 from relay.protocol.cose import format_sign1, protected_header, to_be_signed
+from relay.protocol.endorsement import CONSENT, ENDORSEMENT, RELEASING_ROLE, Consent, Endorsement
 from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, Event, LoggedEntry
 from relay.protocol.envelope import MESSAGE, Delivery, message_payload, parse_message, part_context
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion, Precedence
@@ -30,8 +32,10 @@ from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.suite import SUITE_1
 
 NOW = 1_800_000_000  # 15 January 2027, 08:00 UTC
-ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
-OFFICES = (("lo-warsaw", "POL"), ("lo-paris", "FRA"))
+ANNA, JEAN, KARI = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "kari.lie@lo-oslo"
+MAREK = "marek.zawada@lo-warsaw"  # a releasing officer
+OFFICES = (("lo-warsaw", "POL"), ("lo-paris", "FRA"), ("lo-oslo", "NOR"))
+COMMUNITY_ADDRESS = "convoys@lo-warsaw"
 RELEASE = Category("Releasable To", "2.999.1.3", TagType.PERMISSIVE, ("FRA", "POL"))
 CODEWORD = Category("Codeword", "2.999.1.2", TagType.RESTRICTIVE, ("IRIS",))
 POLICY_REF = PolicyRef("EXAMPLE", "2.999.1", 1, sha256(b"the policy file").digest())
@@ -52,7 +56,8 @@ def request_public(word: str) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(seed(f"{word}, requests")).public_key().public_bytes_raw()
 
 
-KEYS = {word: signing(word) for word in (ANNA, JEAN, "stranger", *(f"authority@{office}" for office, _ in OFFICES))}
+WORDS = (ANNA, JEAN, KARI, MAREK, "stranger", *(f"authority@{office}" for office, _ in OFFICES))
+KEYS = {word: signing(word) for word in WORDS}
 LOG_KEYS = LogKeys(
     Ed25519PrivateKey.from_private_bytes(seed("log, curve")), MLDSA44PrivateKey.from_seed_bytes(seed("log, lattice"))
 )
@@ -64,14 +69,14 @@ PACKAGE = KeyPackage(
 
 
 def directory_entries() -> list[bytes]:
-    """Two offices, a device of each, a policy of each, an agreement that both have signed, the reader's keys."""
+    """Offices, their devices and policies, an agreement that all have signed, the reader's keys, a community."""
     parties = tuple(Party(office, nation, KEYS[f"authority@{office}"].kid) for office, nation in sorted(OFFICES))
     agreement = Agreement(
         "Example", parties, POLICY_REF.name, POLICY_REF.oid, ("CLOSED", "OPEN"), (CODEWORD, RELEASE), (), (),
         onward_release=False, not_before=NOW - 3600, not_after=NOW + 86400, nonce=seed("agreement")[:16],
     )  # fmt: skip
     changes = []
-    for (office, nation), address in zip(OFFICES, (ANNA, JEAN), strict=True):
+    for (office, nation), address in zip(OFFICES, (ANNA, JEAN, KARI), strict=True):
         authority = KEYS[f"authority@{office}"]
         statement = Statement(
             office, nation, 1, authority.public, request_public(f"authority@{office}"), NOW - 7200, vkeys()
@@ -85,18 +90,26 @@ def directory_entries() -> list[bytes]:
         changes.append((Change.AGREEMENT, KEYS[f"authority@{office}"].sign_object(AGREEMENT, agreement.payload())))
     batch = sha256(KeyBatch(KEYS[JEAN].device_id, NOW - 60, (PACKAGE.ref,)).payload()).digest()
     changes.append((Change.KEY_BATCH, encode([KEYS[JEAN].device_id, batch])))
+    warsaw = KEYS["authority@lo-warsaw"]
+    community = Community(COMMUNITY_ADDRESS, ANNA, "Convoys", NOW - 3600)
+    roster = Roster(COMMUNITY_ADDRESS, 1, (ANNA, JEAN), NOW - 3500)
+    changes += [
+        (Change.CERTIFICATE, warsaw.sign_object(CERTIFICATE, certificate(MAREK, "POL", RELEASING_ROLE).payload())),
+        (Change.COMMUNITY, warsaw.sign_object(COMMUNITY, community.payload())),
+        (Change.ROSTER, KEYS[ANNA].sign_object(ROSTER, roster.payload())),
+    ]
     return [
         DirectoryEntry(change, (NOW - 3600) * 1000 + place, seed(f"salt {place}")[:16], payload).encoded()
         for place, (change, payload) in enumerate(changes)
     ]
 
 
-def certificate(address: str, nation: str) -> Certificate:
+def certificate(address: str, nation: str, role: str = "duty") -> Certificate:
     key = KEYS[address]
     held = (Category("Codeword", "2.999.1.2", TagType.RESTRICTIVE, ("IRIS",)), replace(RELEASE, values=(nation,)))
     clearance = Clearance("EXAMPLE", "2.999.1", ("CLOSED", "OPEN"), held, NOW - 3600, NOW + 86400)
     return Certificate(
-        key.device_id, address, Kind.OFFICER, ("duty",), (clearance,), (), 1, key.public, request_public(address),
+        key.device_id, address, Kind.OFFICER, (role,), (clearance,), (), 1, key.public, request_public(address),
         NOW - 3600, NOW + 86400, seed(f"serial of {address}")[:16],
     )  # fmt: skip
 
@@ -182,6 +195,7 @@ def fixture(delivery: Delivery | bytes, parts: list[bytes]) -> dict[str, object]
         "delivery": delivery if isinstance(delivery, bytes) else delivery.encoded(),
         "parts": {"0": parts[0]},
         "sender_public": KEYS[ANNA].public,
+        "endorser_publics": [],
         "device_id": KEYS[JEAN].device_id,
         "recipient_kid": KEYS[JEAN].kid,
         "kem_seed": KEM_SEED,
@@ -199,6 +213,29 @@ def deliver(sender: Sender, message: bytes | None = None, slot: bytes | None = N
     except Exception:  # noqa: BLE001 - a message that is malformed on purpose has no name
         ref = bytes(32)
     return Delivery(message, 0, slot, (), release(ref, KEYS[JEAN].device_id)), parts
+
+
+def endorsement(ref: bytes, address: str, **changes: object) -> bytes:
+    """A second signature over the message."""
+    stated = replace(Endorsement(ref, KEYS[address].device_id, address, NOW + 30), **changes)  # type: ignore[arg-type]
+    return KEYS[address].sign_object(ENDORSEMENT, stated.payload())
+
+
+def original(core: Core) -> bytes:
+    """A message that Kari sent to Anna, made of the pieces of another."""
+    key = KEYS[KARI]
+    of_kari = replace(
+        core, message_id=seed("original")[:16], sender=KARI, sender_device=key.device_id, sender_kid=key.kid,
+        created=NOW - 600, addressees=(Addressee(AddresseeKind.ACTION, ANNA),),
+        handling=replace(core.handling, originator_controlled=True),
+    )  # fmt: skip
+    return key.sign_object(MESSAGE, message_payload(of_kari.encoded(), 1, root_of([leaf_hash(b"a slot")])))
+
+
+def consent(ref: bytes, **changes: object) -> bytes:
+    """Kari's, to passing her message on to Paris."""
+    stated = replace(Consent(ref, KEYS[KARI].device_id, "lo-paris", NOW + 86400), **changes)  # type: ignore[arg-type]
+    return KEYS[KARI].sign_object(CONSENT, stated.payload())
 
 
 def last_bit(octets: bytes, at: int = -1) -> bytes:

@@ -67,6 +67,7 @@ class Desk:
             subject=subject,
             references=[message_id],
             precedence=core.handling.precedence if precedence is None else precedence,
+            purpose=core.handling.purpose,
         )
 
     def plan_forward(self, message_id: bytes, to: Sequence[str], note: str, *, label: str | None) -> Plan:
@@ -84,7 +85,8 @@ class Desk:
             references=[message_id],
             more=list(forwarded_portions(record)),
             passed_on=originals,
-            consents=consents_for(refs_of(originals), self._with_content(), now),
+            consents=consents_for(self.client.trust.directory, refs_of(originals), self.client.records(), now),
+            purpose=record.message.core.handling.purpose,
         )
 
     def ask_consent(self, message_id: bytes, office: str, reason: str) -> Sent:
@@ -101,6 +103,7 @@ class Desk:
             subject="Request for consent",
             references=[message_id],
             more=[packed],
+            purpose=record.message.core.handling.purpose,
         )
         return self.client.release(plan)
 
@@ -122,6 +125,7 @@ class Desk:
             subject="Consent",
             references=[request_id],
             more=[packed],
+            purpose=record.message.core.handling.purpose,
         )
         return self.client.release(plan)
 
@@ -218,6 +222,8 @@ class Desk:
             more=kept,
             passed_on=originals_of(record),
             supersedes=(record.message.ref, reason),
+            originator_controlled=core.handling.originator_controlled,
+            purpose=core.handling.purpose,
         )
         return self.draft(plan)
 
@@ -237,6 +243,3 @@ class Desk:
         if policy is None:
             raise Refused("the message's policy is not known here", rules=("policy-known",))
         return derived_label(policy, contained, chosen, int(time.time()))
-
-    def _with_content(self) -> list[tuple[bytes, Record]]:
-        return list(self.client.records())

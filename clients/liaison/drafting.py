@@ -82,4 +82,4 @@ def still_needed(draft: SealedDraft, outgoing: Outgoing) -> int:
         officers = verify_endorsements(outgoing.trust.directory, draft.message, draft.submission.endorsements)
     except LiaisonError as problem:
         raise Refused(str(problem), rules=(TWO_PERSON,)) from None
-    return max(0, officers_needed(policy, label, core) - len(officers))
+    return max(0, officers_needed(policy, core) - len(officers))

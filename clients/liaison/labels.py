@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from relay.protocol.aggregate import effective_label
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import Label, label_of
@@ -74,28 +75,44 @@ class LabelReader:
     def policy_for(self, label: Label) -> Policy | None:
         return self.documents.policy_of(self.trust.directory, self.office, label.policy)
 
+    def policy_shown(self, label: Label) -> Policy | None:
+        """The policy to show a label by: our own, or a trusted partner's copy of the very file that the label pins.
+
+        A reader who reads by an equivalent label sees the originator's marking first all the same.
+        """
+        if (own := self.policy_for(label)) is not None:
+            return own
+        for office in sorted(set(self.trust.directory.trusted_kids(self.trust.own_kid).values())):
+            found = self.documents.policy_of(self.trust.directory, office, label.policy)
+            if found is not None and found.digest == label.policy.digest:
+                return found
+        return None
+
     def marking(self, label: Label | None) -> str:
-        """The marking that stands first and last wherever content is shown; system-high where there is none."""
-        policy = self.policy_for(label) if label is not None else None
+        """The marking that stands first and last wherever content is shown; system-high where there is none.
+
+        Of a label with a successor it is the one in force now.
+        """
+        policy = self.policy_shown(label) if label is not None else None
         if label is None or policy is None:
             return SYSTEM_HIGH
         try:
-            return format_marking(policy, label)
+            return format_marking(policy, effective_label(label, int(time.time())))
         except LiaisonError:
             return SYSTEM_HIGH
 
     def withholds_silently(self, label: Label) -> bool:
         """Whether the policy says that a withheld portion is not even mentioned."""
-        policy = self.policy_for(label)
+        policy = self.policy_shown(label)
         return policy is not None and policy.extensions.withhold == "silent"
 
     def color(self, label: Label) -> str | None:
-        policy = self.policy_for(label)
-        return marking_color(policy, label) if policy is not None else None
+        policy = self.policy_shown(label)
+        return marking_color(policy, effective_label(label, int(time.time()))) if policy is not None else None
 
     def portion_mark(self, label: Label) -> str:
-        policy = self.policy_for(label)
-        return portion_mark(policy, label) if policy is not None else SYSTEM_HIGH
+        policy = self.policy_shown(label)
+        return portion_mark(policy, effective_label(label, int(time.time()))) if policy is not None else SYSTEM_HIGH
 
     def paragraphs(self, body: str, banner: Label) -> Iterator[tuple[Label, str]]:
         """The body cut at its portion marks; text before the first mark carries the banner's label.

@@ -136,7 +136,9 @@ class Outgoing:
         found = set[tuple[bytes, bytes]]()
         for label in {core.label, *labels}:
             for office in offices:
-                found |= {(label, alternative) for alternative in self.judge.translations(core.office, office, label)}
+                found |= {
+                    (label, alternative) for alternative in self.judge.translations(core.office, office, label, now)
+                }
         return tuple(sorted(found))
 
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.protocol.aggregate import Nobody, join
+from relay.protocol.aggregate import Nobody, effective_label, join
 from relay.protocol.canonical import encode, expect_bytes, read_array
-from relay.protocol.cose import parse_sign1
-from relay.protocol.endorsement import CONSENT, Consent, read_consent
+from relay.protocol.directory import Directory
+from relay.protocol.endorsement import CONSENT, Consent, verify_consent
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import LiaisonError, Malformed, Refused
+from relay.protocol.errors import LiaisonError, Refused
 from relay.protocol.identity import check_office
 from relay.protocol.label import Label, label_of
 from relay.protocol.obligations import is_at_least
@@ -33,6 +33,7 @@ def derived_label(policy: Policy, parents: Sequence[Label], wanted: Label | None
 
     Raises Refused with the rule if `wanted` is lower, or if nobody may read the join: then a person decides.
     """
+    parents = [effective_label(parent, now) for parent in parents]
     joined = join(policy, parents)
     if isinstance(joined, Nobody):
         raise Refused(
@@ -87,7 +88,9 @@ def sign_consent(request: ConsentRequest, profile: Profile, not_after: int) -> b
     return profile.signing.sign_object(CONSENT, consent.payload())
 
 
-def consents_for(refs: set[bytes], records: Iterable[tuple[bytes, Record]], now: int) -> tuple[bytes, ...]:
+def consents_for(
+    directory: Directory, refs: set[bytes], records: Iterable[tuple[bytes, Record]], now: int
+) -> tuple[bytes, ...]:
     """Consents among the messages of this profile that speak of these originals and are still good."""
     found = []
     for _message_id, record in records:
@@ -95,8 +98,8 @@ def consents_for(refs: set[bytes], records: Iterable[tuple[bytes, Record]], now:
         if packed is None:
             continue
         try:
-            consent = read_consent(parse_sign1(packed.content, CONSENT))
-        except Malformed:
+            consent, _signer = verify_consent(directory, packed.content)
+        except LiaisonError:  # its signer has been revoked since, say
             continue
         if consent.message_ref in refs and now < consent.not_after:
             found.append(packed.content)

@@ -193,6 +193,9 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
         return ("second-signature",)
     if caller.device not in (sender, *officers):
         return ("second-signature",)
+    # a revoked officer can write any time into his signature
+    if any(batch.directory.device(officer.device_id, batch.now) is None for officer in officers):
+        return ("second-signature",)
     # 7. what the originating office's policy demands of the message as a whole
     found = Circumstances(officers, originals, one_time)
     if rules := judge.obligations_of(submitted.message.core, found, batch.now):

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from relay.committer import Answer, Batch
 from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.community import ROSTER
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Change, Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated
@@ -63,6 +64,8 @@ def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files:
         raise Unauthenticated("this authority is no longer registered")
     if (caller.device.kind is Kind.AUTHORITY) != (change is not Change.ROSTER):
         raise Refused("only an office authority changes the directory", rules=("authority",))
+    if change is Change.ROSTER and batch.directory.device(parse_sign1(payload, ROSTER).kid[:16], batch.now) is None:
+        raise Refused("the roster is not signed by a device that is valid now", rules=("roster",))
     batch.flush()
     index = batch.change(change, payload)
     for file in files:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from .compiled import compile_label
 from .decision import SAME_OFFICE, Action, Decision, Handling, NeedToKnow, decide
 from .directory import Device, Directory
 from .endorsement import PassedOn
@@ -61,7 +62,7 @@ class Judge:
         own = self._decide_under(action, circle, label, label, device, need, now)
         if own.permitted or label is None:
             return own
-        for alternative in self._alternatives(circle, encoded, device):
+        for alternative in self._alternatives(circle, encoded, device, now):
             decision = self._decide_under(action, circle, label, alternative, device, need, now)
             if decision.permitted:
                 return decision
@@ -118,7 +119,8 @@ class Judge:
         if circle.office == device.office:
             return decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
         closest = decide(action, chosen, clearance, None, need, policy, now, handling)
-        for state in self.directory.agreements_between(circle.office, device.office):
+        states = self.directory.agreements_between(circle.office, device.office)
+        for state in sorted(states, key=lambda state: state.is_in_force):
             sharing = state.agreement.sharing(in_force=state.is_in_force)
             if chosen is label:
                 found = decide(action, chosen, clearance, sharing, need, policy, now, handling)
@@ -126,29 +128,32 @@ class Judge:
                 origin = self.policy_of(circle.office, label.policy) if label is not None else None
                 stated = decide(action, label, None, sharing, need, origin, now, handling)
                 found = decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
-                found = _with_agreement_rule(found, stated)
+                found = _with_rules_of(found, stated)
             if found.permitted:
                 return found
-            if len(found.failing) <= len(closest.failing):  # a draft beside it must not be named as the reason
+            if len(found.failing) <= len(closest.failing):  # and, of equals, one in force: drafts are not the reason
                 closest = found
         return closest
 
-    def _alternatives(self, circle: Circle, encoded: bytes, device: Device) -> Iterator[Label]:
+    def _alternatives(self, circle: Circle, encoded: bytes, device: Device, now: int) -> Iterator[Label]:
         """Alternative labels of this one that repeat exactly: by tables that both offices have signed."""
         claimed = {alternative for original, alternative in circle.alternatives if original == encoded}
-        for alternative in self.translations(circle.office, device.office, encoded) if claimed else ():
+        for alternative in self.translations(circle.office, device.office, encoded, now) if claimed else ():
             if alternative in claimed:
                 yield label_of(alternative)
 
-    def translations(self, origin: str, office: str, encoded: bytes) -> Iterator[bytes]:
-        """The label in each policy of `office` into which the two offices have agreed a table."""
+    def translations(self, origin: str, office: str, encoded: bytes, now: int) -> Iterator[bytes]:
+        """The label in each policy of `office` into which the two offices have agreed a table.
+
+        None for a label with a successor: a table translates one label, and the other would go unheeded.
+        """
         label = _readable(encoded)
         source = self.policy_of(origin, label.policy) if label is not None else None
-        if label is None or source is None or source.digest != label.policy.digest:
+        if label is None or label.succession is not None or source is None or source.digest != label.policy.digest:
             return
         for target in self.policies_of(office):
-            if target.digest != source.digest and self.is_mapped(origin, office, source, target):
-                translated = _translated(label, source, target)
+            if target.digest != source.digest and self.is_mapped(origin, office, source, target, now):
+                translated = _translated(label, source, target, across=origin != office)
                 if translated is not None:
                     yield translated
 
@@ -158,13 +163,18 @@ class Judge:
         refs = (PolicyRef(each.name, each.oid, each.version, each.spif_digest) for each in published)
         return [policy for ref in refs if (policy := self.policy_of(office, ref)) is not None]
 
-    def is_mapped(self, left: str, right: str, source: Policy, target: Policy) -> bool:
+    def is_mapped(self, left: str, right: str, source: Policy, target: Policy, now: int) -> bool:
         """Whether the source policy's table into the target policy is agreed between the offices, file for file."""
         if left == right:
             return True
         pair = (source.digest, target.digest)
         states = self.directory.agreements_between(left, right)
-        return any(state.is_in_force and pair in state.agreement.mappings for state in states)
+        return any(
+            state.is_in_force
+            and state.agreement.not_before <= now <= state.agreement.not_after
+            and pair in state.agreement.mappings
+            for state in states
+        )
 
     def _handling(self, circle: Circle, device: Device, now: int) -> Handling:
         """Expiry, purpose, and for a message that passes others on what their originators ask for."""
@@ -172,20 +182,29 @@ class Judge:
         if not circle.originals:
             return handling
         foreign = (each for each in circle.originals if each.message.core.office != circle.office)
-        beyond = [each for each in foreign if not each.reaches(device.office)]
+        beyond = [
+            each for each in foreign if not each.reaches(device.office) and not each.is_consented(device.office, now)
+        ]
         return replace(
             handling,
             originator_controlled=any(each.message.core.handling.originator_controlled for each in beyond),
-            consent=all(each.is_consented(device.office, now) for each in beyond),
+            consent=not beyond,
             onward=bool(beyond),
-            onward_permitted=all(self._may_go_on(each, circle.office) for each in beyond),
+            onward_permitted=all(self._may_go_on(each, circle.office, now) for each in beyond),
         )
 
-    def _may_go_on(self, original: PassedOn, office: str) -> bool:
-        """Whether the agreement under which `office` got the original lets it go on."""
-        source = original.message.core.office
-        states = self.directory.agreements_between(source, office)
-        return source == office or any(state.is_in_force and state.agreement.onward_release for state in states)
+    def _may_go_on(self, original: PassedOn, office: str, now: int) -> bool:
+        """Whether an agreement that covers the original lets `office` pass it on."""
+        core = original.message.core
+        label = _readable(core.label)
+        policy = self.policy_of(core.office, label.policy) if label is not None else None
+        handling = Handling(purpose=core.handling.purpose)
+        for state in self.directory.agreements_between(core.office, office):
+            if state.agreement.onward_release:
+                sharing = state.agreement.sharing(in_force=state.is_in_force)
+                if "agreement" not in decide(Action.READ, label, None, sharing, None, policy, now, handling).failing:
+                    return True
+        return False
 
 
 def deciding_policy(directory: Directory, office: str, encoded: bytes) -> bytes | None:
@@ -195,20 +214,26 @@ def deciding_policy(directory: Directory, office: str, encoded: bytes) -> bytes 
     return published.spif_digest if published is not None else None
 
 
-def _with_agreement_rule(decision: Decision, stated: Decision) -> Decision:
-    """`decision` with the agreement rule as `stated` found it."""
-    rule = next((rule for rule in stated.rules if rule.id == "agreement"), None)
-    if rule is None:
+_OF_THE_ORIGINAL = frozenset({"policy-known", "label-valid", "agreement"})
+
+
+def _with_rules_of(decision: Decision, stated: Decision) -> Decision:
+    """`decision` on an alternative, with what `stated` found against the original: an alternative mends none of it."""
+    if "internal" in stated.failing:
         return stated
-    rules = tuple(rule if each.id == "agreement" else each for each in decision.rules)
-    return Decision(all(each.ok for each in rules), rules)
+    against = {rule.id: rule for rule in stated.rules if not rule.ok and rule.id in _OF_THE_ORIGINAL}
+    rules = tuple(against.get(rule.id, rule) for rule in decision.rules)
+    return Decision(all(rule.ok for rule in rules), rules)
 
 
-def _translated(label: Label, source: Policy, target: Policy) -> bytes | None:
+def _translated(label: Label, source: Policy, target: Policy, *, across: bool) -> bytes | None:
+    """None if there is no equivalent, or, `across` offices, if either policy keeps such a label to its owner."""
     try:
-        return label_bytes(translate(label, source, target, Direction.ENCRYPT))
+        translated = translate(label, source, target, Direction.ENCRYPT)
+        kept = compile_label(source, label).owner_only or compile_label(target, translated).owner_only
     except LiaisonError:
         return None
+    return None if across and kept else label_bytes(translated)
 
 
 def _readable(encoded: bytes) -> Label | None:

@@ -10,17 +10,18 @@ limited time, and is good for nothing else.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .canonical import encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .envelope import Message, parse_message
 from .errors import Unverified
-from .header import Core
-from .identity import Kind, check_office, parse_address
+from .header import AddresseeKind, Core
+from .identity import Kind, check_office, office_of, parse_address
 
 ENDORSEMENT, CONSENT = "endorsement", "consent"
+CLOCKS_APART = 300  # seconds by which an officer's clock may be behind the drafter's
 RELEASING_ROLE = "release"
 
 
@@ -56,6 +57,8 @@ def verify_endorsements(directory: Directory, message: Message, endorsements: Se
         signed = parse_sign1(encoded, ENDORSEMENT)
         stated = _read_endorsement(signed)
         device = _signer(directory, stated.device_id, stated.at)
+        if stated.at < message.core.created - CLOCKS_APART:
+            raise Unverified("endorsement: signed before there was a message to sign")
         if stated.message_ref != message.ref or stated.address != device.address:
             raise Unverified("endorsement: for another message, or by another person than it says")
         roles = device.certificate.roles if device.certificate is not None else ()
@@ -100,7 +103,8 @@ class PassedOn:
     def reaches(self, office: str) -> bool:
         """Whether the originator itself addressed that office."""
         core = self.message.core
-        return office == core.office or any(office == each.address.partition("@")[2] for each in core.addressees)
+        addressed = {office_of(each.address) for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
+        return office == core.office or office in addressed
 
     def is_consented(self, office: str, now: int) -> bool:
         return any(consent.office == office and now < consent.not_after for consent in self.consents)
@@ -112,7 +116,7 @@ def verify_passed_on(directory: Directory, core: Core) -> tuple[PassedOn, ...]:
     An original that passes others on itself must come with them: nothing is laundered through a second hop.
     Raises Malformed, Unverified.
     """
-    consents = [_verified_consent(directory, encoded) for encoded in core.consents]
+    consents = [verify_consent(directory, encoded) for encoded in core.consents]
     originals = []
     for encoded in core.passed_on:
         original = parse_message(encoded)
@@ -134,14 +138,17 @@ def verify_passed_on(directory: Directory, core: Core) -> tuple[PassedOn, ...]:
     return tuple(originals)
 
 
-def _verified_consent(directory: Directory, encoded: bytes) -> tuple[Consent, Device]:
+def verify_consent(directory: Directory, encoded: bytes) -> tuple[Consent, Device]:
+    """A consent, good no longer than its signer's certificate, and the signer. Raises Malformed, Unverified."""
     signed = parse_sign1(encoded, CONSENT)
     consent = read_consent(signed)
     device = directory.devices.get(consent.device_id)
-    if device is None or device.device_id in directory.revoked:
+    if device is None or device.device_id in directory.revoked or device.office not in directory.offices:
         raise Unverified("consent: its signer is unknown or revoked")
+    if device.kind is not Kind.OFFICER:
+        raise Unverified(f"consent: {device.address} is no officer")
     verify_sign1(signed, device.signature_public)
-    return consent, device
+    return replace(consent, not_after=min(consent.not_after, device.not_after)), device
 
 
 def _signer(directory: Directory, device_id: bytes, at: int) -> Device:

@@ -7,7 +7,8 @@
     recovery-addressee  the addressee that the policy demands is there, visibly
     derived-label       its label is at least that of every message it passes on and does not lawfully replace
 
-The policy is the originating office's own copy. What cannot be established fails.
+The policy is the originating office's own copy. What cannot be established fails. Of a label with a successor
+counts what was in force when the message was created: the same at all three, whenever they ask.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .aggregate import Nobody, dominates, join
+from .aggregate import Nobody, dominates, effective_label, join
 from .directory import Device
 from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError
@@ -38,12 +39,13 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
     if policy is None:
         return ("policy-known",)
     try:
-        banner = label_of(core.label)
+        banner = label_at_creation(core, core.label)
+        portions = [label_at_creation(core, portion.label) for portion in core.portions]
         checks = (
-            ("banner", is_at_least(policy, banner, [label_of(portion.label) for portion in core.portions], now)),
+            ("banner", is_at_least(policy, banner, portions, now)),
             ("minimum-suite", core.suite.number >= policy.extensions.minimum_suite),
             ("one-time-key", found.one_time or not _demands_one_time(policy, banner)),
-            ("two-person-release", len(found.officers) >= officers_needed(policy, banner, core)),
+            ("two-person-release", len(found.officers) >= officers_needed(policy, core)),
             ("recovery-addressee", _has_recovery(policy, core)),
             ("derived-label", _is_derived(policy, banner, core, found.originals, now)),
         )
@@ -52,13 +54,19 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
     return tuple(name for name, met in checks if not met)
 
 
-def officers_needed(policy: Policy, banner: Label, core: Core) -> int:
-    """How many releasing officers beside the sender must have signed."""
+def label_at_creation(core: Core, encoded: bytes) -> Label:
+    """The label, or the successor of it that was in force when the message was created. Raises Malformed."""
+    return effective_label(label_of(encoded), core.created)
+
+
+def officers_needed(policy: Policy, core: Core) -> int:
+    """How many releasing officers beside the sender must have signed. Raises Malformed."""
     if is_draft(core):
         return 0
     if core.handling.supersedes is not None:
         return 2
-    return 1 if is_at_or_above(policy, banner.classification, policy.extensions.two_person_release_from) else 0
+    threshold = policy.extensions.two_person_release_from
+    return 1 if is_at_or_above(policy, label_at_creation(core, core.label).classification, threshold) else 0
 
 
 def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int) -> bool:
@@ -90,7 +98,7 @@ def _is_derived(policy: Policy, banner: Label, core: Core, originals: Sequence[P
         if original.message.ref == replaced and original.message.core.office == core.office:
             found = True  # the two officers that `officers_needed` asks for answer for this one
         else:
-            kept.append(label_of(original.message.core.label))
+            kept.append(label_at_creation(core, original.message.core.label))
     if replaced is not None and not found:
         return False
     return not kept or is_at_least(policy, banner, [banner, *kept], now)

@@ -13,12 +13,14 @@ import click
 
 from liaison import render
 from liaison.client import Client, InboxItem
+from liaison.labels import LabelReader
 from liaison.portions import PortionContent, PortionKind
 from liaison.record import IN, Record
 from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, Unavailable
-from relay.protocol.header import AddresseeKind
+from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.label import Label
 
 from .common import Session, json_option, label_json, pass_session, put, say
 
@@ -142,6 +144,8 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
     for index, portion in enumerate(core.portions):
         content = record.portions.get(index)
         label = client.labels.label_of(portion.label)
+        if content is None and label is not None and client.labels.withholds_silently(label):
+            continue
         row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label)}
         if content is not None and content.kind is PortionKind.ATTACHMENT:
             path = str(saved[index]) if index in saved else None
@@ -154,6 +158,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
         "message_id": core.message_id.hex(),
         "from": core.sender,
         "marking": client.labels.marking(client.labels.label_of(core.label)),
+        "equivalent": _equivalent(client, core),
         "subject": head.name if head is not None else None,
         "precedence": core.handling.precedence.name,
         "dtg": render.dtg(core.handling.dtg),
@@ -169,6 +174,7 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
     render.banner(out, marking, color)
     head = record.portions.get(0)
     rows = [
+        ("Equivalent", _equivalent(client, core) or ""),
         ("Message", core.message_id.hex()),
         ("From", core.sender),
         ("To", render.addressees(core, AddresseeKind.ACTION)),
@@ -191,7 +197,7 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
             else "",
         ),
         ("Protection", "" if record.one_time else "last-resort key: no forward secrecy until it is rotated"),
-        ("Subject", head.name if head is not None else f"[withheld: {marking}]"),
+        ("Subject", head.name if head is not None else _withheld(client, LabelReader.label_of(core.portions[0].label))),
     ]
     render.fields(out, rows)
     for index, portion in enumerate(core.portions):
@@ -201,13 +207,32 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
     render.banner(out, marking, color)
 
 
+def _equivalent(client: Client, core: Core) -> str | None:
+    """The message's marking in a policy of our own office, where the originator's is none of ours."""
+    label = client.labels.label_of(core.label)
+    if label is None or client.labels.policy_for(label) is not None:
+        return None
+    for original, alternative in core.alternatives:
+        mapped = client.labels.label_of(alternative)
+        if original == core.label and mapped is not None and client.labels.policy_for(mapped) is not None:
+            return client.labels.marking(mapped)
+    return None
+
+
+def _withheld(client: Client, label: Label | None) -> str:
+    """What stands in a withheld portion's place; empty where its policy says that nothing does."""
+    if label is None:
+        return "[withheld: no readable label]"
+    return "" if client.labels.withholds_silently(label) else f"[withheld: {client.labels.portion_mark(label)}]"
+
+
 def show_portion(
     out: Any, client: Client, index: int, content: PortionContent | None, label: Any, saved: dict[int, Path]
 ) -> None:
     mark = client.labels.portion_mark(label) if label is not None else "no readable label"
     if content is None:
-        if label is None or not client.labels.withholds_silently(label):
-            render.text(out, f"\n[withheld: {mark}]")
+        if withheld := _withheld(client, label):
+            render.text(out, f"\n{withheld}")
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
         named = for_one_line(content.name) or "without a name"

@@ -23,6 +23,7 @@ const (
 	algKEM       = int64(-70011) // HPKE base mode: MLKEM768-X25519, SHAKE256, AES-256-GCM
 	algContent   = "Cobblestone-256"
 	typMessage   = "application/relay-message+cose"
+	typEndorse   = "application/relay-endorsement+cose"
 )
 
 // What the reader has: its own keys, and what the verified directory told it about the sender. Octets are base64.
@@ -34,6 +35,7 @@ type messageFixture struct {
 	RecipientKid []byte            `json:"recipient_kid"`
 	KemSeed      []byte            `json:"kem_seed"`
 	LogVkeys     []string          `json:"log_vkeys"`
+	Endorsers    [][]byte          `json:"endorser_publics"` // of the endorsements, in their order
 }
 
 type openedMessage struct {
@@ -88,53 +90,68 @@ func verifyMessage(path string) (any, error) {
 		return nil, err
 	}
 	sender := received.core[3].([]any)[0].(string)
+	if err := verifyEndorsements(delivery[5], received, sender, fixture.Endorsers); err != nil {
+		return nil, err
+	}
 	return openedMessage{
 		hex.EncodeToString(received.core[2].([]byte)), hex.EncodeToString(received.ref[:]), sender, plaintexts,
 	}, nil
 }
 
 func openSigned(signed, public []byte) (*message, error) {
-	parts, err := readArray(signed, 4, "message")
+	payload, kid, ref, err := verifySign1(signed, public, typMessage)
 	if err != nil {
 		return nil, err
 	}
-	var octets [4][]byte
-	for _, i := range []int{0, 2, 3} {
-		if octets[i], err = asBytes(parts[i], -1, "message"); err != nil {
-			return nil, err
-		}
-	}
-	protected, payload, signature := octets[0], octets[2], octets[3]
-	if unprotected, ok := parts[1].(map[int64]any); !ok || len(unprotected) != 0 {
-		return nil, fmt.Errorf("message: unprotected headers")
-	}
-	kid, err := checkHeader(protected, public)
-	if err != nil {
-		return nil, err
-	}
-	tbs := encode([]any{"Signature1", protected, []byte{}, payload})
-	if err := verifyComposite(public, tbs, signature); err != nil {
-		return nil, err
-	}
-	received := &message{ref: sha256.Sum256(tbs), kid: kid}
+	received := &message{ref: ref, kid: kid}
 	return received, received.readPayload(payload)
 }
 
-func checkHeader(protected, public []byte) ([]byte, error) {
+// verifySign1 checks a COSE_Sign1 of this type under this key: its payload, kid and ref.
+func verifySign1(signed, public []byte, typ string) (payload, kid []byte, ref hash, err error) {
+	protected, payload, signature, err := splitSign1(signed)
+	if err != nil {
+		return nil, nil, hash{}, err
+	}
+	if kid, err = checkHeader(protected, public, typ); err != nil {
+		return nil, nil, hash{}, err
+	}
+	tbs := encode([]any{"Signature1", protected, []byte{}, payload})
+	return payload, kid, sha256.Sum256(tbs), verifyComposite(public, tbs, signature)
+}
+
+func splitSign1(signed []byte) (protected, payload, signature []byte, err error) {
+	parts, err := readArray(signed, 4, "signed object")
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	var octets [4][]byte
+	for _, i := range []int{0, 2, 3} {
+		if octets[i], err = asBytes(parts[i], -1, "signed object"); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if unprotected, ok := parts[1].(map[int64]any); !ok || len(unprotected) != 0 {
+		return nil, nil, nil, fmt.Errorf("signed object: unprotected headers")
+	}
+	return octets[0], octets[2], octets[3], nil
+}
+
+func checkHeader(protected, public []byte, typ string) ([]byte, error) {
 	value, err := decode(protected)
 	if err != nil {
 		return nil, err
 	}
 	header, ok := value.(map[int64]any)
-	if !ok || len(header) != 3 || header[1] != algSignature || header[16] != typMessage {
-		return nil, fmt.Errorf("message: another type or algorithm")
+	if !ok || len(header) != 3 || header[1] != algSignature || header[16] != typ {
+		return nil, fmt.Errorf("signed object: another type or algorithm")
 	}
-	kid, err := asBytes(header[4], 32, "message: kid")
+	kid, err := asBytes(header[4], 32, "signed object: kid")
 	if err != nil {
 		return nil, err
 	}
 	if sum := thumbprint(algSignature, public); !bytes.Equal(sum[:], kid) {
-		return nil, fmt.Errorf("message: signed by another key than the sender's")
+		return nil, fmt.Errorf("signed object: signed by another key than the sender's or the endorser's")
 	}
 	return kid, nil
 }
@@ -205,7 +222,7 @@ func (m *message) readPayload(payload []byte) error {
 		return fmt.Errorf("core: sender")
 	}
 	m.core = core
-	return nil
+	return checkCore(core)
 }
 
 func ownSlot(delivery []any, received *message, deviceID []byte) (*slot, error) {

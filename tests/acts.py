@@ -1,0 +1,82 @@
+"""What several tests of the rules do: look at a screen, see that a reader gets nothing, have a relay with no rules."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import select
+
+import relay.core.accept
+import relay.core.open
+from liaison.cli import main
+from liaison.client import Client
+from relay.protocol.envelope import Slot, parse_message, parse_slot
+from relay.protocol.errors import Refused, Unknown, Unverified
+from relay.store.schema import message, slot
+from world import PASSPHRASE, World
+
+
+def run(client: Client, *words: str, body: str = "") -> Result:
+    """A `liaison` command with this person's profile."""
+    secret = client.profile.folder / "passphrase"
+    secret.write_text(PASSPHRASE)
+    secret.chmod(0o600)
+    told = {"LIAISON_HOME": str(client.profile.folder), "LIAISON_PASSPHRASE_FILE": str(secret)}
+    return CliRunner().invoke(main, ["--no-input", *words], input=body, env=told)
+
+
+def screen(client: Client, *words: str, body: str = "") -> list[str]:
+    """The lines on standard output of a command that succeeds."""
+    result = run(client, *words, body=body)
+    assert result.exit_code == 0, result.output
+    return result.stdout.splitlines()
+
+
+def as_json(client: Client, *words: str, body: str = "") -> dict:
+    (line,) = screen(client, *words, "--json", body=body)
+    return json.loads(line)
+
+
+def gets_nothing(client: Client, message_id: bytes) -> bool:
+    """It is not in the inbox, not to be had, and the refusal is the one that everybody gets."""
+    assert message_id not in {item.message_id for item in client.inbox()}
+    with pytest.raises(Unknown, match="no such message is available"):
+        client.read(message_id)
+    assert client.profile.cabinet.message(message_id) is None
+    return True
+
+
+def refuses(client: Client, message_id: bytes, *rules: str) -> bool:
+    """The reader, handed everything, keeps nothing of it, for these rules; for none, because a signature is wrong."""
+    with pytest.raises(Refused if rules else Unverified) as told:
+        client.read(message_id)
+    if rules:
+        assert told.value.rules == rules
+    assert client.profile.cabinet.message(message_id) is None
+    return True
+
+
+@contextmanager
+def no_rules_at_the_relay() -> Iterator[None]:
+    """The relay accepts and hands out whatever is well-formed and signed: the reader is on its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(relay.core.accept, "_failing", lambda *_, **__: ())
+        patch.setattr(relay.core.open, "failing", lambda *_: ())
+        yield
+
+
+def slots_of(world: World, message_id: bytes) -> dict[bytes, Slot]:
+    """The slots of a message as the relay holds them, by device."""
+    with world.relay._readers.connect() as connection:
+        core = parse_message(stored_message(world, message_id)).core
+        rows = connection.execute(select(slot.c.device_id, slot.c.encoded).where(slot.c.message_id == message_id))
+        return {bytes(row.device_id): parse_slot(bytes(row.encoded), core) for row in rows}
+
+
+def stored_message(world: World, message_id: bytes) -> bytes:
+    with world.relay._readers.connect() as connection:
+        return bytes(connection.scalar(select(message.c.encoded).where(message.c.message_id == message_id)))
