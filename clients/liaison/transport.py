@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 import httpx2
-import stamina
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from relay.protocol.errors import (
@@ -29,10 +28,8 @@ from relay.protocol.errors import (
 )
 from relay.protocol.httpsig import sign_request
 
-# Its default hooks log to standard output where structlog is installed; there, what we print is data.
-stamina.instrumentation.set_on_retry_hooks([])
-
 CBOR = "application/cbor"
+_PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
 }
@@ -82,15 +79,19 @@ class HttpTransport:
             raise _unreachable(self._url, problem) from problem
 
     def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        for attempt in stamina.retry_context(on=(httpx2.TransportError, Unavailable), attempts=3, timeout=30.0):
-            with attempt:
-                signed = self._signed(method, path, body)  # anew for each attempt: a nonce is used once
-                try:
-                    response = self._client.request(
-                        method, self._url + path, content=body, headers={**headers, **signed}
-                    )
-                except httpx2.ConnectError as problem:
-                    raise _unreachable(self._url, problem) from problem
+        for pause in _PAUSES:
+            try:
+                return self._attempt(method, path, body, headers)
+            except Unavailable:
+                time.sleep(pause)
+        return self._attempt(method, path, body, headers)
+
+    def _attempt(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+        signed = self._signed(method, path, body)  # anew for each attempt: a nonce is used once
+        try:
+            response = self._client.request(method, self._url + path, content=body, headers={**headers, **signed})
+        except httpx2.TransportError as problem:
+            raise _unreachable(self._url, problem) from problem
         if response.status_code not in {200, 201}:
             raise _error(response)
         return response.content
