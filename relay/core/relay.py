@@ -55,6 +55,10 @@ class Relay:
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
 
+    def refuse_before(self, second: int) -> None:
+        """Refuse requests signed before this second: those that an earlier process may have answered already."""
+        self._doorkeeper = Doorkeeper(second)
+
     def start(self) -> None:
         self._writer.start()
 

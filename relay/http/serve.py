@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -28,6 +30,10 @@ def serve_forever(settings: Settings) -> None:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         relay.start()
+        # The memory of used nonces is this process's own, and a signature's time is in whole seconds.
+        first = int(time.time()) + 1
+        relay.refuse_before(first)
+        await asyncio.sleep(first - time.time())
         print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         yield
         relay.close()
