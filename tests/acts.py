@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,10 +16,12 @@ import relay.core.accept
 import relay.core.open
 from liaison.cli import main
 from liaison.client import Client
+from relay.protocol.agreement import Agreement, Party
 from relay.protocol.envelope import Slot, parse_message, parse_slot
 from relay.protocol.errors import Refused, Unknown, Unverified
+from relay.protocol.identity import parse_statement
 from relay.store.schema import message, slot
-from world import PASSPHRASE, World
+from world import LEVELS, PASSPHRASE, POLICY_NAME, POLICY_OID, World
 
 
 def run(client: Client, *words: str, body: str = "") -> Result:
@@ -80,3 +84,36 @@ def slots_of(world: World, message_id: bytes) -> dict[bytes, Slot]:
 def stored_message(world: World, message_id: bytes) -> bytes:
     with world.relay._readers.connect() as connection:
         return bytes(connection.scalar(select(message.c.encoded).where(message.c.message_id == message_id)))
+
+
+def drafted(world: World, *offices: str, **terms: object) -> Agreement:
+    """An agreement between these offices that nobody has signed; `terms` are its fields."""
+    now, stated = int(time.time()), {office: parse_statement(world.statements[office]) for office in offices}
+    fields = {
+        "title": " and ".join(offices),
+        "parties": tuple(Party(office, stated[office].nation, stated[office].kid) for office in sorted(offices)),
+        "policy_name": POLICY_NAME,
+        "policy_oid": POLICY_OID,
+        "classifications": tuple(sorted(LEVELS)),
+        "categories": (),
+        "communities": (),
+        "purposes": (),
+        "onward_release": False,
+        "not_before": now - 60,
+        "not_after": now + 86400,
+        "nonce": os.urandom(16),
+    }
+    return Agreement(**{**fields, **terms})
+
+
+def sign(world: World, agreement: Agreement, *offices: str) -> None:
+    for office in offices:
+        world.authorities[office].sync()
+        world.authorities[office].sign_agreement(agreement)
+
+
+def agree(world: World, *offices: str, **terms: object) -> Agreement:
+    """The same, signed by all of them."""
+    agreement = drafted(world, *offices, **terms)
+    sign(world, agreement, *offices)
+    return agreement

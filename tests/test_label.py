@@ -26,12 +26,12 @@ from relay.protocol.label import (
     parse_clearance,
     parse_label,
 )
+from relay.protocol.label_json import label_ocl_json, read_label_ocl_json
 from relay.protocol.label_xml import (
     LabelKind,
     binding_data_object,
     clearance_claim,
     label_kind,
-    label_ocl_json,
     read_clearance_xml,
     read_label_xml,
     write_clearance_xml,
@@ -273,6 +273,42 @@ def test_the_json_of_5636_has_its_letters_and_names():
             "dcr": "1970-01-01T00:00:00Z",
         },
     }
+
+
+@given(st.sampled_from(sorted(RANKS)), st.integers(0, 1 << 33), st.data())
+def test_a_label_survives_the_json_of_5636_and_the_xml_of_4774_alike(rank, created, data):
+    policy = meridian()
+    chosen = {
+        tag_set: data.draw(st.lists(st.sampled_from(values), min_size=1, unique=True))
+        for tag_set, values in (("Release", ["ASTER", "BRYONY"]), ("Codeword", ["IRIS", "LOTUS"]))
+        if data.draw(st.booleans())
+    }
+    one = label(policy, rank, chosen, created=created)
+    assert read_label_ocl_json(label_ocl_json(one), policy) == one
+    assert read_label_xml(write_label_xml(one), policy) == one
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"pol":"urn:oid:2.999.1"', '"pol":"urn:oid:2.999.2"'),
+        ('"type":"R"', '"type":"X"'),
+        ('"vals":["IRIS"]', '"vals":[]'),
+        ('"vals":["IRIS"]', '"vals":["IRIS","IRIS"]'),
+        ('"vals":["IRIS"]', '"vals":[7]'),
+        ('"name":"Codeword"', '"name":"Watchword"'),
+        ('"cls":"GUARDED"', '"cls":null'),
+        ('"cls":"GUARDED"', '"cls":"GUARDED","cls":"OPEN"'),
+        ('"cls":"GUARDED"', '"cls":"GUARDED","note":""'),
+        ('"@base":"urn:nato:stanag:5636:A:1:elements:json"', '"@base":"urn:else"'),
+        ('"dcr":"1970-01-01T00:00:00Z"', '"dcr":"yesterday"'),
+    ],
+)
+def test_json_that_is_not_exactly_a_5636_label_is_malformed(old, new):
+    written = label_ocl_json(label(meridian(), "GUARDED", {"Codeword": ["IRIS"]}, created=0)).decode()
+    assert old in written
+    with pytest.raises(Malformed):
+        read_label_ocl_json(written.replace(old, new).encode(), meridian())
 
 
 def test_a_binding_names_its_data_and_holds_the_label():

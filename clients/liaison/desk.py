@@ -11,12 +11,13 @@ from relay.protocol.endorsement import RELEASING_ROLE
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
+from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
 from .client import Client
 from .drafting import SealedDraft, endorse, open_draft, pack_draft, still_needed
-from .outgoing import Plan, Sent
+from .outgoing import Draft, Plan, Sent
 from .passing import (
     consent_request,
     consents_for,
@@ -131,13 +132,21 @@ class Desk:
 
     def send_blind(self, plan: Plan, sent: Sent, addresses: Sequence[str]) -> list[Sent]:
         """A separate copy for each blind addressee: the others' bytes hold no trace of it."""
-        copies = []
+        references = (*plan.draft.handling.references, sent.message_id)
+        handling = replace(plan.draft.handling, references=references)
+        draft = replace(plan.draft, handling=handling)
+        return [self.client.release(self._plan_copy(draft, address)) for address in addresses]
+
+    def check_blind(self, plan: Plan, addresses: Sequence[str]) -> None:
+        """Ask the rules about the blind copies while nothing has gone yet. Raises Refused, naming the addressee."""
         for address in addresses:
-            addressees = (Addressee(AddresseeKind.ACTION, address),)
-            handling = replace(plan.draft.handling, references=(*plan.draft.handling.references, sent.message_id))
-            draft = replace(plan.draft, addressees=addressees, handling=handling)
-            copies.append(self.client.release(self.client.outgoing().plan(draft, int(time.time()))))
-        return copies
+            for verdict in self._plan_copy(plan.draft, address).refused:
+                raise Refused(f"{address} may not be given a blind copy", rules=verdict.rules)
+
+    def _plan_copy(self, draft: Draft, address: str) -> Plan:
+        parse_address(address)
+        alone = replace(draft, addressees=(Addressee(AddresseeKind.ACTION, address),))
+        return self.client.outgoing().plan(alone, int(time.time()))
 
     def keep_roster(self, address: str, members: Sequence[str]) -> int:
         """As its manager, say who belongs to a community; the roster's version."""

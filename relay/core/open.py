@@ -64,7 +64,7 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     # 1. the certificate, as of this transaction
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
-    # 2. the slot exists and has not been recalled or expired
+    # 2. the slot exists
     held = _find(batch, caller, message_id)
     if held is None:
         found = _message(batch, message_id)

@@ -27,7 +27,7 @@ async def directory(
     openapi_extra=body("[change, signed object, [document...]]"),
 )
 async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
-    """An office authority publishes a certificate, revocation, policy, agreement or withdrawal."""
+    """An office authority publishes a certificate, revocation, policy, agreement, withdrawal or community."""
     return cbor(await relay.publish(caller, await request.body()), 201)
 
 

@@ -22,7 +22,7 @@ router = APIRouter(prefix="/v1", tags=["messages"])
     "/messages",
     status_code=201,
     responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
-    openapi_extra=body("Submission: [message, [slot...], [part...]]"),
+    openapi_extra=body("Submission: [message, [slot...], [part...], [endorsement...]]"),
 )
 async def post_message(request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
     """Accept a sealed message. The same bytes again get the same receipt."""

@@ -197,7 +197,8 @@ class Directory:
             raise Conflict(
                 f"device {certificate.device_id.hex()} is certified already", hint="a new device has new keys"
             )
-        if "authority" in certificate.roles or certificate.address in self.communities:
+        own = {certificate.address, *(f"{role}@{certificate.office}" for role in certificate.roles)}
+        if "authority" in certificate.roles or own & self.communities.keys():
             raise Malformed("certificate: an address or role that stands for something else")
         if parse_address(certificate.address)[0] in {"authority", *certificate.roles}:
             raise Malformed(f"certificate: {certificate.address} may not be both a person's and a role's address")

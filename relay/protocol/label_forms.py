@@ -5,16 +5,14 @@ Sources: ADatP-4774 App 1, ADatP-4774.1 Table 14 and Fig 21, ADatP-5636 (JSON), 
 
 from __future__ import annotations
 
-import json
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any
 
 from lxml import etree
 
 from .errors import Malformed
-from .label import Category, Clearance, Label, TagType
+from .label import Category, Clearance, Label
 from .xml import Element, format_datetime
 
 LABEL_NS = "urn:nato:stanag:4774:confidentialitymetadatalabel:1:0"
@@ -100,22 +98,6 @@ def _add(parent: Element, uri: str, name: str, text: str | None = None) -> Eleme
 
 def _document(root: Element) -> bytes:
     return etree.tostring(root, xml_declaration=True, encoding="UTF-8", pretty_print=True)
-
-
-def label_ocl_json(label: Label) -> bytes:
-    """The label as ADatP-5636 JSON in UTF-8; of three JSON forms in use the one of that standard."""
-    letters = {TagType.RESTRICTIVE: "R", TagType.PERMISSIVE: "P", TagType.INFORMATIVE: "I"}
-    content: dict[str, Any] = {
-        "pol": f"urn:oid:{label.policy.oid}",
-        "cls": label.classification,
-        "catl": [
-            {"name": each.tag_name, "type": letters[each.type], "vals": list(each.values)} for each in label.categories
-        ],
-    }
-    if label.created is not None:
-        content["dcr"] = format_datetime(label.created)
-    document = {"context": {"@base": "urn:nato:stanag:5636:A:1:elements:json"}, "ocl": content}
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def binding_data_object(label: Label, data_uri: str, content_type: str) -> bytes:

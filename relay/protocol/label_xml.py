@@ -23,7 +23,6 @@ from .label_forms import (
     LabelKind,
     binding_data_object,
     clearance_claim,
-    label_ocl_json,
     write_clearance_xml,
     write_label_xml,
 )
@@ -45,7 +44,6 @@ __all__ = [
     "binding_data_object",
     "clearance_claim",
     "label_kind",
-    "label_ocl_json",
     "read_clearance_xml",
     "read_label_xml",
     "write_clearance_xml",

@@ -16,7 +16,8 @@ from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
 from relay.protocol.equivalence import Direction, translate
 from relay.protocol.errors import LiaisonError
 from relay.protocol.label import Label
-from relay.protocol.label_forms import binding_data_object, label_ocl_json, write_label_xml
+from relay.protocol.label_forms import binding_data_object, write_label_xml
+from relay.protocol.label_json import label_ocl_json, read_label_ocl_json
 from relay.protocol.label_xml import read_clearance_xml, read_label_xml
 from relay.protocol.marking_reader import parse_marking
 from relay.protocol.policy import Policy, validate
@@ -141,7 +142,8 @@ def _dated(found: Label) -> Label:
 def _label(wanted: str, policy: Policy) -> Label:
     check_label_file(wanted)
     if Path(wanted).is_file():
-        return read_label_xml(Path(wanted).read_bytes(), policy)
+        read = read_label_ocl_json if wanted.endswith(".json") else read_label_xml
+        return read(Path(wanted).read_bytes(), policy)
     return parse_marking(policy, wanted, int(time.time()))
 
 

@@ -74,6 +74,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
         if given["dry_run"]:
             show_plan(session, client, plan, as_json=given["as_json"])
             return
+        Desk(client).check_blind(plan, given["blind"])
         confirm_release(session, client, plan, yes=given["yes"])
         sent = client.release(plan)
         show_sent(sent, as_json=given["as_json"])
