@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.community import ROSTER, Roster
@@ -32,6 +32,8 @@ from .passing import (
 from .portions import PortionContent, PortionKind
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys
+
+SECURITY_ROLE = "security"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,27 @@ class Desk:
             purpose=record.message.core.handling.purpose,
         )
         return self.client.release(plan)
+
+    def ask_for_mapping(self, plan: Plan) -> list[str]:
+        """A work item for the security officer, for each refused office with clearances under other policies only.
+
+        It goes by message to whoever holds the role `security` here; the offices it names are the answer, also
+        where nobody holds that role.
+        """
+        client = self.client
+        offices = sorted(set(_unmapped(client, plan)))
+        role = f"{SECURITY_ROLE}@{client.profile.statement.office}"
+        if not offices or not client.trust.directory.devices_of(role, int(time.time())):
+            return offices
+        marking = client.labels.marking(plan.draft.label)
+        names = ", ".join(offices)
+        text = (
+            f"No table is agreed from {plan.draft.label.policy.name} into a policy of {names}.\nWanted for: {marking}\n"
+        )
+        asked = client.plan([role], label=plan.draft.label, body=text, subject=f"Mapping wanted: {names}")
+        if asked.released:
+            client.release(asked)
+        return offices
 
     def send_blind(self, plan: Plan, sent: Sent, addresses: Sequence[str]) -> list[Sent]:
         """A separate copy for each blind addressee: the others' bytes hold no trace of it."""
@@ -252,3 +275,14 @@ class Desk:
         if policy is None:
             raise Refused("the message's policy is not known here", rules=("policy-known",))
         return derived_label(policy, contained, chosen, int(time.time()))
+
+
+def _unmapped(client: Client, plan: Plan) -> Iterator[str]:
+    """Offices that were refused because none of their addressed devices is cleared under the label's policy."""
+    policy, now = plan.draft.label.policy, int(time.time())
+    for verdict in plan.refused:
+        devices = client.trust.directory.devices_of(verdict.addressee.address, now)
+        held = [device.certificate.clearances for device in devices if device.certificate is not None]
+        cleared = any(each.policy_oid == policy.oid for clearances in held for each in clearances)
+        if any(held) and not cleared:
+            yield devices[0].office

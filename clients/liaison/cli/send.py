@@ -112,6 +112,8 @@ def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) 
     """Name who will not get it and why, then ask. Raises Refused if the message may not go, or to nobody."""
     plan.require_permitted()
     _name_refused(client, plan.refused)
+    for office in Desk(client).ask_for_mapping(plan):
+        say(f"no equivalence is agreed with {office}; a work item for your security officer")
     if not plan.released:
         raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
     if not yes:
