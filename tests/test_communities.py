@@ -18,6 +18,7 @@ from acts import (
     slots_of,
     stored_message,
 )
+from forge import Forge, problem
 from liaison.desk import Desk
 from relay.protocol.community import ROSTER, Roster
 from relay.protocol.entry import Change, parse_directory_entry
@@ -31,6 +32,7 @@ ANNA, PIOTR, EWA, JEAN, LUC, KARI = (
     "anna@lo-warsaw", "piotr@lo-warsaw", "ewa@lo-warsaw", "jean@lo-paris", "luc@lo-paris", "kari@lo-oslo",
 )  # fmt: skip
 BALTIC = "baltic@lo-warsaw"
+UNSEEN = "tomek@lo-warsaw"
 TEXT = "For the few."
 
 
@@ -229,22 +231,23 @@ def test_a_message_to_exempted_addressees_only_is_a_message_to_nobody(anna):
 
 
 def test_nothing_that_the_others_get_holds_a_trace_of_a_blind_addressee(offices, anna, clients):
-    result = run(anna, "send", "--yes", "--to", JEAN, "--blind", EWA, "--label", "TEST OPEN", body=TEXT)
+    hidden = offices.device(UNSEEN)  # nobody has heard of before
+    result = run(anna, "send", "--yes", "--to", JEAN, "--blind", UNSEEN, "--label", "TEST OPEN", body=TEXT)
     message_id = bytes.fromhex(result.stdout.strip())
-    blind = clients[EWA].profile.signing
+    blind = hidden.profile.signing
     with lying(clients[JEAN]) as relay:
         clients[JEAN].inbox()
         record = clients[JEAN].read(message_id)
         clients[JEAN].acknowledge(message_id)
         heard = [answer for _method, path, answer in relay.heard if "/directory" not in path and "/keys" not in path]
-    (copy,) = [item for item in clients[EWA].inbox() if item.message.core.handling.references == (message_id,)]
-    assert clients[EWA].read(copy.message_id).portions[0].text == TEXT
-    assert [each.address for each in copy.message.core.addressees] == [EWA]
-    traces = (EWA.encode(), blind.device_id, blind.kid, copy.message_id, copy.message.ref)
+    (copy,) = [item for item in hidden.inbox() if item.message.core.handling.references == (message_id,)]
+    assert hidden.read(copy.message_id).portions[0].text == TEXT
+    assert [each.address for each in copy.message.core.addressees] == [UNSEEN]
+    traces = (UNSEEN.encode(), blind.device_id, blind.kid, copy.message_id, copy.message.ref)
     for bytes_of_others in (*heard, record.encoded, stored_message(offices, message_id)):
         assert not any(trace in bytes_of_others for trace in traces)
     assert blind.device_id not in slots_of(offices, message_id)
-    assert EWA not in "\n".join(screen(clients[JEAN], "read", message_id.hex()))
+    assert UNSEEN not in "\n".join(screen(clients[JEAN], "read", message_id.hex()))
 
 
 def test_a_blind_addressee_whom_the_rules_refuse_stops_the_message_before_it_goes(anna, clients):
@@ -312,12 +315,11 @@ def test_withdrawal_bites_sender_relay_and_reader_at_once(offices, cleared):
     reader, sender = cleared
     agreement = agree(offices, "lo-oslo", "lo-warsaw")
     message_id = send(sender, "nils@lo-oslo")
-    plan = sender.plan(["nils@lo-oslo"], label="TEST CLOSED", body=TEXT)
-    assert plan.released
+    forge = Forge(sender).prepare("nils@lo-oslo", label="TEST CLOSED")
+    sealed = forge.seal()
     offices.authorities["lo-oslo"].withdraw(agreement.agreement_id, "no longer")
-    with pytest.raises(Refused) as told:
-        sender.release(plan)  # decided before the withdrawal
-    assert told.value.rules == ("nils@lo-oslo:agreement",)
+    answer = forge.post(sealed.encoded())  # sealed before the withdrawal, posted after it
+    assert (answer.status_code, problem(answer)["rules"]) == (403, ["nils@lo-oslo:agreement"])
     assert rules(sender, "nils@lo-oslo") == {"nils@lo-oslo": ("agreement",)}
     with no_rules_at_the_relay():
         reader.sync()

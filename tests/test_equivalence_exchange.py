@@ -11,6 +11,8 @@ import pytest
 from acts import agree, as_json, gets_nothing, no_rules_at_the_relay, refuses, screen
 from forge import Forge, problem
 from liaison.desk import Desk
+from liaison.release import Grant
+from liaison.seal import Reader
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused
 from relay.protocol.label import Clearance, Succession, label_bytes
@@ -80,11 +82,14 @@ def verdict(client, label="TEST CLOSED", to=KURT):
     return client.plan([to], label=label, body=TEXT).verdicts[0]
 
 
-def forged(anna, label, alternative):
-    """A message whose header claims this alternative for its label."""
-    forge = Forge(anna).prepare(KURT, label="TEST OPEN", body=TEXT)
+def forged(anna, kurt, label, alternative):
+    """A message to Kurt whose header claims this alternative for its label, and which grants him its one portion."""
+    forge = Forge(anna, plan=anna.plan([KURT], label=label, body=TEXT))
+    device = anna.trust.directory.devices[kurt.profile.signing.device_id]
+    package = anna.outgoing()._claim([Grant(device, (0,))], int(time.time()))[device.device_id]
+    reader = Reader(device.device_id, device.kid, package, (0,))
     encoded = label_bytes(label)
-    return forge, forge.seal(label=encoded, labels=[encoded], alternatives=((encoded, label_bytes(alternative)),))
+    return forge, forge.seal(readers=[reader], alternatives=((encoded, label_bytes(alternative)),))
 
 
 def refused_by_relay_and_reader(forge, submission, reader):
@@ -146,13 +151,13 @@ def test_what_the_table_does_not_map_is_refused_with_the_rule(anna):
 def test_an_alternative_that_the_table_does_not_give_is_refused_by_relay_and_reader(anna, kurt):
     lower = kurt.labels.read("HAUS OFFEN")
     for marking in ("TEST CLOSED", "TEST SEALED"):
-        assert refused_by_relay_and_reader(*forged(anna, anna.labels.read(marking), lower), kurt)
+        assert refused_by_relay_and_reader(*forged(anna, kurt, anna.labels.read(marking), lower), kurt)
 
 
 def test_a_label_with_a_successor_is_not_translated(anna, kurt):
     changing = replace(anna.labels.read("TEST OPEN"), succession=Succession(1, anna.labels.read("TEST CLOSED")))
     assert not anna.plan([KURT], label=changing, body=TEXT).released
-    assert refused_by_relay_and_reader(*forged(anna, changing, kurt.labels.read("HAUS OFFEN")), kurt)
+    assert refused_by_relay_and_reader(*forged(anna, kurt, changing, kurt.labels.read("HAUS OFFEN")), kurt)
 
 
 def test_a_reply_in_the_originators_policy_is_refused_clearly(anna, kurt):
@@ -179,7 +184,7 @@ def exchange(folder, agreed, *, warsaw=WARSAW, extensions=None, **terms):
         anna.sync()
         assert not verdict(anna).is_released
         return refused_by_relay_and_reader(
-            *forged(anna, anna.labels.read("TEST CLOSED"), kurt.labels.read("HAUS VS")), kurt
+            *forged(anna, kurt, anna.labels.read("TEST CLOSED"), kurt.labels.read("HAUS VS")), kurt
         )
 
 

@@ -160,7 +160,6 @@ WRONG = {
         )
     ],
     "under another's address": lambda clients: [lambda ref: endorsement(clients[PIOTR], ref, address=OLGA)],
-    "from before the message": lambda clients: [lambda ref: endorsement(clients[PIOTR], ref, at=int(time.time()) - 900)],
     "from before its signer was certified": lambda clients: [lambda ref: endorsement(clients[PIOTR], ref, at=0)],
     "good, beside one that is not": lambda clients: [clients[PIOTR], clients[ADAM]],
     "no signature at all": lambda _clients: [lambda _ref: b"signed: Piotr"],
@@ -174,10 +173,19 @@ def test_a_second_signature_that_is_none_is_refused_by_relay_and_reader(clients,
 
 def test_an_officer_revoked_before_posting_released_nothing_whatever_time_he_wrote(offices, clients):
     leaver = offices.device("lech@lo-warsaw", roles=["release"])
-    forge, submission = forged(clients, leaver)
+    earlier = int(time.time()) - 5
+    forge, submission = forged(clients, lambda ref: endorsement(leaver, ref, at=earlier))
     offices.authorities["lo-warsaw"].revoke("lech@lo-warsaw", "left")
     answer = forge.post(submission.encoded())
     assert (answer.status_code, problem(answer)["rules"]) == (403, ["second-signature"])
+
+
+def test_a_second_signature_from_before_the_message_is_none(clients):
+    """Its signer was certified then; but what he signed cannot have been this."""
+    now, piotr = int(time.time()), clients[PIOTR]
+    for at, status in ((now - 5, 201), (now - 30, 403)):
+        forge, submission = forged(clients, lambda ref, at=at: endorsement(piotr, ref, at=at), created=now + 290)
+        assert forge.post(submission.encoded()).status_code == status
 
 
 def test_somebody_else_cannot_post_in_the_drafters_place(clients):

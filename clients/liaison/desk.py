@@ -17,7 +17,7 @@ from relay.protocol.label import Label, label_bytes, label_of
 from .authority import DAY
 from .client import Client
 from .drafting import SealedDraft, endorse, open_draft, pack_draft, still_needed
-from .outgoing import Draft, Plan, Sent
+from .outgoing import TWO_PERSON, Draft, Plan, Sent
 from .passing import (
     consent_request,
     consents_for,
@@ -209,7 +209,12 @@ class Desk:
 
     def open_draft(self, message_id: bytes) -> SealedDraft:
         """The draft in a message received, as its addressees would open it."""
-        return open_draft(self._received(message_id))
+        record = self.client.read(message_id)
+        if record.direction != IN:
+            raise Refused(
+                "you drafted or signed this yourself: two-person release takes two persons", rules=(TWO_PERSON,)
+            )
+        return open_draft(record)
 
     def release_draft(self, draft: SealedDraft) -> tuple[int, int]:
         """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
