@@ -301,7 +301,7 @@ def cleared(offices):
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_what_an_agreement_does_not_cover_is_refused_by_sender_relay_and_reader(offices, cleared, term):
+def test_what_an_agreement_does_not_cover_is_refused_before_it_is_sent(offices, cleared, term):
     terms, outside, inside = TERMS[term]
     reader, sender = cleared
     agreement = agree(offices, "lo-oslo", "lo-warsaw", **terms)

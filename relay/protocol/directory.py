@@ -296,6 +296,8 @@ class Directory:
             raise Unknown(f"there is no community {roster.address}")
         if manager is None or manager.address != state.community.manager or manager.device_id in self.revoked:
             raise Unverified(f"roster: not signed by the manager of {roster.address}")
+        if not manager.not_before <= roster.at < manager.not_after:
+            raise Unverified("roster: its manager's certificate was not valid then")
         verify_sign1(signed, manager.signature_public)
         if roster.version != state.version + 1:
             raise Conflict(f"roster: version {roster.version} does not follow {state.version}")
