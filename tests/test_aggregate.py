@@ -173,6 +173,36 @@ def test_an_unlimited_label_does_not_lift_anothers_release():
     assert joined.categories == limited.categories
 
 
+def test_the_join_of_nato_labels_bounds_them_for_every_clearance_by_exhaustion_over_representatives():
+    """Every valid label and every clearance over all ranks and three values of each tag set that decides.
+
+    The rules treat the values of a tag set alike, group members and the owner NATO excepted, and these are among
+    the values; so what holds for every combination of these holds for the policy's two hundred others.
+    """
+    policy = nato()
+    rows_of = [
+        (rank, set(context), set(release), set(codewords), set())
+        for rank, context, release, codewords in product(
+            range(5), subsets(CONTEXTS), subsets(["NATO", "SWE", "KFOR"]), subsets(["ATOMAL", "BOHEMIA"])
+        )
+    ]
+    labels = [each for row in rows_of if validate(policy, each := nato_label(row), NOW) == ()]
+    grants = list(dict.fromkeys(nato_clearance(row) for row in rows_of))
+    readers: dict = {}
+
+    def who_may_read(one):
+        if one not in readers:
+            readers[one] = sum(1 << place for place, grant in enumerate(grants) if may_read(policy, one, grant))
+        return readers[one]
+
+    pairs = 0
+    for left, right in combinations(labels, 2):
+        joined, pairs = join(policy, [left, right]), pairs + 1
+        if joined is not NOBODY:
+            assert who_may_read(joined) & ~(who_may_read(left) & who_may_read(right)) == 0, (left, right)
+    assert (len(labels), len(grants), pairs) == (268, 1920, 35778)
+
+
 def test_a_nato_message_with_a_released_portion_is_nato_as_a_whole():
     whole = label(nato(), "SECRET", {"Context": ["NATO"]})
     released = label(nato(), "RESTRICTED", {"Context": ["NATO", "Releasable"], "Releasable To": ["NATO", "SWE"]})

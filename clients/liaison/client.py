@@ -15,7 +15,7 @@ import mimetypes
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -44,7 +44,7 @@ from .outgoing import (
 )
 from .portions import PortionContent, PortionKind
 from .profile import DEVICE, Profile, home_folder, open_profile
-from .record import HANDLED, IN, KEPT_APART, OPEN, OUT, SENT, Record, read_record
+from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
@@ -179,12 +179,12 @@ class Client:
     def keeper(self, plan: Plan, state: str = SENT) -> Keep:
         """Writes the sender's own copy of a plan once it is sealed."""
 
-        def keep(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+        def keep_sealed(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
             portions = dict(enumerate(plan.draft.portions))
             record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
-            self._put(parse_message(encoded).core.message_id, record)
+            keep(self.profile.cabinet, parse_message(encoded).core.message_id, record)
 
-        return keep
+        return keep_sealed
 
     def send(self, to: Sequence[str], **draft: object) -> Sent:
         """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
@@ -275,16 +275,16 @@ class Client:
 
     def read(self, message_id: bytes) -> Record:
         """A message in the clear: kept, or opened now with every check. Raises Unknown, Unverified, Refused."""
-        kept = self.profile.cabinet.message(message_id)
-        if kept is not None:
+        cabinet = self.profile.cabinet
+        if (record := kept(cabinet, message_id)) is not None:
             self.trust.load()  # offline too, its labels have markings
-            return self._with_attachments(message_id, read_record(kept))
+            return record
         self.sync()
-        self._incoming().open(message_id, int(time.time()), lambda opened: self._keep_opened(message_id, opened))
-        self._mark_receipt(message_id)
-        kept = self.profile.cabinet.message(message_id)
-        assert kept is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key
-        return self._with_attachments(message_id, read_record(kept))
+        self._incoming().open(message_id, int(time.time()), lambda opened: keep(cabinet, message_id, _opened(opened)))
+        change(cabinet, message_id, receipt_sent=True)
+        record = kept(cabinet, message_id)
+        assert record is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key
+        return record
 
     def acknowledge(self, message_id: bytes) -> int:
         """Tell the originator, signed, that a person has taken the message in; the time of the log entry in ms."""
@@ -293,26 +293,12 @@ class Client:
             raise Refused("you sent this message yourself", rules=("acknowledge",))
         self.sync()
         entry = self._incoming().send_receipt(record.message, "acknowledged", int(time.time()))
-        kept = self.profile.cabinet.message(message_id)
-        self.profile.cabinet.put_message(message_id, read_record(kept or b"").with_state(HANDLED).to_bytes())
+        change(self.profile.cabinet, message_id, state=HANDLED)
         return entry.time
 
     def records(self) -> Iterator[tuple[bytes, Record]]:
-        for message_id, kept in self.profile.cabinet.messages():
-            yield message_id, read_record(kept)
-
-    def _keep_opened(self, message_id: bytes, opened: Opened) -> None:
-        record = Record(
-            IN, OPEN, opened.message.encoded, opened.portions, opened.one_time, receipt_sent=False,
-            released_by=opened.released_by,
-        )  # fmt: skip
-        self._put(message_id, record)
-
-    def _put(self, message_id: bytes, record: Record) -> None:
-        self.profile.cabinet.put_message(message_id, record.to_bytes())
-        for index, portion in record.portions.items():
-            if portion.kind in KEPT_APART:
-                self.profile.cabinet.put_part(message_id, index, portion.content)
+        """Everything sent and opened, large contents left out."""
+        return all_kept(self.profile.cabinet)
 
     def _send_due_receipts(self, opened: dict[bytes, Record]) -> None:
         """What an earlier run stored, but could not tell the relay of."""
@@ -320,27 +306,25 @@ class Client:
             if not record.receipt_sent:
                 with suppress(Unknown):  # the relay no longer holds the message; there is nobody to tell
                     self._incoming().send_receipt(record.message, "opened", int(time.time()))
-                self._mark_receipt(message_id)
-
-    def _mark_receipt(self, message_id: bytes) -> None:
-        kept = self.profile.cabinet.message(message_id)
-        if kept is not None:
-            self.profile.cabinet.put_message(message_id, replace(read_record(kept), receipt_sent=True).to_bytes())
-
-    def _with_attachments(self, message_id: bytes, record: Record) -> Record:
-        portions = {
-            index: replace(portion, content=self.profile.cabinet.part(message_id, index) or b"")
-            if portion.kind in KEPT_APART
-            else portion
-            for index, portion in record.portions.items()
-        }
-        return replace(record, portions=portions)
+                change(self.profile.cabinet, message_id, receipt_sent=True)
 
     def outgoing(self) -> Outgoing:
         return Outgoing(self.profile, self.trust, self.judge, self.transport)
 
     def _incoming(self) -> Incoming:
         return Incoming(self.profile, self.trust, self.judge, self.transport)
+
+
+def _opened(opened: Opened) -> Record:
+    return Record(
+        IN,
+        OPEN,
+        opened.message.encoded,
+        opened.portions,
+        opened.one_time,
+        receipt_sent=False,
+        released_by=opened.released_by,
+    )
 
 
 def _inbox_page(answer: bytes) -> tuple[int, list[tuple[int, bytes]]]:

@@ -23,7 +23,7 @@ from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key
 
 from .portions import PortionContent
 from .profile import Profile
-from .record import FAILED, read_record
+from .record import FAILED, change
 from .release import NO_KEYS, Grant, Verdict, review
 from .seal import Reader, seal
 from .stock import check_package
@@ -276,8 +276,7 @@ class Outgoing:
         cabinet = self.profile.cabinet
         with cabinet.transaction():
             cabinet.drop_outbox(message_id)
-            if (kept := cabinet.message(message_id)) is not None:
-                cabinet.put_message(message_id, read_record(kept).with_state(FAILED).to_bytes())
+            change(cabinet, message_id, state=FAILED)
 
 
 def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage]) -> Verdict:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import Message, parse_message
 
+from .cabinet import Cabinet
 from .portions import PortionContent, PortionKind
 
 IN, OUT = "in", "out"
@@ -31,9 +33,6 @@ class Record:
     @property
     def message(self) -> Message:
         return parse_message(self.encoded)
-
-    def with_state(self, state: str) -> Record:
-        return replace(self, state=state)
 
     def to_bytes(self) -> bytes:
         rows = [
@@ -72,3 +71,44 @@ def read_record(kept: bytes) -> Record:
 def _portion(row: list[Any]) -> PortionContent:
     _index, kind, label, name, media_type, content = row
     return PortionContent(PortionKind(kind), label, content or b"", name, media_type)
+
+
+# --- In the cabinet
+
+
+def keep(cabinet: Cabinet, message_id: bytes, record: Record) -> None:
+    """Store a record, its large contents apart; joins the transaction around it."""
+    with cabinet.transaction():
+        cabinet.put_message(message_id, record.to_bytes())
+        for index, portion in record.portions.items():
+            if portion.kind in KEPT_APART:
+                cabinet.put_part(message_id, index, portion.content)
+
+
+def kept(cabinet: Cabinet, message_id: bytes) -> Record | None:
+    """The record of a message with all its contents, or None."""
+    found = cabinet.message(message_id)
+    if found is None:
+        return None
+    record = read_record(found)
+    portions = {
+        index: replace(portion, content=cabinet.part(message_id, index) or b"")
+        if portion.kind in KEPT_APART
+        else portion
+        for index, portion in record.portions.items()
+    }
+    return replace(record, portions=portions)
+
+
+def all_kept(cabinet: Cabinet) -> Iterator[tuple[bytes, Record]]:
+    """Every record, large contents left out."""
+    for message_id, found in cabinet.messages():
+        yield message_id, read_record(found)
+
+
+def change(cabinet: Cabinet, message_id: bytes, **fields: Any) -> None:
+    """Change fields of a record that is kept."""
+    with cabinet.transaction():
+        found = cabinet.message(message_id)
+        if found is not None:
+            cabinet.put_message(message_id, replace(read_record(found), **fields).to_bytes())
