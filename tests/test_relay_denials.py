@@ -9,6 +9,7 @@ import pytest
 from forge import Forge, call, stored
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.envelope import parse_message
+from relay.protocol.header import Addressee, AddresseeKind
 from relay.store import log as log_rows
 from relay.store.log import Log
 from world import clearance, world
@@ -64,7 +65,12 @@ def test_an_office_that_is_no_party_learns_nothing_from_its_own_officers_denial(
     """The asker's auditors see what they would see if there were no such message; the originator's see all of it."""
     offices.office("lo-oslo", "NOR")
     stranger = offices.device("kari.moe@lo-oslo")
-    asked, unknown = post(offices, JEAN), os.urandom(16).hex()
+    forge = Forge(offices.clients[ANNA]).prepare(JEAN)
+    # To be left out by name makes nobody a party either.
+    exempted = Addressee(AddresseeKind.EXEMPTED, "kari.moe@lo-oslo")
+    submission = forge.seal(addressees=(*forge.plan.draft.addressees, exempted))
+    assert forge.post(submission.encoded()).status_code == 201
+    asked, unknown = parse_message(submission.message).core.message_id.hex(), os.urandom(16).hex()
     seen = {}
     for message_id in (asked, unknown):
         assert call(stranger, "POST", f"/v1/messages/{message_id}/open").status_code == 404

@@ -68,12 +68,6 @@ class Profile:
         """Under which this profile's requests are signed."""
         return self.signing.device_id.hex()
 
-    def pin(self, pins: Pins) -> None:
-        """Replace the pins and store them."""
-        self.vault.secrets["pins"] = pins.encoded()
-        self.vault.store()
-        self.pins = pins
-
     def close(self) -> None:
         self.cabinet.close()
 

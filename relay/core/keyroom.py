@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
 
 from relay.committer import Answer, Batch
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
@@ -155,11 +155,6 @@ def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:
     count = connection.scalar(select(func.count()).where(*own, key_package.c.one_time.is_(True)))
     last = connection.scalar(select(func.max(key_package.c.not_after)).where(*own, key_package.c.one_time.is_(False)))
     return [count or 0, last or 0]
-
-
-def drop_expired(connection: Connection, now: int) -> None:
-    """Forget packages that nobody may seal to any more."""
-    connection.execute(delete(key_package).where(key_package.c.not_after <= now))
 
 
 def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> bool:

@@ -15,11 +15,12 @@ from sqlalchemy import bindparam, select, update
 from relay.committer import Answer, Batch, Committed
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.decision import Action
+from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
-from relay.protocol.header import Core
+from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
 from relay.store.schema import message, slot
 
@@ -87,22 +88,22 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     return answer
 
 
-def failing(judge: Judge, caller: Caller, held: Held, now: int, action: Action = Action.OPEN) -> tuple[str, ...]:
+def failing(judge: Judge, caller: Caller, held: Held, now: int) -> tuple[str, ...]:
     """Every rule that denies this caller any portion of what the slot grants."""
-    return _denying(judge, caller, held.message, held.slot.granted, now, action)
+    return denying(judge, caller.device, held.message, held.slot.granted, Action.OPEN, now)
 
 
-def _denying(
-    judge: Judge, caller: Caller, found: Message, portions: Iterable[int], now: int, action: Action
+def denying(
+    judge: Judge, device: Device, found: Message, portions: Iterable[int], action: Action, now: int
 ) -> tuple[str, ...]:
+    """Every rule that denies this device any of these portions."""
     try:
         circle = Circle.of(found.core, verify_passed_on(judge.directory, found.core))
     except (Malformed, Unverified):
         return ("second-signature",)
     rules = dict[str, None]()
-    for index in portions:
-        decision = judge.judge(action, circle, found.core.portions[index].label, caller.device, now)
-        rules |= dict.fromkeys(decision.failing)
+    for label in dict.fromkeys(found.core.portions[index].label for index in portions):
+        rules |= dict.fromkeys(judge.judge(action, circle, label, device, now).failing)
     return tuple(rules)
 
 
@@ -115,7 +116,8 @@ def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) 
     """What the rules would have said, for the auditor: the caller hears none of it."""
     if found is None:
         return _NO_SLOT
-    return (*_NO_SLOT, *_denying(judge, caller, found, range(len(found.core.portions)), now, Action.OPEN))
+    every = range(len(found.core.portions))
+    return (*_NO_SLOT, *denying(judge, caller.device, found, every, Action.OPEN, now))
 
 
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
@@ -182,4 +184,5 @@ def _entry(
 
 
 def _is_party(core: Core, office: str) -> bool:
-    return office == core.office or any(office_of(each.address) == office for each in core.addressees)
+    addressed = (each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED)
+    return office == core.office or office in map(office_of, addressed)

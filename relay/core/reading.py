@@ -6,12 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
-from relay.protocol.access import Circle, Judge
+from relay.protocol.access import Judge
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
-from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.envelope import parse_message, parse_slot
-from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.merkle import consistency_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
@@ -19,7 +17,7 @@ from relay.store.log import Log
 from relay.store.schema import message, part, receipt, slot
 
 from .limits import INBOX_PAGE
-from .open import not_available
+from .open import denying, not_available
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +54,7 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
 def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, now: int) -> bool:
     found = parse_message(encoded)
     granted = parse_slot(slot_bytes, found.core).granted
-    try:
-        circle = Circle.of(found.core, verify_passed_on(judge.directory, found.core))
-    except (Malformed, Unverified):
-        return False
-    labels = {found.core.portions[index].label for index in granted}
-    return all(judge.judge(Action.LIST, circle, label, device, now).permitted for label in labels)
+    return not denying(judge, device, found, granted, Action.LIST, now)
 
 
 def sealed_part(connection: Connection, device: Device, message_id: bytes, index: int) -> bytes:

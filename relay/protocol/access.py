@@ -98,10 +98,6 @@ class Judge:
         found |= {f"{role}@{device.office}": "role" for role in roles}
         return found | dict.fromkeys(self.directory.communities_of(device.address), "coi")
 
-    def is_covered(self, addressee: Addressee, device: Device) -> bool:
-        """Whether a slot for this device is a slot for this addressee."""
-        return addressee.address in self.bases(device)
-
     def _decide_under(
         self,
         action: Action,

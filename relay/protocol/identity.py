@@ -175,9 +175,6 @@ class Certificate:
     def office(self) -> str:
         return self.address.partition("@")[2]
 
-    def is_current(self, now: int) -> bool:
-        return self.not_before <= now < self.not_after
-
     def clearance_under(self, policy_name: str, policy_oid: str) -> Clearance | None:
         """The holder's clearance under that policy, limited by the certificate's own validity."""
         for clearance in self.clearances:
