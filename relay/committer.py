@@ -15,108 +15,26 @@ Crash states: before the database commit nothing happened; after it everything d
 
 from __future__ import annotations
 
-import os
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Table, insert
+from sqlalchemy import Connection, Engine
 
+from relay.batch import Answer, Batch, Committed, Job
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
-from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry, LoggedEntry
-from relay.protocol.errors import LiaisonError, TooLarge, Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable
 from relay.protocol.merkle import leaf_hash
 from relay.protocol.tiletree import TileTree
 from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, unavailable
 from relay.store.log import Log
 
-Answer = Callable[["Committed"], Any]
-Job = Callable[["Batch"], Answer]
-
-
-@dataclass(slots=True)
-class Batch:
-    """One transaction in the making."""
-
-    connection: Connection
-    directory: Directory
-    now_ms: int
-    sizes: dict[Log, int]  # before the batch
-    staged: dict[Log, list[tuple[bytes, str, str]]] = field(default_factory=lambda: {log: [] for log in Log})
-    rows: dict[Table, list[dict[str, Any]]] = field(default_factory=dict)
-    memo: dict[Any, Any] = field(default_factory=dict)  # what jobs of this batch must know of each other
-    staged_count: int = 0  # rows and entries staged so far, flushed ones included
-
-    @property
-    def now(self) -> int:
-        """Seconds since 1970."""
-        return self.now_ms // 1000
-
-    def add(self, table: Table, row: dict[str, Any]) -> None:
-        """Stage a row; rows go in together, in the order of their first table."""
-        self.rows.setdefault(table, []).append(row)
-        self.staged_count += 1
-
-    def log(self, entry: AccessEntry) -> int:
-        """Stage an access-log entry; the answer is its index."""
-        return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
-
-    def change(self, change: Change, payload: bytes) -> int:
-        """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises."""
-        entry = _fitting(DirectoryEntry(change, self.now_ms, os.urandom(16), payload).encoded())
-        self.directory.apply(entry)
-        return self._stage(Log.DIRECTORY, entry, "", "")
-
-    def flush(self) -> None:
-        """Send the staged rows, so that what follows in this batch can see them."""
-        for table, rows in self.rows.items():
-            self.connection.execute(insert(table), rows)
-        self.rows.clear()
-
-    def _stage(self, log: Log, encoded: bytes, office: str, concerns: str) -> int:
-        self.staged[log].append((encoded, office, concerns))
-        self.staged_count += 1
-        return self.sizes[log] + len(self.staged[log]) - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """What is known once the batch is durable: sizes, checkpoints, and how to prove an entry of it."""
-
-    trees: dict[Log, TileTree]
-    notes: dict[Log, bytes]
-    entries: dict[tuple[Log, int], bytes]
-
-    def prove(self, index: int, seen: int = 0) -> LoggedEntry:
-        """A staged access entry of this batch with its proof, and consistency with `seen` entries."""
-        return self.prove_stored(self.entries[Log.ACCESS, index], index, self.notes[Log.ACCESS], seen)
-
-    def prove_stored(self, entry: bytes, index: int, note: bytes, seen: int) -> LoggedEntry:
-        """An access entry proven under `note`, which may be an older checkpoint than the newest."""
-        tree, size = self.trees[Log.ACCESS], checkpoint_size(note)
-        return LoggedEntry(
-            entry=entry,
-            index=index,
-            proof=tuple(tree.inclusion_proof(index, size)),
-            checkpoint=note,
-            consistency=consistency(tree, seen, size),
-        )
-
-
-def checkpoint_size(note: bytes) -> int:
-    """The size that one of our own checkpoints states, on its second line."""
-    return int(note.split(b"\n", 2)[1])
-
-
-def consistency(tree: TileTree, seen: int, size: int) -> tuple[bytes, ...]:
-    """Hashes between the tree of `seen` entries and that of `size`, whichever is older; none where none are needed."""
-    old, new = sorted((seen, size))
-    return tuple(tree.consistency_proof(old, new)) if 0 < old < new <= tree.size else ()
+_NEAR = 4096  # entries of another process that are taken in one by one; beyond, the tree is restored from its edge
 
 
 @dataclass(slots=True)
@@ -158,6 +76,7 @@ class Committer:
     def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
         with self._locked() as (connection, sizes):
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
+            batch.read(jobs)
             attempts = [_attempt(job, batch) for job in jobs]
             batch.flush()
             notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
@@ -217,13 +136,20 @@ class Committer:
         sizes = log_rows.lock_sizes(connection)
         for log in Log:
             if sizes[log] != self._trees[log].size:
-                self._trees[log] = self._restore(connection, log, sizes[log])
+                self._trees[log] = self._caught_up(connection, log, sizes[log])
         self._replay(connection, sizes[Log.DIRECTORY])
         return sizes
 
-    def _restore(self, connection: Connection, log: Log, size: int) -> TileTree:
+    def _caught_up(self, connection: Connection, log: Log, size: int) -> TileTree:
         """The tree of the stored leaves, if it is the one that was signed: nothing grows on a tampered one."""
-        tree, note = TileTree(self._loader(log), size), log_rows.checkpoint_at(connection, log, size)
+        tree = self._trees[log]
+        if 0 < size - tree.size <= _NEAR:
+            for leaf in log_rows.hashes(connection, log, 0, tree.size, size - tree.size):
+                tree.append(bytes(leaf))
+            tree.commit()
+        else:
+            tree = TileTree(self._loader(log), size)
+        note = log_rows.checkpoint_at(connection, log, size)
         if note is None or note.split(b"\n", 3)[2] != b64encode(tree.root()):
             raise LiaisonError(f"the rows of the {log.name.lower()} log are not those that its checkpoint signed")
         return tree
@@ -254,17 +180,10 @@ class Committer:
         return load
 
 
-def _fitting(encoded: bytes) -> bytes:
-    # A longer entry would make its whole bundle unreadable, for ever.
-    if len(encoded) > MAX_ENTRY:
-        raise TooLarge(f"a log entry of {len(encoded)} octets; the limit is {MAX_ENTRY}")
-    return encoded
-
-
 def _attempt(job: Job, batch: Batch) -> Answer | LiaisonError:
     before = batch.staged_count
     try:
-        return job(batch)
+        return job.run(batch)
     except LiaisonError as refusal:
         if batch.staged_count != before:
             raise RuntimeError("a job refused after it had staged something") from refusal

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 from sqlalchemy import make_url
 
-from relay.committer import Committer, Job
+from relay.batch import Answer, Batch, Job
+from relay.committer import Committer
 from relay.core import Relay
 from relay.logkeys import LogKeys, load_log_keys
 from relay.settings import Settings
@@ -42,12 +44,12 @@ def open_relay(settings: Settings) -> Relay:
         raise
 
 
-def commit_alone(settings: Settings, job: Job) -> object:
-    """Run one job as the operator, beside a relay that may be serving; raise what it raises."""
+def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:
+    """Run a job as the operator, beside a relay that may be serving; raise what it raises."""
     keys = prepare_data(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
-        (outcome,) = Committer(writer, readers, keys, relay_name(readers)).commit([job])
+        (outcome,) = Committer(writer, readers, keys, relay_name(readers)).commit([Job(run)])
     finally:
         writer.dispose()
         readers.dispose()

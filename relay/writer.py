@@ -1,89 +1,115 @@
-"""One thread that commits what many requests want, together.
+"""Two threads between the requests and the database: one checks, one commits what many requests want, together.
 
-Batches adapt to load by themselves: the thread takes whatever waits when the last commit is done. An idle
-relay commits a lone request at once; a busy one shares each fsync among all that arrived meanwhile.
+    request → line → checking (parsing and signatures, no database) → line → committing (one transaction) → answer
+
+Batches adapt to load by themselves: a thread takes whatever waits when it is done with the last. An idle relay
+commits a lone request at once; a busy one shares each fsync among all that arrived meanwhile. Both lines go by
+precedence, and what is checked does not pile up in front of the database, so that a FLASH message overtakes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
 import threading
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-from relay.committer import Committer, Job, Outcome
+from relay.batch import Answer, Batch, Job, Needs
+from relay.committer import Committer, Outcome
+from relay.line import Line
 from relay.protocol.errors import Unavailable
+from relay.protocol.header import Precedence
 
-_MAX_BATCH = 256
-_Waiting = tuple[Job, asyncio.AbstractEventLoop, "asyncio.Future[Any]"]
+_MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
+_URGENT_BATCH = 8  # while somebody of IMMEDIATE or above waits
+
+
+class Waiting(NamedTuple):
+    """What somebody wants, and who waits for it."""
+
+    prepare: Callable[[], Job]
+    precedence: Precedence
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
 
 
 class Writer:
-    """Give it jobs from event loops; each future resolves after the commit that holds its job."""
+    """Give it work from event loops; each future resolves after the commit that holds its job."""
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="relay-writer", daemon=True)
+        self._checks: Line[Waiting] = Line()
+        self._commits: Line[tuple[Job, Waiting]] = Line()
+        self._room = threading.Semaphore(_MAX_BATCH)
+        self._checker = threading.Thread(target=self._check, name="relay-checker", daemon=True)
+        self._committing = threading.Thread(target=self._commit, name="relay-writer", daemon=True)
         self._closed = False
 
     def start(self) -> None:
-        self._thread.start()
+        self._checker.start()
+        self._committing.start()
 
     def close(self) -> None:
-        """Commit what waits, then stop."""
+        """Check and commit what waits, then stop."""
         self._closed = True
-        self._queue.put(None)
-        if self._thread.ident is not None:  # it was started
-            self._thread.join()
+        for line, thread in ((self._checks, self._checker), (self._commits, self._committing)):
+            line.end()
+            if thread.ident is not None:  # it was started
+                thread.join()
 
-    async def submit(self, job: Job) -> Any:
-        """Run the job in the next batch; return its answer or raise its error."""
+    async def submit(
+        self, run: Callable[[Batch], Answer], needs: Needs = (), precedence: Precedence = Precedence.ROUTINE
+    ) -> Any:
+        """Run a job in the next batch; return its answer or raise its error."""
+        return await self.check(lambda: Job(run, needs), precedence)
+
+    async def check(self, prepare: Callable[[], Job], precedence: Precedence = Precedence.ROUTINE) -> Any:
+        """The same for a job that `prepare` makes first, on a thread where its signatures stop nobody."""
         if self._closed:
             raise Unavailable("the relay is shutting down", hint="try again in a moment")
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
-        self._queue.put((job, loop, future))
-        return await future
+        waiting = Waiting(prepare, precedence, loop, loop.create_future())
+        self._checks.put(waiting, precedence)
+        return await waiting.future
 
-    def _run(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first]
-            last = self._take_waiting(batch)
-            outcomes = self._commit([job for job, _loop, _future in batch])
-            loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]] = {}
-            for (_job, loop, future), outcome in zip(batch, outcomes, strict=True):
-                loops.setdefault(loop, []).append((future, outcome))
-            for loop, pairs in loops.items():
-                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-                    loop.call_soon_threadsafe(_resolve, pairs)
-            if last:
-                return
+    def _check(self) -> None:
+        while taken := self._checks.take(1, 1):
+            (waiting,) = taken
+            self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
+            try:
+                self._commits.put((waiting.prepare(), waiting), waiting.precedence)
+            except Exception as problem:  # noqa: BLE001 - whatever it was, its caller is told and the thread goes on
+                self._room.release()
+                _tell([(waiting, Outcome(error=problem))])
 
-    def _commit(self, jobs: list[Job]) -> list[Outcome]:
+    def _commit(self) -> None:
+        while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
+            self._room.release(len(taken))
+            outcomes = self._outcomes([job for job, _waiting in taken])
+            _tell([(waiting, outcome) for (_job, waiting), outcome in zip(taken, outcomes, strict=True)])
+
+    def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
         try:
             return self.committer.commit(jobs)
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
             return [Outcome(error=problem) for _ in jobs]
 
-    def _take_waiting(self, batch: list[_Waiting]) -> bool:
-        while len(batch) < _MAX_BATCH:
-            try:
-                waiting = self._queue.get_nowait()
-            except queue.Empty:
-                return False
-            if waiting is None:
-                return True
-            batch.append(waiting)
-        return False
+
+def _tell(told: Sequence[tuple[Waiting, Outcome]]) -> None:
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiting, Outcome]]] = {}
+    for waiting, outcome in told:
+        loops.setdefault(waiting.loop, []).append((waiting, outcome))
+    for loop, pairs in loops.items():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            loop.call_soon_threadsafe(_resolve, pairs)
 
 
-def _resolve(pairs: list[tuple[asyncio.Future[Any], Outcome]]) -> None:
-    for future, outcome in pairs:
-        if future.cancelled():
+def _resolve(pairs: Sequence[tuple[Waiting, Outcome]]) -> None:
+    for waiting, outcome in pairs:
+        if waiting.future.cancelled():
             continue
         if outcome.error is not None:
-            future.set_exception(outcome.error)
+            waiting.future.set_exception(outcome.error)
         else:
-            future.set_result(outcome.value)
+            waiting.future.set_result(outcome.value)

@@ -6,9 +6,9 @@ import hashlib
 import os
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, select, tuple_
 
-from relay.committer import Answer, Batch, Committed
+from relay.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.canonical import encode
 from relay.protocol.cose import verify_sign1
@@ -124,45 +124,47 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
     _stage(batch, submitted, index)
-    batch.memo["message", core.message_id] = batch.memo["seq", core.sender_device, core.seq] = (
-        submitted.digest,
-        index,
-    )
     return lambda committed: committed.prove(index, seen).encoded()
+
+
+_COLUMNS = (message.c.message_id, message.c.sender_device, message.c.seq, message.c.digest, message.c.entry)
+_KEYS = bindparam("keys", expanding=True)
+_BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
+    select(*_COLUMNS).where(message.c.message_id.in_(_KEYS)),
+    key=lambda row: bytes(row.message_id),
+    value=lambda row: (bytes(row.digest), row.entry),
+)
+_BY_SEQ: Lookup[tuple[bytes, int], int] = Lookup(
+    select(*_COLUMNS).where(tuple_(message.c.sender_device, message.c.seq).in_(_KEYS)),
+    key=lambda row: (bytes(row.sender_device), row.seq),
+    value=lambda row: row.entry,
+)
+
+
+def needs(submitted: Submitted) -> Needs:
+    """What `accept` will look up."""
+    core = submitted.message.core
+    return (
+        (_BY_ID, (core.message_id,)),
+        (_BY_SEQ, ((core.sender_device, core.seq),)),
+        (keyroom.PACKAGES, tuple(each.kp_ref for each in submitted.slots)),
+    )
 
 
 def _earlier(batch: Batch, submitted: Submitted) -> int | None:
     """Index of the accept entry if these very bytes were accepted before; Conflict if others were."""
     core = submitted.message.core
-    by_id = batch.memo.get(("message", core.message_id))
-    by_seq = batch.memo.get(("seq", core.sender_device, core.seq))
-    if by_id is None and by_seq is None:
-        for row in batch.connection.execute(
-            _EARLIER, {"id": core.message_id, "device": core.sender_device, "seq": core.seq}
-        ):
-            found = (bytes(row.digest), row.entry)
-            if bytes(row.message_id) == core.message_id:
-                by_id = found
-            else:
-                by_seq = found
-    if by_id is not None:
-        if by_id[0] != submitted.digest:
+    if (accepted := batch.find(_BY_ID, core.message_id)) is not None:
+        digest, index = accepted
+        if digest != submitted.digest:
             raise Conflict(
                 f"message {core.message_id.hex()} was accepted with other bytes",
                 hint="a new message has a new id",
             )
-        return int(by_id[1])
-    if by_seq is not None:
+        return index
+    if batch.find(_BY_SEQ, (core.sender_device, core.seq)) is not None:
         raise Conflict(f"the device has sent another message with sequence number {core.seq}")
     return None
-
-
-_EARLIER = select(message.c.message_id, message.c.digest, message.c.entry).where(
-    or_(
-        message.c.message_id == bindparam("id"),
-        (message.c.sender_device == bindparam("device")) & (message.c.seq == bindparam("seq")),
-    )
-)
 
 
 def earlier_receipt(batch: Batch, index: int, seen: int) -> Answer:
@@ -278,3 +280,5 @@ def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
     keyroom.use(batch, message_id, submitted.slots)
+    batch.note(_BY_ID, message_id, (submitted.digest, index))
+    batch.note(_BY_SEQ, (core.sender_device, core.seq), index)

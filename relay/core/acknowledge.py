@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import os
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, tuple_
 
-from relay.committer import Answer, Batch
+from relay.batch import Answer, Batch, Lookup, Needs
 from relay.protocol.cose import Sign1, parse_sign1, verify_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
-from relay.store.schema import message, receipt, slot
+from relay.store.schema import receipt
 
 from .accept import earlier_receipt
 from .caller import Caller
-from .open import not_available
+from .open import ROWS, not_available
 
-_FIND = (
-    select(message.c.ref, message.c.encoded, slot.c.released)
-    .join(slot, slot.c.message_id == message.c.message_id)
-    .where(message.c.message_id == bindparam("message"), slot.c.device_id == bindparam("device"))
+_EARLIER: Lookup[tuple[bytes, bytes, str], int] = Lookup(
+    select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry).where(
+        tuple_(receipt.c.message_id, receipt.c.device_id, receipt.c.state).in_(bindparam("keys", expanding=True))
+    ),
+    key=lambda row: (bytes(row.message_id), bytes(row.device_id), row.state),
+    value=lambda row: row.entry,
 )
-_EARLIER = select(receipt.c.entry).where(
-    receipt.c.message_id == bindparam("message"),
-    receipt.c.device_id == bindparam("device"),
-    receipt.c.state == bindparam("state"),
-)
+
+
+def needs(stated: Receipt) -> Needs:
+    """What `acknowledge` will look up."""
+    return (
+        (ROWS, ((stated.message_id, stated.device_id),)),
+        (_EARLIER, ((stated.message_id, stated.device_id, stated.state),)),
+    )
 
 
 def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> tuple[Sign1, Receipt]:
@@ -45,21 +50,14 @@ def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, s
     """Store the receipt with its log entry; a repeated receipt is answered as the first was."""
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
-    device_id, key = (
-        caller.device.device_id,
-        ("receipt", stated.message_id, caller.device.device_id, stated.state),
-    )
-    row = batch.connection.execute(_FIND, {"message": stated.message_id, "device": device_id}).one_or_none()
+    device_id, key = stated.device_id, (stated.message_id, stated.device_id, stated.state)
+    row = batch.find(ROWS, (stated.message_id, device_id))
     # Only a holder of the keys can say that a message was opened; to everyone else it does not exist.
     if row is None or row.released is None or bytes(row.ref) != stated.message_ref:
         raise not_available()
-    index = batch.memo.get(key)
-    if index is None:
-        parameters = {"message": stated.message_id, "device": device_id, "state": stated.state}
-        index = batch.connection.scalar(_EARLIER, parameters)
-    if index is not None:
+    if (index := batch.find(_EARLIER, key)) is not None:
         return earlier_receipt(batch, index, seen)
-    core = parse_message(bytes(row.encoded)).core
+    core = parse_message(bytes(row.message)).core
     entry = AccessEntry(
         event=Event.ACKNOWLEDGE,
         time=batch.now_ms,
@@ -74,7 +72,8 @@ def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, s
         request=caller.nonce,
         detail=stated.state,
     )
-    index = batch.memo[key] = batch.log(entry)
+    index = batch.log(entry)
+    batch.note(_EARLIER, key, index)
     batch.add(receipt, {
         "message_id": stated.message_id, "device_id": device_id, "state": stated.state,
         "encoded": encoded, "entry": index,

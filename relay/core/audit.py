@@ -6,7 +6,7 @@ import os
 
 from sqlalchemy import select
 
-from relay.committer import Answer, Batch
+from relay.batch import Answer, Batch
 from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Refused, Unauthenticated

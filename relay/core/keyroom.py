@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-from sqlalchemy import Connection, Row, Update, bindparam, func, select, update
+from sqlalchemy import Connection, Update, bindparam, func, select, update
 
-from relay.committer import Answer, Batch
+from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Device
@@ -157,49 +157,57 @@ def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:
     return [count or 0, last or 0]
 
 
+class Package(NamedTuple):
+    """What the relay knows of a key package, beside its bytes."""
+
+    device_id: bytes
+    one_time: bool
+    not_after: int
+    claimed_by: bytes | None
+    used: bool
+
+
+PACKAGES: Lookup[bytes, Package] = Lookup(
+    select(
+        key_package.c.ref,
+        key_package.c.device_id,
+        key_package.c.one_time,
+        key_package.c.not_after,
+        key_package.c.claimed_by,
+        key_package.c.used_by,
+    ).where(key_package.c.ref.in_(bindparam("keys", expanding=True))),
+    key=lambda row: bytes(row.ref),
+    value=lambda row: Package(*row[1:5], used=row.used_by is not None),
+)
+
+
 def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> bool:
     """Every slot is sealed to a key package of its device that this sender claimed, or to its last-resort one.
 
     The answer is whether all of them are one-time.
     """
-    found = _packages(batch.connection, [each.kp_ref for each in slots])
-    for each in slots:
-        row = found.get(each.kp_ref)
-        if row is None or bytes(row.device_id) != each.device_id or row.not_after <= batch.now:
+    found = [batch.find(PACKAGES, each.kp_ref) for each in slots]
+    for each, package in zip(slots, found, strict=True):
+        if package is None or package.device_id != each.device_id or package.not_after <= batch.now:
             raise Conflict(
                 f"slot for {each.device_id.hex()}: its key package is unknown or expired",
                 hint="claim a new one",
             )
-        if not row.one_time:
-            continue
-        used = row.used_by is not None or ("package", each.kp_ref) in batch.memo
-        if row.claimed_by is None or bytes(row.claimed_by) != core.sender_device or used:
+        if package.one_time and (package.claimed_by != core.sender_device or package.used):
             raise Conflict(
                 f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
                 hint="claim a new one",
             )
-    return all(row.one_time for row in found.values())
-
-
-def _packages(connection: Connection, refs: list[bytes]) -> dict[bytes, Row[*tuple[Any, ...]]]:
-    columns = (key_package.c.ref, key_package.c.device_id, key_package.c.one_time, key_package.c.not_after)
-    wanted = select(*columns, key_package.c.claimed_by, key_package.c.used_by)
-    found = {}
-    for start in range(0, len(refs), 500):  # a statement has a limited number of parameters
-        for row in connection.execute(wanted.where(key_package.c.ref.in_(refs[start : start + 500]))):
-            found[bytes(row.ref)] = row
-    return found
+    return all(package is not None and package.one_time for package in found)
 
 
 def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
     """Mark the one-time packages of an accepted message as used up."""
     for each in slots:
-        batch.memo["package", each.kp_ref] = message_id
-    batch.connection.execute(_USE, [{"package": each.kp_ref, "message": message_id} for each in slots])
+        package = batch.find(PACKAGES, each.kp_ref)
+        if package is not None and package.one_time:
+            batch.note(PACKAGES, each.kp_ref, package._replace(used=True))
+            batch.stage(_USE, {"package": each.kp_ref, "message": message_id})
 
 
-_USE = (
-    update(key_package)
-    .where(key_package.c.ref == bindparam("package"), key_package.c.one_time.is_(True))
-    .values(used_by=bindparam("message"))
-)
+_USE = update(key_package).where(key_package.c.ref == bindparam("package")).values(used_by=bindparam("message"))

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, select, tuple_, update
 
-from relay.committer import Answer, Batch, Committed
+from relay.batch import Answer, Batch, Committed, Lookup
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
@@ -26,22 +27,41 @@ from relay.store.schema import message, slot
 
 from .caller import Caller
 
-_FIND = (
+
+class Row(NamedTuple):
+    """A message and one device's slot of it, as stored."""
+
+    ref: bytes
+    message: bytes
+    endorsements: bytes
+    slot_id: int
+    position: int
+    slot: bytes | None
+    proof: bytes
+    released: int | None
+
+
+ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
     select(
-        message.c.encoded.label("message"),
+        message.c.ref,
+        message.c.encoded,
         message.c.endorsements,
         slot.c.id,
         slot.c.position,
         slot.c.encoded.label("slot"),
         slot.c.proof,
         slot.c.released,
+        slot.c.message_id,
+        slot.c.device_id,
     )
     .join(slot, slot.c.message_id == message.c.message_id)
-    .where(message.c.message_id == bindparam("message"), slot.c.device_id == bindparam("device"))
+    .where(tuple_(slot.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True))),
+    key=lambda row: (bytes(row.message_id), bytes(row.device_id)),
+    value=lambda row: Row(*row[:8]),
 )
 _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
 _RELEASE = (
-    update(slot).where(slot.c.id == bindparam("slot"), slot.c.released.is_(None)).values(released=bindparam("entry"))
+    update(slot).where(slot.c.id == bindparam("slot_id"), slot.c.released.is_(None)).values(released=bindparam("entry"))
 )
 
 
@@ -52,10 +72,9 @@ _NO_SLOT = ("no-slot",)
 class Held:
     """A caller's own slot, still here."""
 
-    row_id: int
+    row: Row
     message: Message
     slot: Slot
-    position: int
     proof: tuple[bytes, ...]
     endorsements: tuple[bytes, ...]
 
@@ -76,13 +95,15 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
         return _deny(batch, caller, message_id, held.message, rules)
     # 4. one transaction: the entry and the slot's state
     index = batch.log(_entry(batch, caller, message_id, held.message, Event.OPEN, ()))
-    batch.connection.execute(_RELEASE, {"slot": held.row_id, "entry": index})
+    batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "entry": index})
+    if held.row.released is None:
+        batch.note(ROWS, (message_id, caller.device.device_id), held.row._replace(released=index))
 
     # 5. slot and proof leave together
     def answer(committed: Committed) -> bytes:
         release = committed.prove(index, seen)
         return Delivery(
-            held.message.encoded, held.position, held.slot.encoded, held.proof, release, held.endorsements
+            held.message.encoded, held.row.position, held.slot.encoded, held.proof, release, held.endorsements
         ).encoded()
 
     return answer
@@ -121,16 +142,15 @@ def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) 
 
 
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
-    row = batch.connection.execute(_FIND, {"message": message_id, "device": caller.device.device_id}).one_or_none()
+    row = batch.find(ROWS, (message_id, caller.device.device_id))
     if row is None or row.slot is None:
         return None
     parsed = parse_message(bytes(row.message))
     proof = bytes(row.proof)
     return Held(
-        row_id=row.id,
+        row=row,
         message=parsed,
         slot=parse_slot(bytes(row.slot), parsed.core),
-        position=row.position,
         proof=tuple(proof[start : start + 32] for start in range(0, len(proof), 32)),
         endorsements=tuple(decode_list(bytes(row.endorsements), "endorsements")),
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
-from relay.committer import Answer, Batch
+from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.community import ROSTER
 from relay.protocol.cose import parse_sign1
@@ -30,6 +30,12 @@ OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
 })  # fmt: skip
+
+_HELD: Lookup[bytes, bytes] = Lookup(
+    select(document.c.digest).where(document.c.digest.in_(bindparam("keys", expanding=True))),
+    key=lambda row: bytes(row.digest),
+    value=lambda row: bytes(row.digest),
+)
 
 
 def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
@@ -70,9 +76,8 @@ def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files:
     index = batch.change(change, payload)
     for file in files:
         digest = hashlib.sha256(file).digest()
-        held = batch.connection.scalar(select(document.c.digest).where(document.c.digest == digest))
-        if held is None and ("document", digest) not in batch.memo:
-            batch.memo["document", digest] = True
+        if batch.find(_HELD, digest) is None:
+            batch.note(_HELD, digest, digest)
             batch.add(document, {"digest": digest, "content": file})
     device = caller.device
     batch.log(

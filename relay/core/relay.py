@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
+from relay.batch import Job
 from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.protocol.access import Judge
@@ -87,13 +88,17 @@ class Relay:
 
     async def accept(self, caller: Caller, body: bytes, seen: int) -> bytes:
         """Accept a submission; the receipt, a LoggedEntry."""
-        submitted = await asyncio.to_thread(
-            accept.check_submission, self._committer.directory, caller, body, int(time.time())
-        )
-        receipt: bytes = await self._writer.submit(
-            lambda batch: accept.accept(batch, self.judge(), caller, submitted, seen)
-        )
-        self._bell.ring(each.device_id for each in submitted.slots)
+
+        def prepare() -> Job:
+            submitted = accept.check_submission(self._committer.directory, caller, body, int(time.time()))
+            readers.extend(each.device_id for each in submitted.slots)
+            return Job(
+                lambda batch: accept.accept(batch, self.judge(), caller, submitted, seen), accept.needs(submitted)
+            )
+
+        readers: list[bytes] = []
+        receipt: bytes = await self._writer.check(prepare)
+        self._bell.ring(readers)
         return receipt
 
     async def inbox(self, caller: Caller, after: int, wait: float) -> bytes:
@@ -134,7 +139,8 @@ class Relay:
     async def open(self, caller: Caller, message_id: bytes, seen: int) -> bytes:
         """Release the caller's slot of this message: a Delivery."""
         delivery: bytes = await self._writer.submit(
-            lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen)
+            lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen),
+            ((open.ROWS, ((message_id, caller.device.device_id),)),),
         )
         return delivery
 
@@ -145,10 +151,14 @@ class Relay:
 
     async def acknowledge(self, caller: Caller, message_id: bytes, body: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""
-        _signed, stated = await asyncio.to_thread(acknowledge.check_receipt, caller, message_id, body)
-        logged: bytes = await self._writer.submit(
-            lambda batch: acknowledge.acknowledge(batch, caller, stated, body, seen)
-        )
+
+        def prepare() -> Job:
+            _signed, stated = acknowledge.check_receipt(caller, message_id, body)
+            return Job(
+                lambda batch: acknowledge.acknowledge(batch, caller, stated, body, seen), acknowledge.needs(stated)
+            )
+
+        logged: bytes = await self._writer.check(prepare)
         return logged
 
     async def receipts(self, caller: Caller, message_id: bytes) -> bytes:
@@ -160,8 +170,12 @@ class Relay:
 
     async def publish_keys(self, caller: Caller, body: bytes) -> bytes:
         _require_mailbox(caller)
-        checked = await asyncio.to_thread(keyroom.check_batch, caller, body)
-        stock: bytes = await self._writer.submit(lambda batch: keyroom.publish(batch, caller, *checked))
+
+        def prepare() -> Job:
+            checked = keyroom.check_batch(caller, body)
+            return Job(lambda batch: keyroom.publish(batch, caller, *checked))
+
+        stock: bytes = await self._writer.check(prepare)
         return stock
 
     async def claim_keys(self, caller: Caller, body: bytes) -> bytes:

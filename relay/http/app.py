@@ -83,7 +83,7 @@ async def refuse_unexpected(_request: Request, _error: Exception) -> JSONRespons
     return problem(LiaisonError("the relay could not do this; its operator has the reason"), 500)
 
 
-def the_relay(request: Request) -> Relay:
+async def the_relay(request: Request) -> Relay:
     relay: Relay = request.app.state.relay
     return relay
 

@@ -18,6 +18,7 @@ import cbor2
 from .errors import Malformed
 
 MAX_DEPTH = 8
+_LEAVES = frozenset({bytes, str, bool, type(None)})
 
 
 def encode(value: Any) -> bytes:
@@ -33,7 +34,7 @@ def decode(encoded: bytes, what: str = "value") -> Any:
     try:
         value = cbor2.loads(encoded)
         _check(value, what, MAX_DEPTH)
-        again = cbor2.dumps(value, canonical=True)
+        again = cbor2.dumps(value)  # maps in the order they were read, which `_check` has seen to be ascending
     except Malformed:
         raise
     except Exception as problem:  # the decoder's own errors vary by version; every one means malformed
@@ -45,7 +46,7 @@ def decode(encoded: bytes, what: str = "value") -> Any:
 
 def _check(value: Any, what: str, depth: int) -> None:
     kind = type(value)
-    if kind is bytes or kind is str or kind is bool or value is None:
+    if kind in _LEAVES:
         return
     if kind is int:
         if not -(1 << 63) <= value < 1 << 63:
@@ -55,14 +56,24 @@ def _check(value: Any, what: str, depth: int) -> None:
         raise Malformed(f"{what}: nested deeper than {MAX_DEPTH}")
     if kind is list:
         for item in value:
-            _check(item, what, depth - 1)
+            if type(item) not in _LEAVES:
+                _check(item, what, depth - 1)
     elif kind is dict:
-        for key, item in value.items():
-            if type(key) is not int or not -24 <= key <= 23:
-                raise Malformed(f"{what}: map key {key!r:.40} is not a one-byte integer")
-            _check(item, what, depth - 1)
+        _check_keys(list(value), what)
+        for item in value.values():
+            if type(item) not in _LEAVES:
+                _check(item, what, depth - 1)
     else:
         raise Malformed(f"{what}: {kind.__name__} is not permitted here")
+
+
+def _check_keys(keys: list[Any], what: str) -> None:
+    for key in keys:
+        if type(key) is not int or not -24 <= key <= 23:
+            raise Malformed(f"{what}: map key {key!r:.40} is not a one-byte integer")
+    # in the order of their octets: 0 to 23, then -1 to -24
+    if any(left >= right for left, right in pairwise(key if key >= 0 else 23 - key for key in keys)):
+        raise Malformed(f"{what}: map keys not in ascending order")
 
 
 def read_array(encoded: bytes, length: int, what: str) -> list[Any]:

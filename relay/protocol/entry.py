@@ -37,6 +37,7 @@ class Event(StrEnum):
 
 
 _FIELDS = frozenset(range(1, 17))
+_EVENTS = frozenset(map(str, Event))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
     for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
         if fields[key] is not None:
             expect_bytes(fields[key], length, f"access-log entry: field {key}")
-    if fields[2] not in set(Event):
+    if fields[2] not in _EVENTS:
         raise Malformed(f"access-log entry: event {fields[2]!r:.40} is unknown")
     return AccessEntry(
         event=Event(fields[2]),
@@ -112,6 +113,9 @@ class Change(StrEnum):
     ROSTER = "roster"
 
 
+_CHANGES = frozenset(map(str, Change))
+
+
 @dataclass(frozen=True, slots=True)
 class DirectoryEntry:
     change: Change
@@ -126,7 +130,7 @@ class DirectoryEntry:
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
     version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
     expect_version(version, "directory entry")
-    if expect(change, str, "directory entry: change") not in set(Change):
+    if expect(change, str, "directory entry: change") not in _CHANGES:
         raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
     return DirectoryEntry(
         change=Change(change),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
@@ -123,6 +124,7 @@ def message_payload(core: bytes, slot_count: int, slot_root: bytes) -> bytes:
     return encode([core, slot_count, slot_root])
 
 
+@lru_cache(maxsize=512)  # a message is read at submission, and again at each opening and receipt that follows
 def parse_message(encoded: bytes) -> Message:
     """Read a message. Raises Malformed; verifies no signature."""
     signed = parse_sign1(encoded, MESSAGE)

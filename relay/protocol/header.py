@@ -42,6 +42,10 @@ class AddresseeKind(IntEnum):
     EXEMPTED = 3
 
 
+_PRECEDENCES, _KINDS = frozenset(map(int, Precedence)), frozenset(map(int, AddresseeKind))
+_CORE_FIELDS, _HANDLING_FIELDS = frozenset(range(1, 17)), frozenset(range(1, 10))
+
+
 @dataclass(frozen=True, slots=True)
 class Addressee:
     kind: AddresseeKind
@@ -121,7 +125,7 @@ class Core:
 
 def parse_core(encoded: bytes) -> Core:
     """Read a core strictly; labels inside are parsed by whoever decides on them. Raises Malformed."""
-    fields = read_map(encoded, frozenset(range(1, 17)), frozenset(), "message core")
+    fields = read_map(encoded, _CORE_FIELDS, frozenset(), "message core")
     suite = suite_numbered(fields[1])
     if fields[9] != suite.content_alg:
         raise Malformed("message core: content algorithm is not the suite's")
@@ -164,7 +168,7 @@ def _addressees(value: Any) -> tuple[Addressee, ...]:
     found = []
     for item in expect(value, list, "message core: addressees"):
         kind, address = _items(item, 2, "addressee")
-        if type(kind) is not int or kind not in set(AddresseeKind):
+        if type(kind) is not int or kind not in _KINDS:
             raise Malformed(f"message core: addressee kind {kind!r:.20} is unknown")
         parse_address(address)
         found.append(Addressee(AddresseeKind(kind), address))
@@ -195,10 +199,10 @@ def _portions(value: Any) -> tuple[Portion, ...]:
 
 def _handling(value: Any) -> MessageHandling:
     fields = expect(value, dict, "message core: handling")
-    if fields.keys() != set(range(1, 10)):
+    if fields.keys() != _HANDLING_FIELDS:
         raise Malformed("message core: handling has missing or unknown fields")
     for key in (1, 2):
-        if type(fields[key]) is not int or fields[key] not in set(Precedence):
+        if type(fields[key]) is not int or fields[key] not in _PRECEDENCES:
             raise Malformed("message core: precedence is unknown")
     if fields[2] > fields[1]:
         raise Malformed("message core: info precedence is above action precedence")
