@@ -13,27 +13,29 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Executable, Row, Select, Table, insert
+from sqlalchemy import Connection, Table, insert
 
 from relay.protocol.directory import Directory
 from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry, LoggedEntry
 from relay.protocol.errors import TooLarge
 from relay.protocol.tiletree import TileTree
 from relay.store.log import Log
+from relay.store.prepared import Prepared
 
 K, V = TypeVar("K", bound=Hashable), TypeVar("V")
-_AT_ONCE = 400  # keys in one statement: databases limit the parameters
+Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Lookup(Generic[K, V]):
     """Rows that jobs find by a key of their own: `select` takes a list of them as its parameter `keys`."""
 
-    select: Select[*tuple[Any, ...]]
-    key: Callable[[Row[*tuple[Any, ...]]], K]
-    value: Callable[[Row[*tuple[Any, ...]]], V]
+    select: Prepared
+    key: Callable[[Row], K]
+    value: Callable[[Row], V]
 
 
 Needs = Iterable[tuple[Lookup[Any, Any], Sequence[Hashable]]]
@@ -56,7 +58,7 @@ class Batch:
     now_ms: int
     sizes: dict[Log, int]  # before the batch
     staged: dict[Log, list[tuple[bytes, str, str]]] = field(default_factory=lambda: {log: [] for log in Log})
-    rows: dict[Executable, list[dict[str, Any]]] = field(default_factory=dict)
+    rows: dict[Prepared, list[dict[str, Any]]] = field(default_factory=dict)
     found: dict[Lookup[Any, Any], dict[Hashable, Any]] = field(default_factory=dict)
     staged_count: int = 0  # rows and entries staged so far, flushed ones included
 
@@ -89,7 +91,7 @@ class Batch:
         """Stage a row."""
         self.stage(_insert(table), row)
 
-    def stage(self, statement: Executable, row: dict[str, Any]) -> None:
+    def stage(self, statement: Prepared, row: dict[str, Any]) -> None:
         """Stage parameters of a statement; all of one statement go together, in the order of their first."""
         self.rows.setdefault(statement, []).append(row)
         self.staged_count += 1
@@ -107,14 +109,13 @@ class Batch:
     def flush(self) -> None:
         """Send what is staged, so that what follows in this batch can see it."""
         for statement, rows in self.rows.items():
-            self.connection.execute(statement, rows)
+            statement.run(self.connection, rows)
         self.rows.clear()
 
     def _read(self, lookup: Lookup[K, V], keys: list[K]) -> None:
         found = self.found[lookup]
-        for start in range(0, len(keys), _AT_ONCE):
-            for row in self.connection.execute(lookup.select, {"keys": keys[start : start + _AT_ONCE]}):
-                found[lookup.key(row)] = lookup.value(row)
+        for row in lookup.select.rows_of(self.connection, keys):
+            found[lookup.key(row)] = lookup.value(row)
 
     def _stage(self, log: Log, encoded: bytes, office: str, concerns: str) -> int:
         self.staged[log].append((encoded, office, concerns))
@@ -122,12 +123,9 @@ class Batch:
         return self.sizes[log] + len(self.staged[log]) - 1
 
 
-_INSERTS: dict[Table, Executable] = {}
-
-
-def _insert(table: Table) -> Executable:
-    # One object per table: rows are gathered by statement.
-    return _INSERTS.setdefault(table, insert(table))
+@cache
+def _insert(table: Table) -> Prepared:
+    return Prepared(insert(table))
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,14 +106,14 @@ class Committer:
             leaf = leaf_hash(encoded)
             index = tree.append(leaf)
             rows.append({
-                "log": log, "idx": index, "leaf_hash": leaf, "entry": encoded, "office": office, "concerns": concerns,
+                "log": int(log), "idx": index, "leaf_hash": leaf, "entry": encoded, "office": office, "concerns": concerns,
             })  # fmt: skip
         log_rows.add_entries(connection, rows)
         log_rows.add_nodes(
             connection,
             [
                 {
-                    "log": log,
+                    "log": int(log),
                     "level": tile.level + 1,
                     "idx": tile.index,
                     "hash": tree.node(8 * (tile.level + 1), tile.index),

@@ -22,6 +22,7 @@ from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
+_CHECKED_TOGETHER = 16  # so that they are committed together
 _URGENT_BATCH = 8  # while somebody of IMMEDIATE or above waits
 
 
@@ -74,14 +75,17 @@ class Writer:
         return await waiting.future
 
     def _check(self) -> None:
-        while taken := self._checks.take(1, 1):
-            (waiting,) = taken
-            self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
-            try:
-                self._commits.put((waiting.prepare(), waiting), waiting.precedence)
-            except Exception as problem:  # noqa: BLE001 - whatever it was, its caller is told and the thread goes on
-                self._room.release()
-                _tell([(waiting, Outcome(error=problem))])
+        while taken := self._checks.take(_CHECKED_TOGETHER, 1):
+            refused, passed = list[tuple[Waiting, Outcome]](), list[tuple[Job, Waiting]]()
+            for waiting in taken:
+                try:
+                    passed.append((waiting.prepare(), waiting))
+                except Exception as problem:  # noqa: BLE001 - whatever it was, its caller is told and the thread goes on
+                    refused.append((waiting, Outcome(error=problem)))
+            _tell(refused)
+            for job, waiting in passed:
+                self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
+                self._commits.put((job, waiting), waiting.precedence)
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):

@@ -32,6 +32,7 @@ from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.protocol.obligations import Circumstances
 from relay.store import log as log_rows
 from relay.store.log import Log
+from relay.store.prepared import Prepared
 from relay.store.schema import message, part, slot
 
 from . import keyroom
@@ -127,17 +128,20 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     return lambda committed: committed.prove(index, seen).encoded()
 
 
-_COLUMNS = (message.c.message_id, message.c.sender_device, message.c.seq, message.c.digest, message.c.entry)
 _KEYS = bindparam("keys", expanding=True)
 _BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
-    select(*_COLUMNS).where(message.c.message_id.in_(_KEYS)),
-    key=lambda row: bytes(row.message_id),
-    value=lambda row: (bytes(row.digest), row.entry),
+    Prepared(select(message.c.message_id, message.c.digest, message.c.entry).where(message.c.message_id.in_(_KEYS))),
+    key=lambda row: row[0],
+    value=lambda row: row[1:],
 )
 _BY_SEQ: Lookup[tuple[bytes, int], int] = Lookup(
-    select(*_COLUMNS).where(tuple_(message.c.sender_device, message.c.seq).in_(_KEYS)),
-    key=lambda row: (bytes(row.sender_device), row.seq),
-    value=lambda row: row.entry,
+    Prepared(
+        select(message.c.sender_device, message.c.seq, message.c.entry).where(
+            tuple_(message.c.sender_device, message.c.seq).in_(_KEYS)
+        )
+    ),
+    key=lambda row: row[:2],
+    value=lambda row: row[2],
 )
 
 

@@ -11,6 +11,7 @@ from relay.protocol.cose import Sign1, parse_sign1, verify_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
+from relay.store.prepared import Prepared
 from relay.store.schema import receipt
 
 from .accept import earlier_receipt
@@ -18,11 +19,13 @@ from .caller import Caller
 from .open import ROWS, not_available
 
 _EARLIER: Lookup[tuple[bytes, bytes, str], int] = Lookup(
-    select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry).where(
-        tuple_(receipt.c.message_id, receipt.c.device_id, receipt.c.state).in_(bindparam("keys", expanding=True))
+    Prepared(
+        select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry).where(
+            tuple_(receipt.c.message_id, receipt.c.device_id, receipt.c.state).in_(bindparam("keys", expanding=True))
+        )
     ),
-    key=lambda row: (bytes(row.message_id), bytes(row.device_id), row.state),
-    value=lambda row: row.entry,
+    key=lambda row: row[:3],
+    value=lambda row: row[3],
 )
 
 

@@ -18,6 +18,7 @@ from relay.protocol.envelope import Slot, decode_list
 from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
 from relay.protocol.header import Core
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
+from relay.store.prepared import Prepared
 from relay.store.schema import key_batch, key_package
 
 from .caller import Caller
@@ -168,16 +169,18 @@ class Package(NamedTuple):
 
 
 PACKAGES: Lookup[bytes, Package] = Lookup(
-    select(
-        key_package.c.ref,
-        key_package.c.device_id,
-        key_package.c.one_time,
-        key_package.c.not_after,
-        key_package.c.claimed_by,
-        key_package.c.used_by,
-    ).where(key_package.c.ref.in_(bindparam("keys", expanding=True))),
-    key=lambda row: bytes(row.ref),
-    value=lambda row: Package(*row[1:5], used=row.used_by is not None),
+    Prepared(
+        select(
+            key_package.c.ref,
+            key_package.c.device_id,
+            key_package.c.one_time,
+            key_package.c.not_after,
+            key_package.c.claimed_by,
+            key_package.c.used_by,
+        ).where(key_package.c.ref.in_(bindparam("keys", expanding=True)))
+    ),
+    key=lambda row: row[0],
+    value=lambda row: Package(*row[1:5], used=row[5] is not None),
 )
 
 
@@ -198,7 +201,7 @@ def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> bool:
                 f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
                 hint="claim a new one",
             )
-    return all(package is not None and package.one_time for package in found)
+    return all(package is not None and bool(package.one_time) for package in found)
 
 
 def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
@@ -210,4 +213,6 @@ def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
             batch.stage(_USE, {"package": each.kp_ref, "message": message_id})
 
 
-_USE = update(key_package).where(key_package.c.ref == bindparam("package")).values(used_by=bindparam("message"))
+_USE = Prepared(
+    update(key_package).where(key_package.c.ref == bindparam("package")).values(used_by=bindparam("message"))
+)

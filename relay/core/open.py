@@ -23,6 +23,7 @@ from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
+from relay.store.prepared import Prepared
 from relay.store.schema import message, slot
 
 from .caller import Caller
@@ -42,25 +43,27 @@ class Row(NamedTuple):
 
 
 ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
-    select(
-        message.c.ref,
-        message.c.encoded,
-        message.c.endorsements,
-        slot.c.id,
-        slot.c.position,
-        slot.c.encoded.label("slot"),
-        slot.c.proof,
-        slot.c.released,
-        slot.c.message_id,
-        slot.c.device_id,
-    )
-    .join(slot, slot.c.message_id == message.c.message_id)
-    .where(tuple_(slot.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True))),
-    key=lambda row: (bytes(row.message_id), bytes(row.device_id)),
-    value=lambda row: Row(*row[:8]),
+    Prepared(
+        select(
+            slot.c.message_id,
+            slot.c.device_id,
+            message.c.ref,
+            message.c.encoded,
+            message.c.endorsements,
+            slot.c.id,
+            slot.c.position,
+            slot.c.encoded,
+            slot.c.proof,
+            slot.c.released,
+        )
+        .join(message, message.c.message_id == slot.c.message_id)
+        .where(tuple_(slot.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True)))
+    ),
+    key=lambda row: row[:2],
+    value=lambda row: Row(*row[2:]),
 )
 _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
-_RELEASE = (
+_RELEASE = Prepared(
     update(slot).where(slot.c.id == bindparam("slot_id"), slot.c.released.is_(None)).values(released=bindparam("entry"))
 )
 

@@ -22,6 +22,7 @@ from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.publication import POLICY, PublishedPolicy, read_published_policy
 from relay.protocol.spif import read_spif
+from relay.store.prepared import Prepared
 from relay.store.schema import document
 
 from .caller import Caller
@@ -32,9 +33,9 @@ BY_AUTHORITY = frozenset({
 })  # fmt: skip
 
 _HELD: Lookup[bytes, bytes] = Lookup(
-    select(document.c.digest).where(document.c.digest.in_(bindparam("keys", expanding=True))),
-    key=lambda row: bytes(row.digest),
-    value=lambda row: bytes(row.digest),
+    Prepared(select(document.c.digest).where(document.c.digest.in_(bindparam("keys", expanding=True)))),
+    key=lambda row: row[0],
+    value=lambda row: row[0],
 )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
+from .prepared import Prepared
 from .schema import checkpoint, log_entry, log_head, log_node
 
 
@@ -22,22 +23,28 @@ def sizes(connection: Connection) -> dict[Log, int]:
     return {Log(row.log): row.size for row in connection.execute(_SIZES)}
 
 
+_LOCK_SIZES = Prepared(_SIZES.order_by(log_head.c.log).with_for_update())
+_SET_SIZE = Prepared(update(log_head).where(log_head.c.log == bindparam("which")).values(size=bindparam("reached")))
+_ADD_ENTRIES, _ADD_NODES = Prepared(insert(log_entry)), Prepared(insert(log_node))
+_ADD_CHECKPOINT = Prepared(insert(checkpoint))
+
+
 def lock_sizes(connection: Connection) -> dict[Log, int]:
     """The heads, held until the transaction ends. SQLite holds its one lock already and ignores the clause."""
-    return {Log(row.log): row.size for row in connection.execute(_SIZES.order_by(log_head.c.log).with_for_update())}
+    return {Log(log): size for log, size in _LOCK_SIZES.rows(connection)}
 
 
 def set_size(connection: Connection, log: Log, size: int) -> None:
-    connection.execute(update(log_head).where(log_head.c.log == log), {"size": size})
+    _SET_SIZE.run(connection, [{"which": int(log), "reached": size}])
 
 
 def add_entries(connection: Connection, rows: Sequence[dict[str, object]]) -> None:
-    connection.execute(insert(log_entry), rows)
+    _ADD_ENTRIES.run(connection, rows)
 
 
 def add_nodes(connection: Connection, rows: Sequence[dict[str, object]]) -> None:
     if rows:
-        connection.execute(insert(log_node), rows)
+        _ADD_NODES.run(connection, rows)
 
 
 def hashes(connection: Connection, log: Log, level: int, first: int, count: int) -> list[bytes]:
@@ -77,7 +84,7 @@ def entry(connection: Connection, log: Log, index: int) -> bytes | None:
 
 
 def add_checkpoint(connection: Connection, log: Log, size: int, note: bytes) -> None:
-    connection.execute(insert(checkpoint), {"log": log, "size": size, "note": note})
+    _ADD_CHECKPOINT.run(connection, [{"log": int(log), "size": size, "note": note}])
 
 
 def checkpoint_at(connection: Connection, log: Log, size: int) -> bytes | None:

@@ -1,0 +1,83 @@
+"""Statements compiled once per database and run on the driver's own cursor.
+
+SQLAlchemy writes the SQL and owns the connection and the transaction; going through its execution for each
+statement of each batch would cost more than the database does. Parameters and columns are octets, text, integers
+and null, which both drivers take and give as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import ClauseElement, Connection
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.exc import DBAPIError
+
+_AT_ONCE = 256  # keys in one statement: databases limit the parameters
+_STYLE = {"sqlite": "qmark", "postgresql": "format"}
+
+
+class Prepared:
+    """A statement to be run many times: for rows of parameters, or over a list of keys."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        self._statement = statement
+        self._compiled: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
+
+    def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Execute for every row of parameters."""
+        sql, names = self._sql(connection.dialect, rows[0])
+        _execute(connection, sql, [tuple([row[name] for name in names]) for row in rows], many=True)
+
+    def rows(self, connection: Connection, **parameters: Any) -> list[tuple[Any, ...]]:
+        """The rows that it selects."""
+        sql, names = self._sql(connection.dialect, parameters)
+        return _execute(connection, sql, tuple([parameters[name] for name in names]))
+
+    def rows_of(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows found by any of `keys`, octets or tuples, for which the statement has the parameter `keys`."""
+        for start in range(0, len(keys), _AT_ONCE):
+            some = list(keys[start : start + _AT_ONCE])
+            # Filled up to a power of two with the last one again: a few statements serve any number of keys.
+            some += some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
+            flat = tuple([part for key in some for part in key]) if isinstance(some[0], tuple) else tuple(some)
+            yield from _execute(connection, self._sql_of(connection.dialect, some), flat)
+
+    def _sql(self, dialect: Dialect, parameters: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+        found = self._compiled.get((dialect.name, 0))
+        if found is None:
+            compiled = self._statement.compile(dialect=_positional(dialect), column_keys=list(parameters))
+            found = self._compiled[dialect.name, 0] = (str(compiled), tuple(compiled.positiontup or ()))
+        return found
+
+    def _sql_of(self, dialect: Dialect, keys: list[Any]) -> str:
+        found = self._compiled.get((dialect.name, len(keys)))
+        if found is None:
+            compiled = self._statement.compile(dialect=_positional(dialect))
+            expanded = compiled.construct_expanded_state({"keys": keys})
+            found = self._compiled[dialect.name, len(keys)] = (expanded.statement, ())
+        return found[0]
+
+
+def _positional(dialect: Dialect) -> Dialect:
+    return type(dialect)(paramstyle=_STYLE[dialect.name])  # type: ignore[call-arg]  # every dialect of ours takes it
+
+
+def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> list[tuple[Any, ...]]:
+    try:
+        with closing(connection.connection.cursor()) as cursor:
+            if many:
+                cursor.executemany(sql, parameters)
+                return []
+            cursor.execute(sql, parameters)
+            return list(cursor.fetchall())
+    except Exception as problem:
+        driver = connection.dialect.loaded_dbapi
+        if not isinstance(problem, driver.Error):
+            raise
+        # As SQLAlchemy would have it: one tree of errors for both drivers, and a broken connection is let go.
+        if connection.dialect.is_disconnect(problem, connection.connection.driver_connection, None):
+            connection.invalidate(problem)
+        raise DBAPIError.instance(sql, None, problem, driver.Error, dialect=connection.dialect) from problem
