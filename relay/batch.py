@@ -25,7 +25,8 @@ from relay.protocol.tiletree import TileTree
 from relay.store.log import Log
 from relay.store.prepared import Prepared
 
-K, V = TypeVar("K", bound=Hashable), TypeVar("V")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 Row = tuple[Any, ...]
 
 

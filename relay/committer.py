@@ -106,7 +106,8 @@ class Committer:
             leaf = leaf_hash(encoded)
             index = tree.append(leaf)
             rows.append({
-                "log": int(log), "idx": index, "leaf_hash": leaf, "entry": encoded, "office": office, "concerns": concerns,
+                "log": int(log), "idx": index, "leaf_hash": leaf,
+                "entry": encoded, "office": office, "concerns": concerns,
             })  # fmt: skip
         log_rows.add_entries(connection, rows)
         log_rows.add_nodes(

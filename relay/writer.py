@@ -43,18 +43,18 @@ class Writer:
         self._checks: Line[Waiting] = Line()
         self._commits: Line[tuple[Job, Waiting]] = Line()
         self._room = threading.Semaphore(_MAX_BATCH)
-        self._checker = threading.Thread(target=self._check, name="relay-checker", daemon=True)
+        self._checking = threading.Thread(target=self._check, name="relay-checker", daemon=True)
         self._committing = threading.Thread(target=self._commit, name="relay-writer", daemon=True)
         self._closed = False
 
     def start(self) -> None:
-        self._checker.start()
+        self._checking.start()
         self._committing.start()
 
     def close(self) -> None:
         """Check and commit what waits, then stop."""
         self._closed = True
-        for line, thread in ((self._checks, self._checker), (self._commits, self._committing)):
+        for line, thread in ((self._checks, self._checking), (self._commits, self._committing)):
             line.end()
             if thread.ident is not None:  # it was started
                 thread.join()

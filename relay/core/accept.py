@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import BindParameter, bindparam, select, tuple_
 
 from relay.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
@@ -25,7 +26,7 @@ from relay.protocol.errors import (
     Unauthenticated,
     Unverified,
 )
-from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.header import AddresseeKind, Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
@@ -52,7 +53,7 @@ class Submitted:
     endorsements: tuple[bytes, ...]
 
 
-def check_submission(directory: Directory, caller: Caller, body: bytes, now: int) -> Submitted:
+def check_submission(directory: Directory, caller: Caller, body: bytes, now: int, claimed: Precedence) -> Submitted:
     """Steps 1 to 4: everything that needs no database. Runs on any thread."""
     # 1. size limits, before anything is parsed
     if len(body) > MAX_SUBMISSION:
@@ -62,6 +63,8 @@ def check_submission(directory: Directory, caller: Caller, body: bytes, now: int
     if len(submission.message) > MAX_MESSAGE:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
+    if claimed > parsed.core.handling.precedence:
+        raise Malformed(f"posted as {claimed.name}, but the message is {parsed.core.handling.precedence.name}")
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
     for label in (parsed.core.label, *(portion.label for portion in parsed.core.portions)):
         label_of(label)
@@ -128,7 +131,7 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     return lambda committed: committed.prove(index, seen).encoded()
 
 
-_KEYS = bindparam("keys", expanding=True)
+_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
     Prepared(select(message.c.message_id, message.c.digest, message.c.entry).where(message.c.message_id.in_(_KEYS))),
     key=lambda row: row[0],

@@ -7,7 +7,7 @@ import os
 from sqlalchemy import bindparam, select, tuple_
 
 from relay.batch import Answer, Batch, Lookup, Needs
-from relay.protocol.cose import Sign1, parse_sign1, verify_sign1
+from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
@@ -37,7 +37,7 @@ def needs(stated: Receipt) -> Needs:
     )
 
 
-def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> tuple[Sign1, Receipt]:
+def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> Receipt:
     """A receipt by the caller, about this message, whose signature holds. Runs on any thread."""
     signed = parse_sign1(body, RECEIPT)
     stated = read_receipt(signed)
@@ -46,7 +46,7 @@ def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> tuple[Sign1
     if stated.message_id != message_id:
         raise Malformed("the receipt is for another message")
     verify_sign1(signed, caller.device.signature_public)
-    return signed, stated
+    return stated
 
 
 def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, seen: int) -> Answer:

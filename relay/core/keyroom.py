@@ -165,7 +165,7 @@ class Package(NamedTuple):
     one_time: bool
     not_after: int
     claimed_by: bytes | None
-    used: bool
+    used_by: bytes | None
 
 
 PACKAGES: Lookup[bytes, Package] = Lookup(
@@ -180,7 +180,7 @@ PACKAGES: Lookup[bytes, Package] = Lookup(
         ).where(key_package.c.ref.in_(bindparam("keys", expanding=True)))
     ),
     key=lambda row: row[0],
-    value=lambda row: Package(*row[1:5], used=row[5] is not None),
+    value=lambda row: Package(*row[1:]),
 )
 
 
@@ -196,7 +196,7 @@ def check_sealed_to(batch: Batch, core: Core, slots: Sequence[Slot]) -> bool:
                 f"slot for {each.device_id.hex()}: its key package is unknown or expired",
                 hint="claim a new one",
             )
-        if package.one_time and (package.claimed_by != core.sender_device or package.used):
+        if package.one_time and (package.claimed_by != core.sender_device or package.used_by is not None):
             raise Conflict(
                 f"slot for {each.device_id.hex()}: its one-time key is not this sender's to use",
                 hint="claim a new one",
@@ -209,7 +209,7 @@ def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
     for each in slots:
         package = batch.find(PACKAGES, each.kp_ref)
         if package is not None and package.one_time:
-            batch.note(PACKAGES, each.kp_ref, package._replace(used=True))
+            batch.note(PACKAGES, each.kp_ref, package._replace(used_by=message_id))
             batch.stage(_USE, {"package": each.kp_ref, "message": message_id})
 
 

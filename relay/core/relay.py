@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
@@ -23,6 +23,7 @@ from relay.protocol.canonical import encode
 from relay.protocol.directory import Device
 from relay.protocol.entry import Change
 from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable
+from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
@@ -76,8 +77,26 @@ class Relay:
         try:
             return self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
         except UnknownDevice:
-            await self._look(lambda _connection: None)
+            await self._catch_up()
             return self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+
+    async def _commit(
+        self, request: Request, prepare: Callable[[Caller], Job], precedence: Precedence = Precedence.ROUTINE
+    ) -> Any:
+        """Authenticate on the checking thread, then commit the job that `prepare` makes for this caller."""
+
+        def checked() -> Job:
+            return prepare(self._doorkeeper.authenticate(request, self._committer.directory, int(time.time())))
+
+        try:
+            return await self._writer.check(checked, precedence)
+        except UnknownDevice:
+            await self._catch_up()
+            return await self._writer.check(checked, precedence)
+
+    async def _catch_up(self) -> None:
+        """Take in what other processes have changed: every batch begins with that."""
+        await self._writer.submit(lambda _batch: lambda _committed: None)
 
     def judge(self) -> Judge:
         """The relay's view, as of now."""
@@ -86,18 +105,20 @@ class Relay:
 
     # -- messages -------------------------------------------------------------------------------------------------
 
-    async def accept(self, caller: Caller, body: bytes, seen: int) -> bytes:
-        """Accept a submission; the receipt, a LoggedEntry."""
+    async def accept(self, request: Request, seen: int, precedence: Precedence) -> bytes:
+        """Accept a submission; the receipt, a LoggedEntry. `precedence` is what the sender says the message has."""
+        readers: list[bytes] = []
 
-        def prepare() -> Job:
-            submitted = accept.check_submission(self._committer.directory, caller, body, int(time.time()))
+        def prepare(caller: Caller) -> Job:
+            submitted = accept.check_submission(
+                self._committer.directory, caller, request.body, int(time.time()), precedence
+            )
             readers.extend(each.device_id for each in submitted.slots)
             return Job(
                 lambda batch: accept.accept(batch, self.judge(), caller, submitted, seen), accept.needs(submitted)
             )
 
-        readers: list[bytes] = []
-        receipt: bytes = await self._writer.check(prepare)
+        receipt: bytes = await self._commit(request, prepare, precedence)
         self._bell.ring(readers)
         return receipt
 
@@ -136,12 +157,16 @@ class Relay:
     def _inbox_page(self, device: Device, after: int, connection: Connection) -> reading.InboxPage:
         return reading.inbox(connection, self.judge(), device, after, int(time.time()))
 
-    async def open(self, caller: Caller, message_id: bytes, seen: int) -> bytes:
+    async def open(self, request: Request, message_id: bytes, seen: int, precedence: Precedence) -> bytes:
         """Release the caller's slot of this message: a Delivery."""
-        delivery: bytes = await self._writer.submit(
-            lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen),
-            ((open.ROWS, ((message_id, caller.device.device_id),)),),
-        )
+
+        def prepare(caller: Caller) -> Job:
+            return Job(
+                lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen),
+                ((open.ROWS, ((message_id, caller.device.device_id),)),),
+            )
+
+        delivery: bytes = await self._commit(request, prepare, precedence)
         return delivery
 
     async def part(self, caller: Caller, message_id: bytes, index: int) -> bytes:
@@ -149,16 +174,17 @@ class Relay:
             lambda connection: reading.sealed_part(connection, caller.device, message_id, index), caller
         )
 
-    async def acknowledge(self, caller: Caller, message_id: bytes, body: bytes, seen: int) -> bytes:
+    async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""
 
-        def prepare() -> Job:
-            _signed, stated = acknowledge.check_receipt(caller, message_id, body)
+        def prepare(caller: Caller) -> Job:
+            stated = acknowledge.check_receipt(caller, message_id, request.body)
             return Job(
-                lambda batch: acknowledge.acknowledge(batch, caller, stated, body, seen), acknowledge.needs(stated)
+                lambda batch: acknowledge.acknowledge(batch, caller, stated, request.body, seen),
+                acknowledge.needs(stated),
             )
 
-        logged: bytes = await self._writer.check(prepare)
+        logged: bytes = await self._commit(request, prepare)
         return logged
 
     async def receipts(self, caller: Caller, message_id: bytes) -> bytes:
@@ -168,19 +194,21 @@ class Relay:
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
-    async def publish_keys(self, caller: Caller, body: bytes) -> bytes:
-        _require_mailbox(caller)
-
-        def prepare() -> Job:
-            checked = keyroom.check_batch(caller, body)
+    async def publish_keys(self, request: Request) -> bytes:
+        def prepare(caller: Caller) -> Job:
+            _require_mailbox(caller)
+            checked = keyroom.check_batch(caller, request.body)
             return Job(lambda batch: keyroom.publish(batch, caller, *checked))
 
-        stock: bytes = await self._writer.check(prepare)
+        stock: bytes = await self._commit(request, prepare)
         return stock
 
-    async def claim_keys(self, caller: Caller, body: bytes) -> bytes:
-        _require_mailbox(caller)
-        claimed: bytes = await self._writer.submit(lambda batch: keyroom.claim(batch, caller, body))
+    async def claim_keys(self, request: Request) -> bytes:
+        def prepare(caller: Caller) -> Job:
+            _require_mailbox(caller)
+            return Job(lambda batch: keyroom.claim(batch, caller, request.body))
+
+        claimed: bytes = await self._commit(request, prepare)
         return claimed
 
     async def stock(self, caller: Caller) -> bytes:
@@ -190,20 +218,30 @@ class Relay:
 
     # -- directory ------------------------------------------------------------------------------------------------
 
-    async def publish(self, caller: Caller, body: bytes) -> bytes:
+    async def publish(self, request: Request) -> bytes:
         """Take a signed object into the directory."""
-        if caller.device.kind is not Kind.AUTHORITY:
-            raise Refused("only an office authority changes the directory", rules=("authority",))
-        change, payload, files = await asyncio.to_thread(register.read_publication, body)
-        done: bytes = await self._writer.submit(lambda b: register.publish(b, caller, change, payload, files))
-        if change is Change.REVOCATION:
+
+        def prepare(caller: Caller) -> Job:
+            if caller.device.kind is not Kind.AUTHORITY:
+                raise Refused("only an office authority changes the directory", rules=("authority",))
+            change, payload, files = register.read_publication(request.body)
+            revoked.append(change is Change.REVOCATION)
+            return Job(lambda batch: register.publish(batch, caller, change, payload, files))
+
+        revoked: list[bool] = []
+        done: bytes = await self._commit(request, prepare)
+        if any(revoked):
             self._bell.ring_all()  # who was revoked while waiting learns it now
         return done
 
-    async def publish_roster(self, caller: Caller, body: bytes) -> bytes:
+    async def publish_roster(self, request: Request) -> bytes:
         """Take a community's roster from its manager."""
-        _require_mailbox(caller)
-        done: bytes = await self._writer.submit(lambda b: register.publish(b, caller, Change.ROSTER, body, []))
+
+        def prepare(caller: Caller) -> Job:
+            _require_mailbox(caller)
+            return Job(lambda batch: register.publish(batch, caller, Change.ROSTER, request.body, []))
+
+        done: bytes = await self._commit(request, prepare)
         return done
 
     async def directory(self, caller: Caller, first: int, count: int) -> bytes:
@@ -246,10 +284,13 @@ class Relay:
         """Hashes that prove the tree of `new` entries to extend that of `old`."""
         return encode(await self._look(lambda connection: reading.consistency(connection, log, old, new)))
 
-    async def audit(self, caller: Caller, first: int, count: int) -> bytes:
-        if caller.device.kind is not Kind.AUDITOR:
-            raise Refused("only an auditor reads the access log", rules=("auditor",))
-        pulled: bytes = await self._writer.submit(lambda batch: audit.pull(batch, caller, first, count))
+    async def audit(self, request: Request, first: int, count: int) -> bytes:
+        def prepare(caller: Caller) -> Job:
+            if caller.device.kind is not Kind.AUDITOR:
+                raise Refused("only an auditor reads the access log", rules=("auditor",))
+            return Job(lambda batch: audit.pull(batch, caller, first, count))
+
+        pulled: bytes = await self._commit(request, prepare)
         return pulled
 
     async def ready(self) -> bool:
@@ -271,7 +312,7 @@ class Relay:
 
         done, found = await _reading(run)
         if not done:
-            await self._writer.submit(lambda _batch: lambda _committed: None)  # every batch begins by catching up
+            await self._catch_up()
             done, found = await _reading(run)
         if not done:
             raise Unavailable("the directory is changing", hint="try again")

@@ -1,4 +1,4 @@
-"""HTTP and nothing but HTTP: the application, its two dependencies and the one table from error to status."""
+"""HTTP and nothing but HTTP: the application, its dependencies and the one table from error to status."""
 
 from __future__ import annotations
 
@@ -88,35 +88,42 @@ async def the_relay(request: Request) -> Relay:
     return relay
 
 
-async def the_caller(request: Request) -> Caller:
-    """Who signed this request. Raises Unauthenticated."""
-    headers = request.headers
+async def the_request(request: Request) -> SignedRequest:
+    """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge."""
+    headers, state = request.headers, request.app.state
     _check_length(request)
-    relay: Relay = request.app.state.relay
     authority = headers.get("host", "")
-    allowed: frozenset[str] | None = request.app.state.authorities
+    allowed: frozenset[str] | None = state.authorities
     if allowed is not None and authority.lower() not in allowed:
         raise Unauthenticated("this relay does not answer under that name", hint="use the relay's own address")
-    target = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return await relay.authenticate(
-        SignedRequest(
-            method=request.method,
-            authority=authority,
-            target_uri=f"{request.app.state.scheme or request.url.scheme}://{authority}{target}",
-            body=await request.body(),
-            content_type=_single(request, "content-type"),
-            content_digest=_single(request, "content-digest"),
-            signature_input=_single(request, "signature-input"),
-            signature=_single(request, "signature"),
-        )
+    query = request.scope["query_string"].decode("latin-1")
+    target = request.scope["path"] + (f"?{query}" if query else "")
+    return SignedRequest(
+        method=request.method,
+        authority=authority,
+        target_uri=f"{state.scheme or request.scope['scheme']}://{authority}{target}",
+        body=await request.body(),
+        content_type=_single(request, "content-type"),
+        content_digest=_single(request, "content-digest"),
+        signature_input=_single(request, "signature-input"),
+        signature=_single(request, "signature"),
     )
+
+
+TheRelay = Annotated[Relay, Depends(the_relay)]
+TheRequest = Annotated[SignedRequest, Depends(the_request)]
+
+
+async def the_caller(relay: TheRelay, request: TheRequest) -> Caller:
+    """Who signed this request, for those who only look; what changes something is authenticated with its checking."""
+    return await relay.authenticate(request)
 
 
 def _check_length(request: Request) -> None:
     """Before the body is read: its length is stated and within the limit. The server holds the sender to it."""
     if "transfer-encoding" in request.headers:
         raise Malformed("a body without a stated length", hint="send Content-Length, not chunks")
-    limit = MAX_SUBMISSION if request.url.path == "/v1/messages" else MAX_SMALL_BODY
+    limit = MAX_SUBMISSION if request.scope["path"] == "/v1/messages" else MAX_SMALL_BODY
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or len(stated) > 12 or int(stated) > limit:
         raise TooLarge(f"a body of {stated:.20} octets; the limit here is {limit}")
@@ -130,7 +137,6 @@ def _single(request: Request, name: str) -> str | None:
     return values[0] if values else None
 
 
-TheRelay = Annotated[Relay, Depends(the_relay)]
 TheCaller = Annotated[Caller, Depends(the_caller)]
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from .app import TheCaller, TheRelay, cbor
+from .app import TheRelay, TheRequest, cbor
 from .responses import Cursor, answers
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 @router.get("/entries", responses=answers(400, 401, 403, 503, what="[size, [[in scope, entry or leaf hash]...]]"))
 async def entries(
-    relay: TheRelay, caller: TheCaller, after: Cursor = 0, count: Annotated[int, Query(ge=1, le=1000)] = 1000
+    relay: TheRelay, request: TheRequest, after: Cursor = 0, count: Annotated[int, Query(ge=1, le=1000)] = 1000
 ) -> Response:
     """Entries from number `after` on; those out of the caller's scope as hashes. The read is logged."""
-    return cbor(await relay.audit(caller, after, count))
+    return cbor(await relay.audit(request, after, count))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 
-from .app import TheCaller, TheRelay, cbor
+from .app import TheCaller, TheRelay, TheRequest, cbor
 from .responses import Cursor, Digest, answers, body
 
 router = APIRouter(prefix="/v1", tags=["directory"])
@@ -26,9 +26,9 @@ async def directory(
     responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
     openapi_extra=body("[change, signed object, [document...]]"),
 )
-async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+async def publish(relay: TheRelay, request: TheRequest) -> Response:
     """An office authority publishes a certificate, revocation, policy, agreement, withdrawal or community."""
-    return cbor(await relay.publish(caller, await request.body()), 201)
+    return cbor(await relay.publish(request), 201)
 
 
 @router.post(
@@ -37,9 +37,9 @@ async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Respo
     responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
     openapi_extra=body("Roster: Sign1 of the community's manager"),
 )
-async def publish_roster(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+async def publish_roster(relay: TheRelay, request: TheRequest) -> Response:
     """A community's manager says who belongs to it."""
-    return cbor(await relay.publish_roster(caller, await request.body()), 201)
+    return cbor(await relay.publish_roster(request), 201)
 
 
 @router.get("/documents/{digest}", responses=answers(400, 401, 404, media="application/octet-stream"))

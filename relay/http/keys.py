@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
 
-from .app import TheCaller, TheRelay, cbor
+from .app import TheCaller, TheRelay, TheRequest, cbor
 from .responses import answers, body
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
@@ -15,9 +15,9 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
     responses=answers(400, 401, 403, 413, 422, 503, what="[one-time keys in stock, end of the last-resort key]"),
     openapi_extra=body("[KeyBatch, [KeyPackage...]]"),
 )
-async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+async def publish(relay: TheRelay, request: TheRequest) -> Response:
     """Stock a signed batch of key packages."""
-    return cbor(await relay.publish_keys(caller, await request.body()))
+    return cbor(await relay.publish_keys(request))
 
 
 @router.post(
@@ -25,9 +25,9 @@ async def publish(request: Request, relay: TheRelay, caller: TheCaller) -> Respo
     responses=answers(400, 401, 403, 413, 503, what="[[device, package or null, batch or null]...]"),
     openapi_extra=body("[device_id...]"),
 )
-async def claim(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
+async def claim(relay: TheRelay, request: TheRequest) -> Response:
     """Take one key package for each device, for the caller alone."""
-    return cbor(await relay.claim_keys(caller, await request.body()))
+    return cbor(await relay.claim_keys(request))
 
 
 @router.get("/stock", responses=answers(401, 403, what="[one-time keys in stock, end of the last-resort key]"))

@@ -6,14 +6,14 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from relay.protocol.envelope import parse_message
-from relay.protocol.header import MAX_PORTIONS
+from relay.protocol.header import MAX_PORTIONS, Precedence
 
-from .app import TheCaller, TheRelay, cbor
-from .responses import Cursor, MessageId, Seen, Wait, answers, body
+from .app import TheCaller, TheRelay, TheRequest, cbor
+from .responses import Claimed, Cursor, MessageId, Seen, Wait, answers, body
 
 router = APIRouter(prefix="/v1", tags=["messages"])
 
@@ -24,9 +24,11 @@ router = APIRouter(prefix="/v1", tags=["messages"])
     responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
     openapi_extra=body("Submission: [message, [slot...], [part...], [endorsement...]]"),
 )
-async def post_message(request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
+async def post_message(
+    relay: TheRelay, request: TheRequest, seen: Seen = 0, precedence: Claimed = "ROUTINE"
+) -> Response:
     """Accept a sealed message. The same bytes again get the same receipt."""
-    return cbor(await relay.accept(caller, await request.body(), seen), 201)
+    return cbor(await relay.accept(request, seen, Precedence[precedence]), 201)
 
 
 @router.get("/inbox", responses=answers(400, 401, 403, what="[cursor, [[cursor, message]...]]"))
@@ -61,9 +63,11 @@ async def events(
 
 
 @router.post("/messages/{message_id}/open", responses=answers(400, 401, 404, 503, what="Delivery"))
-async def open_message(message_id: MessageId, relay: TheRelay, caller: TheCaller, seen: Seen = 0) -> Response:
+async def open_message(
+    message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0, precedence: Claimed = "ROUTINE"
+) -> Response:
     """Release the caller's slot. What is not there and what is not for the caller give the same answer."""
-    return cbor(await relay.open(caller, bytes.fromhex(message_id), seen))
+    return cbor(await relay.open(request, bytes.fromhex(message_id), seen, Precedence[precedence]))
 
 
 @router.get("/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream"))
@@ -83,11 +87,9 @@ async def part(
     responses=answers(400, 401, 404, 422, 503, ok=201, what="The acknowledge entry with its proof"),
     openapi_extra=body("Receipt: Sign1 of the reader's device"),
 )
-async def post_receipt(
-    message_id: MessageId, request: Request, relay: TheRelay, caller: TheCaller, seen: Seen = 0
-) -> Response:
+async def post_receipt(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:
     """Take a reader's signed word that the message was opened or acknowledged."""
-    return cbor(await relay.acknowledge(caller, bytes.fromhex(message_id), await request.body(), seen), 201)
+    return cbor(await relay.acknowledge(request, bytes.fromhex(message_id), seen), 201)
 
 
 @router.get(

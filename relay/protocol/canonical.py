@@ -46,24 +46,19 @@ def decode(encoded: bytes, what: str = "value") -> Any:
 
 def _check(value: Any, what: str, depth: int) -> None:
     kind = type(value)
-    if kind in _LEAVES:
-        return
     if kind is int:
         if not -(1 << 63) <= value < 1 << 63:
             raise Malformed(f"{what}: integer beyond 64 bits")
-        return
-    if depth == 0:
-        raise Malformed(f"{what}: nested deeper than {MAX_DEPTH}")
-    if kind is list:
+    elif kind is list or kind is dict:
+        if depth == 0:
+            raise Malformed(f"{what}: nested deeper than {MAX_DEPTH}")
+        if kind is dict:
+            _check_keys(list(value), what)
+            value = value.values()
         for item in value:
             if type(item) not in _LEAVES:
                 _check(item, what, depth - 1)
-    elif kind is dict:
-        _check_keys(list(value), what)
-        for item in value.values():
-            if type(item) not in _LEAVES:
-                _check(item, what, depth - 1)
-    else:
+    elif kind not in _LEAVES:
         raise Malformed(f"{what}: {kind.__name__} is not permitted here")
 
 

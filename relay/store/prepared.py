@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import ClauseElement, Connection
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.sql.compiler import SQLCompiler
 
 _AT_ONCE = 256  # keys in one statement: databases limit the parameters
 _STYLE = {"sqlite": "qmark", "postgresql": "format"}
@@ -48,21 +49,23 @@ class Prepared:
     def _sql(self, dialect: Dialect, parameters: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         found = self._compiled.get((dialect.name, 0))
         if found is None:
-            compiled = self._statement.compile(dialect=_positional(dialect), column_keys=list(parameters))
+            compiled = _compiled(self._statement, dialect, list(parameters))
             found = self._compiled[dialect.name, 0] = (str(compiled), tuple(compiled.positiontup or ()))
         return found
 
     def _sql_of(self, dialect: Dialect, keys: list[Any]) -> str:
         found = self._compiled.get((dialect.name, len(keys)))
         if found is None:
-            compiled = self._statement.compile(dialect=_positional(dialect))
-            expanded = compiled.construct_expanded_state({"keys": keys})
+            expanded = _compiled(self._statement, dialect, None).construct_expanded_state({"keys": keys})
             found = self._compiled[dialect.name, len(keys)] = (expanded.statement, ())
         return found[0]
 
 
-def _positional(dialect: Dialect) -> Dialect:
-    return type(dialect)(paramstyle=_STYLE[dialect.name])  # type: ignore[call-arg]  # every dialect of ours takes it
+def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | None) -> SQLCompiler:
+    positional = type(dialect)(paramstyle=_STYLE[dialect.name])  # type: ignore[call-arg]  # every dialect of ours takes it
+    compiled = statement.compile(dialect=positional, column_keys=columns)
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - what a select, an insert and an update compile to
+    return compiled
 
 
 def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> list[tuple[Any, ...]]:
