@@ -158,7 +158,9 @@ def _share(batch: Batch, authorities: dict[str, SigningKey], statements: dict[st
     """The policy of every office, and an agreement between all of them."""
     now, digest = batch.now, hashlib.sha256(TEST_SPIF).digest()
     batch.add(document, {"digest": digest, "content": TEST_SPIF})
-    parties = tuple(Party(office, OFFICES[office], parse_statement(statements[office]).kid) for office in sorted(OFFICES))
+    parties = tuple(
+        Party(office, OFFICES[office], parse_statement(statements[office]).kid) for office in sorted(OFFICES)
+    )
     agreement = Agreement(
         "bench", parties, POLICY_NAME, POLICY_OID, LEVELS, (), (), (), False, now - 60, now + 86400, os.urandom(16)
     )  # fmt: skip
