@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from relay.store.schema import document, key_batch, key_package
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from world import LEVELS, PASSPHRASE, POLICY_NAME, POLICY_OID, TEST_SPIF, clearance  # noqa: E402
+from world import LEVELS, PASSPHRASE, POLICY_NAME, POLICY_OID, TEST_SPIF, clearance
 
 URL = "http://127.0.0.1:1"  # nobody listens there; requests go through Hallway
 OFFICES = {"lo-warsaw": "POL", "lo-paris": "FRA"}
@@ -63,22 +63,23 @@ class Hallway:
     relay: Relay
     loop: asyncio.AbstractEventLoop
     caller: Caller | None = None
-    seconds: float = 0.0
+    spent: dict[str, tuple[float, float]] = field(default_factory=dict)  # path → wall and processor seconds
 
     def get(self, path: str, **query: float) -> bytes:
         if path == "/v1/directory":
-            return self._timed(self.relay.directory(self._caller, int(query["after"]), 1000))
+            return self._timed(path, self.relay.directory(self._caller, int(query["after"]), 1000))
         if path == "/v1/keys/stock":
-            return self._timed(self.relay.stock(self._caller))
-        return self._timed(self.relay.document(self._caller, bytes.fromhex(path.rpartition("/")[2])))
+            return self._timed(path, self.relay.stock(self._caller))
+        return self._timed(path, self.relay.document(self._caller, bytes.fromhex(path.rpartition("/")[2])))
 
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
         if path == "/v1/messages":
-            return self._timed(self.relay.accept(self._caller, body, seen))
+            return self._timed(path, self.relay.accept(self._caller, body, seen))
         return self._timed(
+            path,
             self.relay.claim_keys(self._caller, body)
             if path.endswith("/claim")
-            else self.relay.publish_keys(self._caller, body)
+            else self.relay.publish_keys(self._caller, body),
         )
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:
@@ -91,12 +92,16 @@ class Hallway:
     def _caller(self) -> Caller:
         return replace(self.caller, nonce=os.urandom(16))
 
-    def _timed(self, asked: Coroutine[Any, Any, bytes]) -> bytes:
-        started = time.perf_counter()
+    def _timed(self, path: str, asked: Coroutine[Any, Any, bytes]) -> bytes:
+        wall, processor = time.perf_counter(), time.process_time()
         try:
             return self.loop.run_until_complete(asked)
         finally:
-            self.seconds += time.perf_counter() - started
+            before = self.spent.get(path, (0.0, 0.0))
+            self.spent[path] = (
+                before[0] + time.perf_counter() - wall,
+                before[1] + time.process_time() - processor,
+            )
 
 
 @dataclass(frozen=True)

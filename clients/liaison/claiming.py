@@ -25,7 +25,7 @@ _AT_ONCE = 500  # devices in one claim; a relay takes 1000
 
 
 def claim(devices: Mapping[bytes, Device], trust: Trust, transport: Transport, now: int) -> dict[bytes, KeyPackage]:
-    """A verified package for each of these devices that has any. Raises Unverified for the first that does not hold."""
+    """A verified package for each of these devices that has any. Raises Unverified if one does not hold."""
     found: dict[bytes, KeyPackage] = {}
     ids = list(devices)
     for start in range(0, len(ids), _AT_ONCE):
@@ -65,6 +65,16 @@ def _check_listed(package: KeyPackage, signed: Sign1, trust: Trust, transport: T
 
 
 def _verify_all(signed: Sequence[tuple[Sign1, bytes]]) -> None:
-    with ThreadPoolExecutor(min(len(signed), os.cpu_count() or 1) or 1) as pool:
-        for _ in pool.map(lambda each: verify_sign1(*each), signed):  # raises what the first bad one raises
-            pass
+    """Raise Unverified if one of these does not hold under the key beside it."""
+    shares = min(len(signed), os.cpu_count() or 1)
+    if shares < 2:
+        _verify_each(signed)
+        return
+    with ThreadPoolExecutor(shares) as pool:
+        for checked in [pool.submit(_verify_each, signed[share::shares]) for share in range(shares)]:
+            checked.result()
+
+
+def _verify_each(signed: Sequence[tuple[Sign1, bytes]]) -> None:
+    for each, public in signed:
+        verify_sign1(each, public)

@@ -124,7 +124,7 @@ def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
 
 
 def _take(batch: Batch, caller: Caller, devices: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
-    """device → (package, batch) of those that have any; two statements for all of them."""
+    """By device (package, batch) of those that have any; two statements for all of them."""
     found = batch.connection.execute(_next_packages(devices, batch.now)).all() if devices else []
     one_time = [row.ref for row in found if row.one_time]
     if one_time:
