@@ -14,6 +14,7 @@ from relay.protocol.merkle import (
     EMPTY_ROOT,
     MerkleTree,
     consistency_proof,
+    inclusion_proofs,
     leaf_hash,
     root_of,
     verify_consistency,
@@ -110,6 +111,17 @@ def test_every_leaf_of_every_small_tree_is_proved_and_at_no_other_place():
                 if other != index:
                     with pytest.raises(Unverified):
                         verify_inclusion(LEAVES[index], other, size, proof, root)
+
+
+@pytest.mark.parametrize("size", [*range(1, 70), 127, 128, 129, 255, 257, 500, 600])
+def test_all_proofs_at_once_are_those_made_one_by_one(size):
+    root, proofs = inclusion_proofs(LEAVES[:size])
+    assert root == TREE.root(size)
+    assert proofs == [b"".join(TREE.inclusion_proof(index, size)) for index in range(size)]
+
+
+def test_no_leaves_have_the_empty_root_and_no_proofs():
+    assert inclusion_proofs([]) == (EMPTY_ROOT, [])
 
 
 def test_every_small_tree_grows_consistently_into_every_larger_one():

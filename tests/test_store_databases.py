@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, func, select, text, update
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem, rows, stored
 from logcheck import read_checkpoint, verify_all_consistent, verify_receipt
+from relay.batch import Job
 from relay.house import commit_alone, migrate, open_relay
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
@@ -134,7 +135,7 @@ def test_a_relay_that_starts_again_goes_on_with_the_same_history(offices):
     before = rows(offices)["log_entry"]
     again = open_relay(replace_settings(offices))
     try:
-        (outcome,) = again._committer.commit([log_one])
+        (outcome,) = again._committer.commit([Job(log_one)])
         assert outcome.value.index == before
         checkpoint = verify_receipt(again.vkeys, outcome.value)
         assert parse_access_entry(outcome.value.entry).event is Event.OPERATOR

@@ -7,10 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.canonical import encode, expect
-from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.decision import Decision
-from relay.protocol.directory import Device
 from relay.protocol.endorsement import PassedOn, verify_passed_on
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import decode_list, parse_message
@@ -19,14 +16,14 @@ from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandlin
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.obligations import Circumstances
 from relay.protocol.policy import is_at_or_above
-from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
+from relay.protocol.prekey import KeyPackage
 
+from .claiming import claim
 from .portions import PortionContent
 from .profile import Profile
 from .record import FAILED, change
 from .release import NO_KEYS, Grant, Verdict, review
 from .seal import Reader, seal
-from .stock import check_package
 from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
@@ -219,38 +216,7 @@ class Outgoing:
 
     def _claim(self, grants: Sequence[Grant], now: int) -> dict[bytes, KeyPackage]:
         """A verified key package for each device that has any."""
-        devices = {grant.device.device_id: grant.device for grant in grants}
-        if not devices:
-            return {}
-        answer = self.transport.post("/v1/keys/claim", encode(list(devices)))
-        with relayed():
-            return self._check_claimed(answer, devices, now)
-
-    def _check_claimed(self, answer: bytes, devices: dict[bytes, Device], now: int) -> dict[bytes, KeyPackage]:
-        rows = decode_list(answer, "claimed keys")
-        if [row[0] for row in rows if type(row) is list and len(row) == 3] != list(devices):
-            raise Unverified("the relay answered for other devices than were asked for")
-        found = {}
-        for device_id, package, batch in rows:
-            if package is not None:
-                parsed = parse_key_package(expect(package, bytes, "key package"))
-                check_package(parsed, device_id, now)
-                self._verify_batch(parsed, expect(batch, bytes, "key batch"), devices[device_id].signature_public)
-                found[device_id] = parsed
-        return found
-
-    def _verify_batch(self, package: KeyPackage, encoded: bytes, public: bytes) -> None:
-        """The package is in a batch that its device signed and that the directory log holds."""
-        signed = parse_sign1(encoded, KEY_BATCH)
-        batch = read_key_batch(signed)
-        digest = batch_digest(signed)
-        if self.trust.directory.key_batches.get(digest) != package.device_id:
-            self.trust.sync(self.transport)  # the device may have stocked up since
-        if self.trust.directory.key_batches.get(digest) != package.device_id:
-            raise Unverified("a key batch that is not in the directory log: this key was swapped in")
-        if batch.device_id != package.device_id or package.ref not in batch.refs:
-            raise Unverified("a key package that its device's batch does not list: this key was swapped in")
-        verify_sign1(signed, public)
+        return claim({grant.device.device_id: grant.device for grant in grants}, self.trust, self.transport, now)
 
     def post(self, message_id: bytes, submission: bytes) -> int:
         """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.

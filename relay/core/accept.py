@@ -29,7 +29,7 @@ from relay.protocol.errors import (
 from relay.protocol.header import AddresseeKind, Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
-from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.merkle import inclusion_proofs, leaf_hash
 from relay.protocol.obligations import Circumstances
 from relay.store import log as log_rows
 from relay.store.log import Log
@@ -94,10 +94,10 @@ def _check_slots(parsed: Message, slots: tuple[Slot, ...]) -> tuple[bytes, ...]:
     ids = [each.device_id for each in slots]
     if ids != sorted(set(ids)):
         raise Malformed("submission: slots not in ascending order of device, or two for one device")
-    tree = MerkleTree(leaf_hash(each.encoded) for each in slots)
-    if len(slots) != parsed.slot_count or tree.root() != parsed.slot_root:
+    root, proofs = inclusion_proofs(leaf_hash(each.encoded) for each in slots)
+    if len(slots) != parsed.slot_count or root != parsed.slot_root:
         raise Malformed("submission: not the slots that were signed")
-    return tuple(b"".join(tree.inclusion_proof(index, len(slots))) for index in range(len(slots)))
+    return tuple(proofs)
 
 
 def _check_parts(parsed: Message, submission: Submission) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Update, bindparam, func, select, update
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    Select,
+    Update,
+    bindparam,
+    column,
+    func,
+    select,
+    update,
+    values,
+)
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Change, Event
 from relay.protocol.envelope import Slot, decode_list
 from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
@@ -94,7 +104,8 @@ def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
     if len(set(devices)) != len(devices):
         raise Malformed("claim: a device named twice")
     batch.flush()
-    found = [_claim_one(batch, caller, device_id) for device_id in devices]
+    taken = _take(batch, caller, [each for each in devices if _may_claim(batch, caller, each)])
+    found = [[each, *taken.get(each, (None, None))] for each in devices]
     device = caller.device
     batch.log(
         AccessEntry(
@@ -112,36 +123,45 @@ def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
     return lambda _committed: answer
 
 
-def _claim_one(batch: Batch, caller: Caller, device_id: bytes) -> list[bytes | None]:
-    connection = batch.connection
-    device = batch.directory.device(device_id, batch.now)
-    if device is None or not _may_claim(batch, caller, device):
-        return [device_id, None, None]
-    held = (
-        key_package.c.device_id == device_id,
-        key_package.c.not_after > batch.now,
-        key_package.c.claimed_by.is_(None),
-    )
-    columns = select(
-        key_package.c.ref, key_package.c.encoded, key_package.c.one_time, key_batch.c.encoded.label("batch")
-    )
-    wanted = columns.join(key_batch, key_batch.c.digest == key_package.c.batch).where(*held)
-    row = connection.execute(
-        wanted.order_by(key_package.c.one_time.desc(), key_package.c.not_after).limit(1)
-    ).one_or_none()
-    if row is None:
-        return [device_id, None, None]
-    if row.one_time:
-        # The writer holds the lock, so nobody claimed it since; the count says so anyway.
-        taken = update(key_package).where(key_package.c.ref == row.ref, key_package.c.claimed_by.is_(None))
-        if connection.execute(taken.values(claimed_by=caller.device.device_id)).rowcount != 1:
+def _take(batch: Batch, caller: Caller, devices: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
+    """By device (package, batch) of those that have any; two statements for all of them."""
+    found = batch.connection.execute(_next_packages(devices, batch.now)).all() if devices else []
+    one_time = [row.ref for row in found if row.one_time]
+    if one_time:
+        # The writer holds the lock, so nobody claimed them since; the count says so anyway.
+        claimed = update(key_package).where(key_package.c.ref.in_(one_time), key_package.c.claimed_by.is_(None))
+        if batch.connection.execute(claimed.values(claimed_by=caller.device.device_id)).rowcount != len(one_time):
             raise Conflict("a key package was claimed twice")
-    return [device_id, bytes(row.encoded), bytes(row.batch)]
+    return {bytes(row.device_id): (bytes(row.encoded), bytes(row.batch)) for row in found}
 
 
-def _may_claim(batch: Batch, caller: Caller, device: Device) -> bool:
-    """Keys run out: only an office that may send to this one at all can claim them."""
-    own = caller.device.office
+def _next_packages(devices: Sequence[bytes], now: int) -> Select[Any]:
+    """Of each device the package that goes next: the one-time one that ends first, else the last-resort one."""
+    asked = values(column("device_id", LargeBinary), name="asked").data([(each,) for each in devices]).cte()
+    following = (
+        select(key_package.c.ref)
+        .where(
+            key_package.c.device_id == asked.c.device_id,
+            key_package.c.not_after > now,
+            key_package.c.claimed_by.is_(None),
+        )
+        .order_by(key_package.c.one_time.desc(), key_package.c.not_after)
+        .limit(1)
+        .correlate(asked)
+        .scalar_subquery()
+    )
+    columns = (key_package.c.device_id, key_package.c.ref, key_package.c.encoded, key_package.c.one_time)
+    wanted = select(*columns, key_batch.c.encoded.label("batch")).select_from(asked)
+    return wanted.join(key_package, key_package.c.ref == following).join(
+        key_batch, key_batch.c.digest == key_package.c.batch
+    )
+
+
+def _may_claim(batch: Batch, caller: Caller, device_id: bytes) -> bool:
+    """Keys run out: only an office that may send to this device at all can claim them."""
+    device, own = batch.directory.device(device_id, batch.now), caller.device.office
+    if device is None:
+        return False
     states = batch.directory.agreements_between(own, device.office)
     return own == device.office or any(state.is_in_force for state in states)
 

@@ -6,8 +6,8 @@ another's word for a clearance, an agreement or a rule. A missing fact is passed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from .compiled import compile_label
 from .decision import SAME_OFFICE, Action, Decision, Handling, NeedToKnow, decide
@@ -34,6 +34,11 @@ class Circle:
     purpose: str = ""
     alternatives: tuple[tuple[bytes, bytes], ...] = ()
     originals: tuple[PassedOn, ...] = ()
+    named: Mapping[str, AddresseeKind] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once for the message: built anew for every device, 500 readers would cost 250,000 steps.
+        object.__setattr__(self, "named", {each.address: each.kind for each in self.addressees})
 
     @classmethod
     def of(cls, core: Core, originals: tuple[PassedOn, ...] = ()) -> Circle:
@@ -57,7 +62,7 @@ class Judge:
     def judge(self, action: Action, circle: Circle, encoded: bytes, device: Device, now: int) -> Decision:
         """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is."""
         action = Action.FORWARD if circle.originals else action
-        need = self.need_to_know(circle.addressees, device)
+        need = self.need_to_know(circle.named, device)
         label = _readable(encoded)
         own = self._decide_under(action, circle, label, label, device, need, now)
         if own.permitted or label is None:
@@ -77,12 +82,11 @@ class Judge:
         need = NeedToKnow(basis="originator", of=sender.address)
         return decide(Action.SEND, label, _clearance(certified, label), SAME_OFFICE, need, policy, at, Handling())
 
-    def need_to_know(self, addressees: Sequence[Addressee], device: Device) -> NeedToKnow | None:
+    def need_to_know(self, named: Mapping[str, AddresseeKind], device: Device) -> NeedToKnow | None:
         """The positive determination: named, holder of an addressed role, or on an addressed community's roster.
 
         Exemption beats all three.
         """
-        named = {each.address: each.kind for each in addressees}
         found = self.bases(device)
         if any(named.get(address) is AddresseeKind.EXEMPTED for address in found):
             return None

@@ -83,6 +83,23 @@ def inclusion_proof(index: int, size: int, node: NodeReader) -> list[bytes]:
     return proof
 
 
+def inclusion_proofs(leaf_hashes: Iterable[bytes]) -> tuple[bytes, list[bytes]]:
+    """The root over these leaf hashes, and each leaf's inclusion proof as its hashes joined; all in one pass.
+
+    Level by level: a last hash without a sibling is carried up as it is, and its leaves' proofs skip that level.
+    """
+    level = list(leaf_hashes)
+    proofs = [b""] * len(level)
+    width = 1  # leaves below one hash of this level
+    while len(level) > 1:
+        paired = len(level) & ~1
+        for index in range(min(len(proofs), paired * width)):
+            proofs[index] += level[(index // width) ^ 1]
+        above = [node_hash(level[place], level[place + 1]) for place in range(0, paired, 2)]
+        level, width = above + level[paired:], width * 2
+    return (level[0] if level else EMPTY_ROOT), proofs
+
+
 def consistency_proof(old: int, new: int, node: NodeReader) -> list[bytes]:
     """That the tree of `new` leaves begins with the tree of `old` (RFC 6962 section 2.1.2).
 
