@@ -61,6 +61,7 @@ class Batch:
     staged: dict[Log, list[tuple[bytes, str, str]]] = field(default_factory=lambda: {log: [] for log in Log})
     rows: dict[Prepared, list[dict[str, Any]]] = field(default_factory=dict)
     found: dict[Lookup[Any, Any], dict[Hashable, Any]] = field(default_factory=dict)
+    woken: set[bytes] = field(default_factory=set)  # devices that have mail once this is committed
     staged_count: int = 0  # rows and entries staged so far, flushed ones included
 
     @property

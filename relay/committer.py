@@ -33,6 +33,7 @@ from relay.protocol.tiletree import TileTree
 from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, unavailable
 from relay.store.log import Log
+from relay.store.mail import notify
 
 _NEAR = 4096  # entries of another process that are taken in one by one; beyond, the tree is restored from its edge
 
@@ -80,6 +81,7 @@ class Committer:
             attempts = [_attempt(job, batch) for job in jobs]
             batch.flush()
             notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
+            notify(connection, batch.woken)
         for log in notes:
             self._trees[log].commit()
         committed = Committed(self._trees, notes, _entries(batch))

@@ -287,5 +287,6 @@ def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
     keyroom.use(batch, message_id, submitted.slots)
+    batch.woken.update(each.device_id for each in submitted.slots)
     batch.note(_BY_ID, message_id, (submitted.digest, index))
     batch.note(_BY_SEQ, (core.sender_device, core.seq), index)

@@ -1,22 +1,30 @@
-"""Waking those who wait for mail. In this process only; who waits elsewhere notices at the next look."""
+"""Waking those who wait for mail in this process; what other processes accept is heard of in the same way."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 from typing import Self
 
 
 class Bell:
-    """Rung with the devices that have new mail. Belongs to one event loop."""
+    """Rung with the devices that have new mail. Belongs to the event loop of those who listen."""
 
     def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
 
     def ring(self, device_ids: Iterable[bytes]) -> None:
         for device_id in device_ids:
             for event in self._waiting.get(device_id, ()):
                 event.set()
+
+    def hear(self, device_ids: list[bytes]) -> None:
+        """Ring as another process says, from any thread: for these devices, or for all if it names none."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+                self._loop.call_soon_threadsafe(lambda: self.ring(device_ids or list(self._waiting)))
 
     def ring_all(self) -> None:
         self.ring(list(self._waiting))
@@ -25,6 +33,7 @@ class Bell:
         return Listener(self, device_id)
 
     def add(self, device_id: bytes, event: asyncio.Event) -> None:
+        self._loop = asyncio.get_running_loop()
         self._waiting.setdefault(device_id, set()).add(event)
 
     def remove(self, device_id: bytes, event: asyncio.Event) -> None:

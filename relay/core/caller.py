@@ -38,6 +38,7 @@ class Caller:
 
     device: Device
     nonce: bytes
+    expires: int = 0
 
 
 class Doorkeeper:
@@ -65,7 +66,7 @@ class Doorkeeper:
             now,
         )
         self._use(device.device_id, signature, now)
-        return Caller(device, signature.nonce)
+        return Caller(device, signature.nonce, signature.expires)
 
     def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
         if signature.created < self._started:

@@ -27,8 +27,9 @@ from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
-from relay.store.engine import DATABASE_AWAY, unavailable
+from relay.store.engine import DATABASE_AWAY, is_shared, unavailable
 from relay.store.log import Log
+from relay.store.mail import Ear
 from relay.store.schema import document
 from relay.writer import Writer
 
@@ -36,6 +37,7 @@ from . import accept, acknowledge, audit, keyroom, open, reading, register  # no
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
+from .nonces import once, use_up
 from .policies import PolicyShelf
 
 T = TypeVar("T")
@@ -53,6 +55,8 @@ class Relay:
         self._shelf = PolicyShelf(readers)
         self._bell = Bell()
         self._doorkeeper = Doorkeeper(int(time.time()))
+        self._shared = is_shared(readers)
+        self._ear = Ear(readers, self._bell.hear) if self._shared else None
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
@@ -62,11 +66,16 @@ class Relay:
         self._doorkeeper = Doorkeeper(second)
 
     def start(self) -> None:
+        """Begin to commit, and to listen for mail that other processes accept."""
         self._writer.start()
+        if self._ear is not None:
+            self._ear.start()
 
     def close(self) -> None:
         """Commit what waits, then stop and let go of the database."""
         self._writer.close()
+        if self._ear is not None:
+            self._ear.stop()
         self._committer.close()
         self._readers.dispose()
 
@@ -75,10 +84,13 @@ class Relay:
     async def authenticate(self, request: Request) -> Caller:
         """The device that signed this request. One that is not known may have been enrolled by another process."""
         try:
-            return self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
         except UnknownDevice:
             await self._catch_up()
-            return self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+        if self._shared:
+            await self._look(lambda connection: use_up(connection, caller))
+        return caller
 
     async def _commit(
         self, request: Request, prepare: Callable[[Caller], Job], precedence: Precedence = Precedence.ROUTINE
@@ -86,7 +98,8 @@ class Relay:
         """Authenticate on the checking thread, then commit the job that `prepare` makes for this caller."""
 
         def checked() -> Job:
-            return prepare(self._doorkeeper.authenticate(request, self._committer.directory, int(time.time())))
+            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            return once(caller, prepare(caller)) if self._shared else prepare(caller)
 
         try:
             return await self._writer.check(checked, precedence)

@@ -29,6 +29,11 @@ def unavailable() -> Unavailable:
     return Unavailable("the database does not answer", hint="nothing was lost; try again in a moment")
 
 
+def is_shared(engine: Engine) -> bool:
+    """Whether several processes may serve from this database."""
+    return engine.dialect.name != "sqlite"
+
+
 def open_writer(url: str) -> Engine:
     """The engine of the one writer: a single connection whose transactions begin with the write lock."""
     return _open(url, begin="BEGIN IMMEDIATE", pool_size=1)

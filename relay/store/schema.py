@@ -149,6 +149,14 @@ slot = Table(
     Index("ix_slot_device", "device_id", "id"),
 )
 
+nonce = Table(
+    "nonce",
+    metadata,
+    Column("device_id", LargeBinary(16), primary_key=True),
+    Column("nonce", LargeBinary(16), primary_key=True, comment="of a signed request, where several processes serve"),
+    Column("expires", BigInteger, nullable=False, comment="seconds; of no use a while after"),
+)
+
 receipt = Table(
     "receipt",
     metadata,

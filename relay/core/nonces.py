@@ -1,0 +1,68 @@
+"""A request's nonce is used once, also where several processes serve from one database.
+
+Each process remembers the nonces that it has seen (`Doorkeeper`). Between processes they meet in a table: a
+request that changes something puts its nonce there in its own transaction, which the lock on the log heads sets
+one after another; one that only looks does so before it looks. Of a request that failed nothing is kept, as
+nothing was done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
+from sqlalchemy.exc import IntegrityError
+
+from relay.batch import Answer, Batch, Job, Lookup
+from relay.protocol.errors import Unauthenticated
+from relay.store.prepared import Prepared
+from relay.store.schema import nonce
+
+from .caller import Caller
+
+_KEPT = 120  # seconds after its request is stale: a relay whose clock is late may still take it
+_USED: Lookup[tuple[bytes, bytes], int] = Lookup(
+    Prepared(
+        select(nonce.c.device_id, nonce.c.nonce, nonce.c.expires).where(
+            tuple_(nonce.c.device_id, nonce.c.nonce).in_(bindparam("keys", expanding=True))
+        )
+    ),
+    key=lambda row: row[:2],
+    value=lambda row: row[2],
+)
+_SWEEP = Prepared(delete(nonce).where(nonce.c.expires < bindparam("before")))
+
+
+def once(caller: Caller, job: Job) -> Job:
+    """The job, refused if this caller's nonce was used before, and using it up."""
+    key = (caller.device.device_id, caller.nonce)
+
+    def run(batch: Batch) -> Answer:
+        if batch.find(_USED, key) is not None:
+            raise _used()
+        answer = job.run(batch)
+        batch.note(_USED, key, caller.expires)
+        batch.add(nonce, _row(caller))
+        if caller.nonce[0] == 0:  # one request in 256 clears up after the others
+            batch.stage(_SWEEP, {"before": batch.now - _KEPT})
+        return answer
+
+    return replace(job, run=run, needs=(*job.needs, (_USED, (key,))))
+
+
+def use_up(connection: Connection, caller: Caller) -> None:
+    """Use up the nonce of a request that only looks. Raises Unauthenticated."""
+    try:
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")  # a crash makes all of them stale
+        connection.execute(insert(nonce), _row(caller))
+        connection.commit()
+    except IntegrityError:
+        raise _used() from None
+
+
+def _row(caller: Caller) -> dict[str, object]:
+    return {"device_id": caller.device.device_id, "nonce": caller.nonce, "expires": caller.expires}
+
+
+def _used() -> Unauthenticated:
+    return Unauthenticated("the request's nonce was used before", hint="sign it again with a new nonce")
