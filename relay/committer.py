@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Table, insert
 
+from relay import observe
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
 from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry, LoggedEntry
@@ -51,6 +53,9 @@ class Batch:
     rows: dict[Table, list[dict[str, Any]]] = field(default_factory=dict)
     memo: dict[Any, Any] = field(default_factory=dict)  # what jobs of this batch must know of each other
     staged_count: int = 0  # rows and entries staged so far, flushed ones included
+    events: Counter[str] = field(default_factory=Counter)
+    closing: list[Callable[[], None]] = field(default_factory=list)  # in the transaction, after the last job
+    settled: list[Callable[[], None]] = field(default_factory=list)  # once it is durable
 
     @property
     def now(self) -> int:
@@ -64,6 +69,7 @@ class Batch:
 
     def log(self, entry: AccessEntry) -> int:
         """Stage an access-log entry; the answer is its index."""
+        self.events[entry.event.value] += 1
         return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
 
     def change(self, change: Change, payload: bytes) -> int:
@@ -149,6 +155,8 @@ class Committer:
             return self._commit_together(jobs)
         except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
             self._forget_staged()
+            if isinstance(problem, (Unavailable, *DATABASE_AWAY)):
+                observe.DATABASE_ERRORS.inc()
             if isinstance(problem, Unavailable):
                 return [Outcome(error=unavailable()) for _ in jobs]
             if len(jobs) == 1:
@@ -156,13 +164,20 @@ class Committer:
             return [outcome for job in jobs for outcome in self.commit([job])]
 
     def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
+        began = time.perf_counter()
         with self._locked() as (connection, sizes):
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
             attempts = [_attempt(job, batch) for job in jobs]
+            for step in batch.closing:
+                step()
             batch.flush()
             notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
         for log in notes:
             self._trees[log].commit()
+        for step in batch.settled:
+            step()
+        sizes = {log.name.lower(): tree.size for log, tree in self._trees.items()}
+        observe.committed(len(jobs), time.perf_counter() - began, batch.events, sizes)
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
 

@@ -13,6 +13,7 @@ import threading
 from typing import Any
 
 from relay.committer import Committer, Job, Outcome
+from relay.observe import QUEUE
 from relay.protocol.errors import Unavailable
 
 _MAX_BATCH = 256
@@ -45,12 +46,14 @@ class Writer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._queue.put((job, loop, future))
+        QUEUE.inc()
         return await future
 
     def _run(self) -> None:
         while (first := self._queue.get()) is not None:
             batch = [first]
             last = self._take_waiting(batch)
+            QUEUE.dec(len(batch))
             outcomes = self._commit([job for job, _loop, _future in batch])
             loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Outcome]]] = {}
             for (_job, loop, future), outcome in zip(batch, outcomes, strict=True):

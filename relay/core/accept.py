@@ -37,6 +37,7 @@ from relay.store.schema import message, part, slot
 from . import keyroom
 from .caller import Caller
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
+from .quota import Metered, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
             raise Malformed(f"submission: part {index} is not the one that was signed")
 
 
-def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, seen: int) -> Answer:
+def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, seen: int, quota: Quota) -> Answer:
     """Steps 5 to 10, inside the transaction. The answer is the receipt, or the refusal that was logged."""
     core = submitted.message.core
     # 3 again: a revocation may have come in since
@@ -116,11 +117,13 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)
     one_time = keyroom.check_sealed_to(batch, core, submitted.slots)
-    # 6. to 8. the rules
+    # 6. quota, before the rules: a refusal is an entry too
+    quota.charge(batch, caller.device, Metered.MESSAGE, core.handling.precedence)
+    quota.store(batch, core.office, sum(map(len, submitted.parts)))
+    # 7. to 9. the rules
     rules = _failing(batch, judge, caller, submitted, one_time=one_time)
     if rules:
         return _refuse(batch, caller, submitted, rules)
-    # 9. quota: sizes are limited above
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
     _stage(batch, submitted, index)
