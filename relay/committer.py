@@ -176,8 +176,8 @@ class Committer:
             self._trees[log].commit()
         for step in batch.settled:
             step()
-        sizes = {log.name.lower(): tree.size for log, tree in self._trees.items()}
-        observe.committed(len(jobs), time.perf_counter() - began, batch.events, sizes)
+        grown = {log.name.lower(): tree.size for log, tree in self._trees.items()}
+        observe.committed(len(jobs), time.perf_counter() - began, batch.events, grown)
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
 

@@ -10,7 +10,6 @@ from platformdirs import user_data_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 # Files named like the variables, relay_database: where systemd's credentials and containers' secrets are mounted.
 _SECRETS = next((d for d in (os.environ.get("CREDENTIALS_DIRECTORY"), "/run/secrets") if d and Path(d).is_dir()), None)
 

@@ -16,7 +16,7 @@ from relay import __version__
 from relay.core import Caller, Relay
 from relay.core.caller import Request as SignedRequest
 from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
-from relay.observe import template, tell
+from relay.observe import tell, template
 from relay.protocol.errors import (
     Conflict,
     LiaisonError,

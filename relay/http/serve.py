@@ -99,7 +99,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def _bind(settings: Settings) -> socket.socket:
-    """The address from the settings, or the socket that systemd holds (sd_listen_fds(3)) while one relay follows another."""
+    """The address from the settings, or the socket that systemd holds from one relay to the next (sd_listen_fds(3))."""
     if (os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")) == (str(os.getpid()), "1"):
         return socket.socket(fileno=3)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
