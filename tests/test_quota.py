@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -29,11 +30,8 @@ def two_officers(built):
 
 
 def sealed(forge, precedence=Precedence.ROUTINE):
-    handling = forge.core().handling
-    changed = type(handling)(
-        **{**{name: getattr(handling, name) for name in handling.__slots__}, "precedence": precedence}
-    )
-    return forge.seal(readers=forge.claim(), handling=changed).encoded()
+    handling = replace(forge.core().handling, precedence=precedence)
+    return forge.seal(readers=forge.claim(), handling=handling).encoded()
 
 
 def statuses(forge, count, precedence=Precedence.ROUTINE):
@@ -59,8 +57,7 @@ def test_over_the_rate_nothing_is_stored_and_the_answer_says_when(tmp_path):
     with world(tmp_path, **SLOW) as built:
         forge = two_officers(built)
         assert statuses(forge, 3) == [201] * 3
-        size = built.relay._committer._trees
-        before = {log: tree.size for log, tree in size.items()}
+        before = {log: tree.size for log, tree in built.relay._committer._trees.items()}
         refused = forge.post(sealed(forge))
         told = problem(refused)
         assert (refused.status_code, told["type"]) == (429, "urn:liaison-relay:problem:too-many")
@@ -126,10 +123,9 @@ def test_the_rate_holds_across_processes_and_a_restart(kind, tmp_path):
             if kind == "sqlite":
                 assert first.stop() == 0
             second.start()
-            bodies = [(first, second)[kind == "sqlite" or number % 2] for number in range(4)]
-            for relay in bodies:
-                built.clients[ANNA].profile.pins = moved(built.clients[ANNA].profile.pins, relay.url)
-                built.clients[ANNA].transport = transport_to(built.clients[ANNA], relay.url)
+            for number in range(4):
+                relay = second if kind == "sqlite" or number % 2 else first
+                move(built.clients[ANNA], relay.url)
                 answers += statuses(forge, 1)
             assert answers == [201] * 5 + [429]
             built.close()
@@ -139,12 +135,11 @@ def test_the_rate_holds_across_processes_and_a_restart(kind, tmp_path):
                     relay.kill()
 
 
-def moved(pins, url):
-    return type(pins)(**{**{name: getattr(pins, name) for name in pins.__slots__}, "relay_url": url})
-
-
-def transport_to(client, url):
-    return HttpTransport(url, client.profile.keyid, client.profile.request)
+def move(client, url):
+    """The client asks another process of the same relay from here on."""
+    client.transport.close()
+    client.profile.pins = replace(client.profile.pins, relay_url=url)
+    client.transport = HttpTransport(url, client.profile.keyid, client.profile.request)
 
 
 def test_the_client_waits_as_long_as_it_is_told_and_sends_then(tmp_path, monkeypatch):
