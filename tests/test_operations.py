@@ -20,6 +20,7 @@ from relay.protocol.errors import LiaisonError
 from relay.store.engine import open_readers
 from relay.store.schema import message
 from served import Served
+from world import clearance
 
 ANNA, PIOTR = "anna.nowak@lo-warsaw", "piotr.lis@lo-warsaw"
 SUBJECT, LABEL = "Canary-subject-7f3a", "TEST SEALED RELEASABLE TO POL"
@@ -35,7 +36,8 @@ def served(tmp_path):
 def traffic(built):
     """What a relay sees of a day: keys, messages, openings, denials, strangers. The words nobody may see again."""
     built.office("lo-warsaw", "POL")
-    anna, piotr = built.device(ANNA), built.device(PIOTR)
+    cleared = [clearance(nations=["POL"])]
+    anna, piotr = built.device(ANNA, clearances=cleared), built.device(PIOTR, clearances=cleared)
     sent = anna.send([PIOTR], label=LABEL, subject=SUBJECT, body="Canary-body-19c4")
     piotr.inbox()
     piotr.read(sent.message_id)
@@ -78,24 +80,22 @@ def test_the_log_is_json_of_known_fields_and_names_nothing(served, tmp_path):
 def test_a_fault_of_the_relays_own_has_a_reference_that_its_log_explains(served, tmp_path):
     built = served.world(tmp_path)
     words = traffic(built)
-    with sqlite3.connect(served.data / "relay.sqlite") as database:  # what no request can do: a row that is no message
-        database.execute("UPDATE message SET encoded = x'a0'")
+    database = sqlite3.connect(served.data / "relay.sqlite", isolation_level=None)
+    database.execute(
+        "UPDATE receipt SET encoded = 'Canary-receipt-0b6e'"
+    )  # text where octets belong: no request does that
     database.close()
     message_id = next(word for word in words if re.fullmatch("[0-9a-f]{32}", word))
-    with sqlite3.connect(served.data / "relay.sqlite") as database:
-        database.execute("DROP TABLE receipt")
-    database.close()
     answer = call(built.clients[ANNA], "GET", f"/v1/messages/{message_id}/receipts")
     built.close()
     assert served.stop() == 0
+    assert answer.status_code == 500
     lines = [json.loads(line) for line in served.said]
-    if answer.status_code == 500:
-        (line,) = [line for line in lines if line["event"] == "unexpected"]
-        assert line["reference"] == problem(answer)["reference"]
-        assert line["route"] == "/v1/messages/{message_id}/receipts"
-        assert any(place.startswith("relay/core/reading.py:") for place in line["at"])
-    else:
-        assert answer.status_code in {400, 503}
+    (line,) = [line for line in lines if line["event"] == "unexpected"]
+    assert line["reference"] == problem(answer)["reference"]
+    assert line["error"] == "builtins.TypeError"
+    assert line["route"] == "/v1/messages/{message_id}/receipts"
+    assert any(place.startswith("relay/core/reading.py:") for place in line["at"])
     assert [word for word in words if word in "".join(served.said)] == []
 
 

@@ -199,7 +199,7 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
     # a revoked officer can write any time into his signature
     if any(batch.directory.device(officer.device_id, batch.now) is None for officer in officers):
         return ("second-signature",)
-    # 7. what the originating office's policy demands of the message as a whole
+    # 8. what the originating office's policy demands of the message as a whole
     found = Circumstances(officers, originals, one_time)
     if rules := judge.obligations_of(submitted.message.core, found, batch.now):
         return rules
@@ -207,7 +207,7 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
 
 
 def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:
-    # 6. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
+    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
     if core.expires <= now:
@@ -220,7 +220,7 @@ def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple
 
 
 def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: int) -> tuple[str, ...]:
-    # 8. every slot's device may have every portion it is granted, and every addressee is covered
+    # 9. every slot's device may have every portion it is granted, and every addressee is covered
     core, reached = submitted.message.core, set[str]()
     for each in submitted.slots:
         device = judge.directory.device(each.device_id, now)
