@@ -11,6 +11,7 @@ The rules:
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -62,6 +63,10 @@ class Batch:
     rows: dict[Prepared, list[dict[str, Any]]] = field(default_factory=dict)
     found: dict[Lookup[Any, Any], dict[Hashable, Any]] = field(default_factory=dict)
     woken: set[bytes] = field(default_factory=set)  # devices that have mail once this is committed
+    events: Counter[str] = field(default_factory=Counter)  # of the access log, for whoever counts
+    charges: dict[tuple[str, str], int] | None = None  # what the quota has charged in this batch
+    closing: list[Callable[[], None]] = field(default_factory=list)  # in the transaction, after the last job
+    settled: list[Callable[[], None]] = field(default_factory=list)  # once it is durable
     staged_count: int = 0  # rows and entries staged so far, flushed ones included
 
     @property
@@ -100,6 +105,7 @@ class Batch:
 
     def log(self, entry: AccessEntry) -> int:
         """Stage an access-log entry; the answer is its index."""
+        self.events[entry.event.value] += 1
         return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
 
     def change(self, change: Change, payload: bytes) -> int:

@@ -12,12 +12,12 @@ import click
 
 from relay import __version__
 from relay.protocol.armor import dearmor
-from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 from relay.protocol.identity import parse_statement
 from relay.protocol.words import words_for
 from relay.settings import Settings
 
-EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, Unavailable: 7}
+EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
 
 class OperatorProgram(click.Group):
@@ -55,6 +55,9 @@ def main() -> None:
 @database_option
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes; SQLite has one.")
 @click.option("--public-url", help="The one address clients use, if a proxy stands in front.")
+@click.option("--metrics-host", help="Address to bind for Prometheus; default 127.0.0.1.")
+@click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port for Prometheus; default: no metrics.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default info.")
 def serve(**given: Any) -> None:
     """Serve until interrupted."""
     from relay.http.serve import serve_forever  # noqa: PLC0415 - keeps `relay --help` quick

@@ -24,6 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine
 
+from relay import observe
 from relay.batch import Answer, Batch, Committed, Job
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
@@ -68,6 +69,8 @@ class Committer:
             return self._commit_together(jobs)
         except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
             self._forget_staged()
+            if isinstance(problem, (Unavailable, *DATABASE_AWAY)):
+                observe.DATABASE_ERRORS.inc()
             if isinstance(problem, Unavailable):
                 return [Outcome(error=unavailable()) for _ in jobs]
             if len(jobs) == 1:
@@ -75,15 +78,22 @@ class Committer:
             return [outcome for job in jobs for outcome in self.commit([job])]
 
     def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
+        began = time.perf_counter()
         with self._locked() as (connection, sizes):
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
             batch.read(jobs)
             attempts = [_attempt(job, batch) for job in jobs]
+            for step in batch.closing:
+                step()
             batch.flush()
             notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
             notify(connection, batch.woken)
         for log in notes:
             self._trees[log].commit()
+        for step in batch.settled:
+            step()
+        grown = {log.name.lower(): tree.size for log, tree in self._trees.items()}
+        observe.committed(len(jobs), time.perf_counter() - began, batch.events, grown)
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
 

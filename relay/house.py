@@ -10,6 +10,7 @@ from sqlalchemy import make_url
 from relay.batch import Answer, Batch, Job
 from relay.committer import Committer
 from relay.core import Relay
+from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.logkeys import LogKeys, load_log_keys
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
@@ -37,11 +38,29 @@ def open_relay(settings: Settings) -> Relay:
         migrate(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
-        return Relay(writer, readers, keys, relay_name(readers))
+        return Relay(writer, readers, keys, relay_name(readers), Quota(limits(settings)))
     except BaseException:
         writer.dispose()
         readers.dispose()
         raise
+
+
+def limits(settings: Settings) -> Limits:
+    """The quotas as they are configured."""
+    principal = Rate(settings.quota_messages, settings.quota_burst)
+    office = Rate(settings.quota_office_messages, settings.quota_office_burst)
+    opens, claims = (Rate(rate, rate) for rate in (settings.quota_opens, settings.quota_claims))
+    return Limits(
+        {
+            Metered.MESSAGE: principal,
+            Metered.URGENT_MESSAGE: principal,
+            Metered.OPEN: opens,
+            Metered.URGENT_OPEN: opens,
+            Metered.CLAIM: claims,
+        },
+        {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office},
+        settings.quota_office_octets,
+    )
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

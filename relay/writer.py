@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from relay.batch import Answer, Batch, Job, Needs
 from relay.committer import Committer, Outcome
 from relay.line import Line
+from relay.observe import QUEUE
 from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
 
@@ -72,6 +73,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         waiting = Waiting(prepare, precedence, loop, loop.create_future())
         self._checks.put(waiting, precedence)
+        QUEUE.inc()
         return await waiting.future
 
     def _check(self) -> None:
@@ -101,6 +103,7 @@ class Writer:
 
 
 def _tell(told: Sequence[tuple[Waiting, Outcome]]) -> None:
+    QUEUE.dec(len(told))
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiting, Outcome]]] = {}
     for waiting, outcome in told:
         loops.setdefault(waiting.loop, []).append((waiting, outcome))

@@ -199,6 +199,6 @@ def test_the_writer_goes_on_after_a_time_in_which_every_commit_failed(offices):
         for _ in range(3):
             with pytest.raises(Unavailable):
                 asyncio.run(submit(log_one))
-        assert httpx2.get(offices.url + "/ready").status_code == 200
+        assert httpx2.get(offices.url + "/ready").status_code == 503
     with stored(offices, log_entry=1):
         verify_receipt(offices.relay.vkeys, asyncio.run(submit(log_one)))

@@ -2,7 +2,8 @@
 
 Every request is signed by the device (RFC 9421). Requests are safe to repeat: a message has its id from the
 sender, a receipt is one per state, a claim that went unanswered costs a key and nothing else. So what fails on
-the way is tried again a few times; what the relay answers is final.
+the way is tried again a few times, and so is what the relay has no room for now, after the time that it names; what
+else it answers is final.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from relay.protocol.errors import (
     Malformed,
     Refused,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
     Unknown,
@@ -30,6 +32,7 @@ from relay.protocol.httpsig import sign_request
 
 CBOR = "application/cbor"
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
+_LONGEST_PAUSE = 30  # a person waits no longer for a relay that says when
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
 }
@@ -84,6 +87,10 @@ class HttpTransport:
                 return self._attempt(method, path, body, headers)
             except Unavailable:
                 time.sleep(pause)
+            except TooMany as busy:
+                if busy.retry_after > _LONGEST_PAUSE:
+                    raise
+                time.sleep(busy.retry_after)
         return self._attempt(method, path, body, headers)
 
     def _attempt(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
@@ -134,6 +141,9 @@ def _error(response: httpx2.Response) -> LiaisonError:
         return Unavailable(f"the relay answered {response.status_code} without a reason")
     if code == Refused.code:
         return Refused(f"relay: {detail}", hint=hint, rules=rules)
+    if code == TooMany.code:
+        stated = response.headers.get("retry-after", "")
+        return TooMany(f"relay: {detail}", hint=hint, retry_after=int(stated) if stated.isdecimal() else 1)
     return _ERRORS.get(code, LiaisonError)(f"relay: {detail}", hint=hint)
 
 

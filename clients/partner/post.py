@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from liaison import Client
-from relay.protocol.errors import LiaisonError, Malformed, Refused, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
-EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, Unavailable: 7}
+EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 KEYS = {"to", "label", "subject", "body"}
 
 

@@ -39,6 +39,7 @@ from relay.store.schema import message, part, slot
 from . import keyroom
 from .caller import Caller
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
+from .quota import Metered, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
             raise Malformed(f"submission: part {index} is not the one that was signed")
 
 
-def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, seen: int) -> Answer:
+def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, seen: int, quota: Quota) -> Answer:
     """Steps 5 to 10, inside the transaction. The answer is the receipt, or the refusal that was logged."""
     core = submitted.message.core
     # 3 again: a revocation may have come in since
@@ -120,11 +121,13 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)
     one_time = keyroom.check_sealed_to(batch, core, submitted.slots)
-    # 6. to 8. the rules
+    # 6. quota, before the rules: a refusal is an entry too
+    quota.charge(batch, caller.device, Metered.MESSAGE, core.handling.precedence)
+    quota.store(batch, core.office, sum(map(len, submitted.parts)))
+    # 7. to 9. the rules
     rules = _failing(batch, judge, caller, submitted, one_time=one_time)
     if rules:
         return _refuse(batch, caller, submitted, rules)
-    # 9. quota: sizes are limited above
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
     _stage(batch, submitted, index)
@@ -205,7 +208,7 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
     # a revoked officer can write any time into his signature
     if any(batch.directory.device(officer.device_id, batch.now) is None for officer in officers):
         return ("second-signature",)
-    # 7. what the originating office's policy demands of the message as a whole
+    # 8. what the originating office's policy demands of the message as a whole
     found = Circumstances(officers, originals, one_time)
     if rules := judge.obligations_of(submitted.message.core, found, batch.now):
         return rules
@@ -213,7 +216,7 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
 
 
 def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:
-    # 6. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
+    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
     if core.expires <= now:
@@ -226,7 +229,7 @@ def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple
 
 
 def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: int) -> tuple[str, ...]:
-    # 8. every slot's device may have every portion it is granted, and every addressee is covered
+    # 9. every slot's device may have every portion it is granted, and every addressee is covered
     core, reached = submitted.message.core, set[str]()
     for each in submitted.slots:
         device = judge.directory.device(each.device_id, now)

@@ -14,6 +14,7 @@ class Bell:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[bytes, set[asyncio.Event]] = {}
+        self.silent = False
 
     def ring(self, device_ids: Iterable[bytes]) -> None:
         for device_id in device_ids:
@@ -28,6 +29,11 @@ class Bell:
 
     def ring_all(self) -> None:
         self.ring(list(self._waiting))
+
+    def hang_up(self) -> None:
+        """Nobody waits here any longer."""
+        self.silent = True
+        self.ring_all()
 
     def listen(self, device_id: bytes) -> Listener:
         return Listener(self, device_id)

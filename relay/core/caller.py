@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from relay.protocol.directory import Device, Directory
-from relay.protocol.errors import Unauthenticated
+from relay.protocol.errors import Unauthenticated, Unavailable
 from relay.protocol.httpsig import RequestSignature, parse_signature, verify_request
 
 
@@ -70,7 +70,7 @@ class Doorkeeper:
 
     def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
         if signature.created < self._started:
-            raise Unauthenticated("the request was signed before this relay started", hint="sign it again")
+            raise Unavailable("the request was signed before this relay started", hint="sign it again")
         with self._lock:
             if now >= self._sweep_at:
                 self._used = {key: expires for key, expires in self._used.items() if expires > now - 60}

@@ -33,6 +33,7 @@ from relay.store.schema import key_batch, key_package
 
 from .caller import Caller
 from .limits import MAX_CLAIM, MAX_STOCK
+from .quota import Metered, Quota
 
 
 def check_batch(caller: Caller, body: bytes) -> tuple[bytes, bytes, list[KeyPackage]]:
@@ -90,7 +91,7 @@ def _retire(device_id: bytes) -> Update:
     return update(key_package).where(kept, key_package.c.one_time.is_(False)).values(claimed_by=device_id)
 
 
-def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
+def claim(batch: Batch, caller: Caller, body: bytes, quota: Quota) -> Answer:
     """One key package for each device asked for, one-time while stock lasts, with the batch that vouches for it.
 
     The answer is [[device_id, package or null, batch or null]...] in the order asked.
@@ -103,6 +104,7 @@ def claim(batch: Batch, caller: Caller, body: bytes) -> Answer:
         raise TooLarge(f"a claim names at most {MAX_CLAIM} devices")
     if len(set(devices)) != len(devices):
         raise Malformed("claim: a device named twice")
+    quota.charge(batch, caller.device, Metered.CLAIM, None, len(devices))
     batch.flush()
     taken = _take(batch, caller, [each for each in devices if _may_claim(batch, caller, each)])
     found = [[each, *taken.get(each, (None, None))] for each in devices]

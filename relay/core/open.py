@@ -27,6 +27,7 @@ from relay.store.prepared import Prepared
 from relay.store.schema import message, slot
 
 from .caller import Caller
+from .quota import Metered, Quota
 
 
 class Row(NamedTuple):
@@ -82,13 +83,15 @@ class Held:
     endorsements: tuple[bytes, ...]
 
 
-def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int) -> Answer:
+def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int, quota: Quota) -> Answer:
     """Release the caller's slot of this message, or log that it was denied. The answer is the delivery."""
     # 1. the certificate, as of this transaction
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
     # 2. the slot exists
     held = _find(batch, caller, message_id)
+    precedence = held.message.core.handling.precedence if held is not None else None
+    quota.charge(batch, caller.device, Metered.OPEN, precedence)
     if held is None:
         found = _message(batch, message_id)
         return _deny(batch, caller, message_id, found, _why_no_slot(judge, caller, found, batch.now))

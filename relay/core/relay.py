@@ -13,11 +13,12 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, func, select, update
 
-from relay.batch import Job
+from relay.batch import Answer, Batch, Job
 from relay.committer import Committer
 from relay.logkeys import LogKeys
+from relay.observe import DRAINING
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device
@@ -30,7 +31,7 @@ from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
-from relay.store.schema import document
+from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
 from . import accept, acknowledge, audit, keyroom, open, reading, register  # noqa: A004 - the field's verb
@@ -39,21 +40,26 @@ from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
 from .nonces import once, use_up
 from .policies import PolicyShelf
+from .quota import Quota
 
 T = TypeVar("T")
 _POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
+_FRESH, _PATIENCE = 1.0, 5.0  # seconds
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
 
 class Relay:
     """Everything a caller can want. Knows nothing of HTTP."""
 
-    def __init__(self, writer: Engine, readers: Engine, keys: LogKeys, name: str) -> None:
+    def __init__(self, writer: Engine, readers: Engine, keys: LogKeys, name: str, quota: Quota) -> None:
         self._readers = readers
         self._committer = Committer(writer, readers, keys, name)
         self._writer = Writer(self._committer)
         self._shelf = PolicyShelf(readers)
         self._bell = Bell()
+        self._quota = quota
+        self._draining = False
+        self._proven = -_FRESH  # when the database was last seen to take a write, on the monotonic clock
         self._doorkeeper = Doorkeeper(int(time.time()))
         self._shared = is_shared(readers)
         self._ear = Ear(readers, self._bell.hear) if self._shared else None
@@ -70,6 +76,15 @@ class Relay:
         self._writer.start()
         if self._ear is not None:
             self._ear.start()
+
+    def drain(self) -> None:
+        """No longer ready for more; what comes is served all the same."""
+        self._draining = True
+        DRAINING.set(1)
+
+    def hang_up(self) -> None:
+        """End every wait for mail with what there is; who waited asks again, elsewhere or later."""
+        self._bell.hang_up()
 
     def close(self) -> None:
         """Commit what waits, then stop and let go of the database."""
@@ -128,7 +143,8 @@ class Relay:
             )
             readers.extend(each.device_id for each in submitted.slots)
             return Job(
-                lambda batch: accept.accept(batch, self.judge(), caller, submitted, seen), accept.needs(submitted)
+                lambda batch: accept.accept(batch, self.judge(), caller, submitted, seen, self._quota),
+                accept.needs(submitted),
             )
 
         receipt: bytes = await self._commit(request, prepare, precedence)
@@ -143,7 +159,7 @@ class Relay:
             while True:
                 page = await self._look(partial(self._inbox_page, caller.device, after), caller)
                 left = deadline - time.monotonic()
-                if page.items or left <= 0:
+                if page.items or left <= 0 or self._bell.silent:
                     return encode(page.fields())
                 after = page.cursor
                 await listener.wait(min(left, _POLL))
@@ -164,6 +180,8 @@ class Relay:
                 after = page.cursor
                 if page.items:
                     yield page
+                elif self._bell.silent:  # the reader comes back with the last id it saw
+                    return
                 else:
                     await listener.wait(_POLL)
 
@@ -175,7 +193,7 @@ class Relay:
 
         def prepare(caller: Caller) -> Job:
             return Job(
-                lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen),
+                lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen, self._quota),
                 ((open.ROWS, ((message_id, caller.device.device_id),)),),
             )
 
@@ -219,7 +237,7 @@ class Relay:
     async def claim_keys(self, request: Request) -> bytes:
         def prepare(caller: Caller) -> Job:
             _require_mailbox(caller)
-            return Job(lambda batch: keyroom.claim(batch, caller, request.body))
+            return Job(lambda batch: keyroom.claim(batch, caller, request.body, self._quota))
 
         claimed: bytes = await self._commit(request, prepare)
         return claimed
@@ -307,8 +325,22 @@ class Relay:
         return pulled
 
     async def ready(self) -> bool:
-        """Whether the database answers."""
-        return bool(await self._look(log_rows.sizes))
+        """Whether more may come. Raises Unavailable where the database does not take what is written.
+
+        Anybody may ask, so the database is asked once in `_FRESH` seconds.
+        """
+        if not self._draining and time.monotonic() - self._proven >= _FRESH:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._writer.submit(_prove_writable)
+            except TimeoutError as problem:
+                raise unavailable() from problem
+            self._proven = time.monotonic()
+        return not self._draining
+
+    def count_messages(self) -> int:
+        with self._readers.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(message)) or 0
 
     async def _look(self, reader: Callable[[Connection], T], caller: Caller | None = None) -> T:
         """Read, with a directory that holds every change that was durable before: a revocation elsewhere holds here.
@@ -334,6 +366,12 @@ class Relay:
     def _check_current(self, caller: Caller | None) -> None:
         if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
             raise Unauthenticated("this device is no longer valid, or revoked")
+
+
+def _prove_writable(batch: Batch) -> Answer:
+    # The same value, but a write all the same: a full or read-only disk says so here.
+    batch.connection.execute(update(setting).where(setting.c.name == "name").values(value=setting.c.value))
+    return lambda _committed: None
 
 
 async def _reading(run: Callable[[], T]) -> T:

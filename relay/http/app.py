@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import secrets
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -14,17 +16,21 @@ from relay import __version__
 from relay.core import Caller, Relay
 from relay.core.caller import Request as SignedRequest
 from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
+from relay.observe import tell, template
 from relay.protocol.errors import (
     Conflict,
     LiaisonError,
     Malformed,
     Refused,
     TooLarge,
+    TooMany,
     Unauthenticated,
     Unavailable,
     Unknown,
     Unverified,
 )
+
+from .peers import Peers
 
 CBOR = "application/cbor"
 
@@ -36,12 +42,13 @@ STATUS: dict[type[LiaisonError], int] = {
     Unknown: 404,
     Conflict: 409,
     TooLarge: 413,
+    TooMany: 429,
     Unverified: 422,
     Unavailable: 503,
 }
 
 
-def problem(error: LiaisonError, status: int) -> JSONResponse:
+def problem(error: LiaisonError, status: int, reference: str = "") -> JSONResponse:
     """application/problem+json (RFC 9457)."""
     content: dict[str, Any] = {
         "type": f"urn:liaison-relay:problem:{error.code}",
@@ -54,12 +61,18 @@ def problem(error: LiaisonError, status: int) -> JSONResponse:
     if isinstance(error, Refused):
         content["rules"] = list(error.rules)
     headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
+    if isinstance(error, TooMany):
+        headers = {"retry-after": str(error.retry_after)}
+    if reference:
+        content["reference"] = reference
     return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
 
 
-async def refuse(_request: Request, error: Exception) -> JSONResponse:
+async def refuse(request: Request, error: Exception) -> JSONResponse:
     """Domain errors, by the nearest ancestor in the table."""
     assert isinstance(error, LiaisonError)  # noqa: S101 - registered for this tree only
+    if isinstance(error, Unauthenticated):
+        request.app.state.peers.failed(_peer(request))
     return problem(error, next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
 
 
@@ -78,9 +91,12 @@ async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
     return told
 
 
-async def refuse_unexpected(_request: Request, _error: Exception) -> JSONResponse:
-    """A fault of ours: the reason stands in our own log, not in the answer."""
-    return problem(LiaisonError("the relay could not do this; its operator has the reason"), 500)
+async def refuse_unexpected(request: Request, error: Exception) -> JSONResponse:
+    """A fault of ours: the reason stands in our own log under the reference that the answer names."""
+    reference = secrets.token_hex(8)
+    tell(logging.ERROR, "unexpected", reference=reference, route=template(request.scope), error=error)
+    told = LiaisonError("the relay could not do this; its operator has the reason", hint=f"reference {reference}")
+    return problem(told, 500, reference)
 
 
 async def the_relay(request: Request) -> Relay:
@@ -92,6 +108,7 @@ async def the_request(request: Request) -> SignedRequest:
     """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge."""
     headers, state = request.headers, request.app.state
     _check_length(request)
+    state.peers.check(_peer(request))
     authority = headers.get("host", "")
     allowed: frozenset[str] | None = state.authorities
     if allowed is not None and authority.lower() not in allowed:
@@ -112,6 +129,10 @@ async def the_request(request: Request) -> SignedRequest:
 
 TheRelay = Annotated[Relay, Depends(the_relay)]
 TheRequest = Annotated[SignedRequest, Depends(the_request)]
+
+
+def _peer(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 async def the_caller(relay: TheRelay, request: TheRequest) -> Caller:
@@ -144,15 +165,19 @@ def cbor(content: bytes, status: int = 200) -> Response:
     return Response(content, status, media_type=CBOR)
 
 
-def create_app(relay: Relay, *, scheme: str | None = None, authorities: frozenset[str] | None = None) -> FastAPI:
+def create_app(
+    relay: Relay, *, scheme: str | None = None, authorities: frozenset[str] | None = None, failures: int = 0
+) -> FastAPI:
     """The application in front of `relay`.
 
     A signed request names the authority it is for; it is accepted under `authorities` only (host:port, lower case),
-    so that it is good at no other relay. `scheme` is what clients see, if a proxy stands in front.
+    so that it is good at no other relay. `scheme` is what clients see, if a proxy stands in front. An address may fail
+    authentication `failures` times a minute; 0 is no limit.
     """
     app = describe()
     app.state.relay = relay
     app.state.scheme, app.state.authorities = scheme, authorities
+    app.state.peers = Peers(failures)
     return app
 
 

@@ -17,6 +17,7 @@ PROBLEM = {
         "status": {"type": "integer"},
         "detail": {"type": "string"},
         "hint": {"type": "string"},
+        "reference": {"type": "string"},
         "rules": {"type": "array", "items": {"type": "string"}},
     },
 }
@@ -28,7 +29,7 @@ def answers(
 ) -> dict[int | str, dict[str, Any]]:
     """`responses=` of a route: its success, and a problem for each further status."""
     found: dict[int | str, dict[str, Any]] = {ok: {"description": what or "Done", "content": {media: _BINARY}}}
-    for status in statuses:
+    for status in (*statuses, *((429,) if 401 in statuses else ())):  # who is known has a rate
         found[status] = {
             "description": "Problem",
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
+import signal
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
+from relay.core import Relay
 from relay.house import open_relay
+from relay.observe import Watched, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
 
@@ -35,18 +41,45 @@ def serve_forever(settings: Settings) -> None:
         relay.refuse_before(first)
         await asyncio.sleep(first - time.time())
         print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
+        tell(logging.INFO, "serving")
         yield
         relay.close()
 
     listening = _bind(settings)
     port = listening.getsockname()[1]
     scheme, authorities = reached_as(settings, port)
-    app = create_app(relay, scheme=scheme, authorities=authorities)
+    app = create_app(relay, scheme=scheme, authorities=authorities, failures=settings.quota_failures)
     app.router.lifespan_context = lifespan
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
+        Watched(app),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips=settings.proxies,
+        timeout_graceful_shutdown=settings.drain_seconds,
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    log_as_json(settings.log_level)
+    if settings.metrics_port is not None:
+        serve_metrics(settings.metrics_host, settings.metrics_port, relay.count_messages)
+    # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
+
+
+class DrainingServer(uvicorn.Server):
+    """Told to stop, it says so, ends who only waits, finishes what it has begun, and then lets the relay close."""
+
+    def __init__(self, config: uvicorn.Config, relay: Relay, notice: float) -> None:
+        super().__init__(config)
+        self._relay, self._notice = relay, notice
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tell(logging.INFO, "draining")
+        self._relay.drain()
+        await asyncio.sleep(self._notice)
+        self._relay.hang_up()
+        await super().shutdown(sockets)
+        tell(logging.INFO, "stopped", reason="told to")
 
 
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:
@@ -66,6 +99,9 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 def _bind(settings: Settings) -> socket.socket:
+    """The address from the settings, or the socket that systemd holds from one relay to the next (sd_listen_fds(3))."""
+    if (os.environ.get("LISTEN_PID"), os.environ.get("LISTEN_FDS")) == (str(os.getpid()), "1"):
+        return socket.socket(fileno=3)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     listening = socket.socket(family)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -8,6 +8,7 @@
     ├── Conflict           the same name stands for other bytes, or was used before
     ├── Unknown            there is no such thing, or none that the caller may hear of
     ├── TooLarge           over a stated limit
+    ├── TooMany            over a rate or a quota; `retry_after` seconds and it may go   (exit 7)
     └── Unavailable        not now; trying again is safe                              (exit 7)
 
 The message says what is wrong and where; `hint` says what to do about it. Both are for people.
@@ -60,3 +61,11 @@ class TooLarge(LiaisonError):
 
 class Unavailable(LiaisonError):
     code = "unavailable"
+
+
+class TooMany(LiaisonError):
+    code = "too-many"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after

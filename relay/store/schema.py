@@ -127,6 +127,18 @@ message = Table(
     Index("ix_message_expires", "expires"),
 )
 
+bucket = Table(
+    "bucket",
+    metadata,
+    Column("owner", String(255), primary_key=True, comment="an address, or an office"),
+    Column("what", String(16), primary_key=True, comment="what is metered: relay/core/quota.py"),
+    Column(
+        "level", BigInteger, nullable=False, comment="stored: octets; else the microsecond at which it is full again"
+    ),
+    Column("seen", BigInteger, nullable=False, comment="size of the access log when it was last charged"),
+    Index("ix_bucket_seen", "seen"),
+)
+
 part = Table(
     "part",
     metadata,

@@ -14,14 +14,20 @@ import click
 
 from liaison.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
-from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 if TYPE_CHECKING:
     from liaison.authority import Authority
     from liaison.client import Client
 
 DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
-_EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: REFUSED, Unavailable: 7}
+_EXIT: dict[type[LiaisonError], int] = {
+    Unauthenticated: 4,
+    Unverified: 5,
+    Refused: REFUSED,
+    TooMany: 7,
+    Unavailable: 7,
+}
 EXIT_CODES = """\b
 Exit codes:
   0    done

@@ -1,0 +1,91 @@
+"""The files that are shipped to run a relay: they parse, and what they name exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+import relay
+from relay.observe import REGISTRY
+from relay.settings import Settings
+
+DEPLOY = Path(relay.__file__).parent / "deploy"
+
+
+def documents(name):
+    return list(yaml.safe_load_all((DEPLOY / name).read_text()))
+
+
+def expressions():
+    for group in documents("alerts.yaml")[0]["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+    for panel in json.loads((DEPLOY / "grafana.json").read_text())["panels"]:
+        yield from (target["expr"] for target in panel["targets"])
+
+
+def test_every_metric_that_an_alert_or_the_dashboard_names_exists():
+    families = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_bucket")}
+    families |= {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("_sum", "_count")}
+    named = {name for each in expressions() for name in re.findall(r"\b(?:relay|process)_[a-z_]+", each)}
+    assert len(named) > 10
+    assert named <= families
+
+
+def test_every_setting_that_the_files_name_exists():
+    known = {f"RELAY_{name.upper()}" for name in Settings.model_fields} | {"RELAY_HOST"}  # Compose's own
+    for file in DEPLOY.iterdir():
+        named = set(re.findall(r"RELAY_[A-Z_]+[A-Z]", file.read_text()))
+        assert named <= known, file.name
+    assert "relay_database" in (DEPLOY / "compose.yaml").read_text()
+
+
+def test_the_manifests_are_whole():
+    kinds = [document["kind"] for document in documents("kubernetes.yaml")]
+    assert kinds == ["Deployment", "Service", "Service", "PodDisruptionBudget"]
+    deployment = documents("kubernetes.yaml")[0]["spec"]
+    assert deployment["replicas"] == 2
+    (container,) = deployment["template"]["spec"]["containers"]
+    assert container["readinessProbe"]["httpGet"]["path"] == "/ready"
+    services = documents("compose.yaml")[0]["services"]
+    assert set(services) == {"postgres", "migrate", "relay", "caddy"}
+    assert services["relay"]["read_only"]
+
+
+def test_a_relay_has_the_time_to_drain_before_it_is_killed():
+    drain = Settings().drain_seconds
+    assert int(re.search(r"TimeoutStopSec=(\d+)", (DEPLOY / "relay.service").read_text())[1]) > drain
+    assert documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 8
+
+
+def test_promtool_takes_the_rules():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: apt install prometheus")
+    subprocess.run([promtool, "check", "rules", DEPLOY / "alerts.yaml"], check=True, capture_output=True)
+
+
+def test_systemd_takes_the_units(tmp_path):
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    for name in ("relay.service", "relay.socket"):
+        unit = (DEPLOY / name).read_text().replace("/opt/relay/bin/relay", "/bin/true")
+        (tmp_path / name).write_text(unit)
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / "relay.service", tmp_path / "relay.socket"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "relay." not in ran.stderr, ran.stderr
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_a_secret_is_read_from_a_file(tmp_path):
+    (tmp_path / "relay_database").write_text("postgresql://relay@postgres/relay")
+    assert Settings(_secrets_dir=tmp_path).database == "postgresql://relay@postgres/relay"
