@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -16,6 +19,7 @@ from relay.house import migrate
 from relay.protocol.canonical import decode
 from relay.protocol.entry import parse_logged_entry
 from relay.settings import Settings
+from served import Served
 from world import World, serving
 
 pytestmark = pytest.mark.postgres
@@ -91,3 +95,43 @@ def test_two_relays_append_to_one_log_without_a_gap_or_a_double(pair):
     checkpoints = [verify_receipt(world.relay.vkeys, each) for each in receipts]
     verify_all_consistent(world.url, world.relay.vkeys, checkpoints)
     verify_all_consistent(second, world.relay.vkeys, checkpoints)
+
+
+@pytest.fixture
+def workers(tmp_path):
+    """`relay serve --workers 2`, real processes."""
+    with fresh_database("postgresql", tmp_path) as url:
+        migrate(Settings(data=tmp_path / "relay", database=url))
+        served = Served(tmp_path / "relay", database=url, workers=2).start()
+        yield served
+        served.kill()
+
+
+def children(pid: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def serving_workers(served: Served) -> list[int]:
+    """The processes that have said that they serve; the first is Python's resource tracker, which serves nobody."""
+    return [pid for pid in children(served.process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_worker_that_dies_is_replaced_and_no_message_is_lost(workers, tmp_path):
+    built = workers.world(tmp_path)
+    built.office("lo-warsaw", "POL")
+    for address in (ANNA, JEAN):
+        built.device(address)
+    before = serving_workers(workers)
+    assert len(before) == 2
+    os.kill(before[1], signal.SIGKILL)
+    sent = [built.clients[ANNA].send([JEAN], label="TEST OPEN", body=f"{n}") for n in range(5)]
+    deadline = time.monotonic() + 30
+    while len(set(serving_workers(workers)) - {before[1]}) < 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert len(serving_workers(workers)) == 2
+    assert {each.message_id for each in sent} == {item.message_id for item in built.clients[JEAN].inbox()}
+    built.close()
+    assert workers.stop() == 0
+    assert any('"worker-ended"' in line for line in workers.said)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{workers.url}/health")

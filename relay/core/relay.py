@@ -60,16 +60,22 @@ class Relay:
         self._quota = quota
         self._draining = False
         self._proven = -_FRESH  # when the database was last seen to take a write, on the monotonic clock
-        self._doorkeeper = Doorkeeper(int(time.time()))
         self._shared = is_shared(readers)
+        self._doorkeeper = Doorkeeper(0 if self._shared else int(time.time()))
         self._ear = Ear(readers, self._bell.hear) if self._shared else None
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
 
-    def refuse_before(self, second: int) -> None:
-        """Refuse requests signed before this second: those that an earlier process may have answered already."""
-        self._doorkeeper = Doorkeeper(second)
+    async def await_own_second(self) -> None:
+        """Where used nonces are this process's memory alone, begin a second that no earlier process has served in.
+
+        A signature's time is in whole seconds; what was signed before this one is refused from now on.
+        """
+        if not self._shared:
+            first = int(time.time()) + 1
+            self._doorkeeper = Doorkeeper(first)
+            await asyncio.sleep(first - time.time())
 
     def start(self) -> None:
         """Begin to commit, and to listen for mail that other processes accept."""

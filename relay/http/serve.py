@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import sys
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -23,30 +22,37 @@ from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
 
 from .app import create_app
+from .workers import supervise
 
 
 def serve_forever(settings: Settings) -> None:
     """Bind, say where, serve. A line on stdout tells scripts that the relay is ready."""
     if settings.workers > 1 and make_url(settings.database_url).get_backend_name() == "sqlite":
         raise LiaisonError("SQLite serves one process", hint="use --workers 1, or PostgreSQL with --database")
-    if settings.workers > 1:
-        raise LiaisonError("several workers are not supported yet", hint="use --workers 1")
-    relay = open_relay(settings)
+    listening = _bind(settings)
+    if settings.workers == 1:
+        serve(settings, listening, 0)
+    else:
+        open_relay(settings).close()  # what is wrong with the settings is said once, and here
+        supervise(settings, listening, serve)
+
+
+def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
+    """Serve in this process until told to stop, as worker number so and so."""
+    os.umask(0o077)
+    log_as_json(settings.log_level)
+    relay, port = open_relay(settings), listening.getsockname()[1]
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         relay.start()
-        # The memory of used nonces is this process's own, and a signature's time is in whole seconds.
-        first = int(time.time()) + 1
-        relay.refuse_before(first)
-        await asyncio.sleep(first - time.time())
-        print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
-        tell(logging.INFO, "serving")
+        await relay.await_own_second()
+        if worker == 0:
+            print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
+        tell(logging.INFO, "serving", worker=worker)
         yield
         relay.close()
 
-    listening = _bind(settings)
-    port = listening.getsockname()[1]
     scheme, authorities = reached_as(settings, port)
     app = create_app(relay, scheme=scheme, authorities=authorities, failures=settings.quota_failures)
     app.router.lifespan_context = lifespan
@@ -58,9 +64,8 @@ def serve_forever(settings: Settings) -> None:
         forwarded_allow_ips=settings.proxies,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
-    log_as_json(settings.log_level)
     if settings.metrics_port is not None:
-        serve_metrics(settings.metrics_host, settings.metrics_port, relay.count_messages)
+        serve_metrics(settings.metrics_host, settings.metrics_port + worker, relay.count_messages)
     # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
@@ -107,6 +112,7 @@ def _bind(settings: Settings) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((settings.host, settings.port))
+        listening.listen(2048)
     except OSError as problem:
         listening.close()
         where = f"{settings.host}:{settings.port}"
