@@ -4,9 +4,13 @@ from alembic import context
 
 from relay.store.schema import metadata
 
-engine = context.config.attributes["engine"]
-with engine.connect() as connection:
-    context.configure(connection=connection, target_metadata=metadata, render_as_batch=False)
-    with context.begin_transaction():
-        context.run_migrations()
-    connection.commit()
+given = context.config.attributes.get("connection")  # a restore: its transaction, its commit
+if given is not None:
+    context.configure(connection=given, target_metadata=metadata)
+    context.run_migrations()
+else:
+    with context.config.attributes["engine"].connect() as connection:
+        context.configure(connection=connection, target_metadata=metadata, render_as_batch=False)
+        with context.begin_transaction():
+            context.run_migrations()
+        connection.commit()
