@@ -10,7 +10,13 @@ if given is not None:
     context.run_migrations()
 else:
     with context.config.attributes["engine"].connect() as connection:
+        if connection.dialect.name == "postgresql":
+            # A migration waits behind no long look, and nobody waits behind it: whoever serves goes on serving.
+            connection.exec_driver_sql("SET lock_timeout = '3s'")
+            # One at a time; held until this connection is closed.
+            connection.exec_driver_sql("SELECT pg_advisory_lock(4774)")
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=False)
         with context.begin_transaction():
             context.run_migrations()
         connection.commit()
+        connection.invalidate()  # closes it: neither the lock nor the setting goes back into the pool

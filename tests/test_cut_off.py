@@ -10,16 +10,21 @@ import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 
 from forge import Forge, call
+from liaison.authority import Authority, found_authority
 from logcheck import verify_all_consistent, verify_receipt
 from postgres import _account, _binaries
 from processes import RELAY, Serving
+from relay.protocol.armor import armor
 from relay.protocol.entry import parse_logged_entry
+from world import PASSPHRASE, TEST_SPIF
 
 pytestmark = pytest.mark.netns
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
@@ -46,8 +51,17 @@ def namespaces():
             made.append(name)
             ip("-n", name, "link", "set", "lo", "up")
         for number, host in enumerate("ab", 1):
-            connect(f"d{tag}{host}", f"10.213.{number}.1/24", names["db"], f"e{tag}{host}", f"10.213.{number}.2/24", names[host])
-            connect(f"t{tag}{host}", f"10.214.{number}.1/24", None, f"u{tag}{host}", f"10.214.{number}.2/24", names[host])
+            connect(
+                f"d{tag}{host}",
+                f"10.213.{number}.1/24",
+                names["db"],
+                f"e{tag}{host}",
+                f"10.213.{number}.2/24",
+                names[host],
+            )
+            connect(
+                f"t{tag}{host}", f"10.214.{number}.1/24", None, f"u{tag}{host}", f"10.214.{number}.2/24", names[host]
+            )
         yield tag, names
     finally:
         for name in made:
@@ -75,7 +89,16 @@ def database_in(name: str):
     cluster = folder / "cluster"
 
     def run(program: str, *words: str) -> None:
-        within = ["ip", "netns", "exec", name, "setpriv", f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}", "--clear-groups"]
+        within = [
+            "ip",
+            "netns",
+            "exec",
+            name,
+            "setpriv",
+            f"--reuid={account.pw_uid}",
+            f"--regid={account.pw_gid}",
+            "--clear-groups",
+        ]
         with (folder / "said").open("a") as said:
             command = [*within, str(binaries / program), "-D", str(cluster), *words]
             subprocess.run(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=True)
@@ -163,7 +186,7 @@ def test_a_host_cut_off_from_the_database_says_so_and_the_other_serves_on(tmp_pa
         for host in hosts.values():
             verify_all_consistent(host.url, keys, [verify_receipt(keys, each) for each in logged])
         for item in jean.inbox():
-            jean.read(item.message_id)
+            assert call(jean, "POST", f"/v1/messages/{item.message_id.hex()}/open").status_code == 200
         told = subprocess.run(
             [*within["b"], RELAY, "check", "--data", folders["b"], "--database", urls["b"]],
             capture_output=True, text=True, check=False,
@@ -175,7 +198,7 @@ def admit(within, office, data, database) -> None:
     """An office of the world's, admitted by `relay office add` where the database can be reached."""
     folder = office.folder / "authority"
     statement = found_authority(folder, "lo-warsaw", "POL", office.url, office.relay.vkeys, PASSPHRASE)
-    (office.folder / "statement").write_bytes(armor(statement))
+    (office.folder / "statement").write_text(armor(statement, "STATEMENT"))
     command = [*within, RELAY, "office", "add", office.folder / "statement", "--data", data, "--database", database]
     subprocess.run(command, check=True, capture_output=True)
     authority = Authority.open(folder, passphrase=PASSPHRASE)
@@ -187,4 +210,6 @@ def admit(within, office, data, database) -> None:
 def redirected(client, url):
     """The same device, calling another host of the same relay."""
     pins = replace(client.profile.pins, relay_url=url)
-    return SimpleNamespace(profile=SimpleNamespace(pins=pins, request=client.profile.request, keyid=client.profile.keyid))
+    return SimpleNamespace(
+        profile=SimpleNamespace(pins=pins, request=client.profile.request, keyid=client.profile.keyid)
+    )

@@ -10,8 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, insert, select
 
-from relay.protocol.errors import LiaisonError
+from relay.protocol.errors import LiaisonError, Unavailable
 
+from .engine import DATABASE_AWAY
 from .log import Log
 from .schema import log_head, setting
 
@@ -28,7 +29,12 @@ def _config(engine: Engine) -> Config:
 
 def upgrade(engine: Engine, name: str) -> None:
     """Migrate to head; a new database gets the relay's `name` and two empty logs."""
-    command.upgrade(_config(engine), "head")
+    try:
+        command.upgrade(_config(engine), "head")
+    except DATABASE_AWAY as problem:
+        raise Unavailable(
+            "the database is away, busy, or being migrated by another", hint="nothing was changed; run it again"
+        ) from problem
     with engine.begin() as connection:
         if connection.scalar(select(setting.c.value).where(setting.c.name == "name")) is None:
             connection.execute(insert(setting), {"name": "name", "value": name})
