@@ -1,4 +1,4 @@
-"""A stored log walked once from its first entry to its head, by `relay check`, and by `relay restore` before it commits.
+"""A stored log walked once from its first entry to its head: by `relay check`, by `relay restore` before it commits.
 
 The rules:
   - every leaf is hashed anew, every full tile and every root computed from the leaves, every signature verified;

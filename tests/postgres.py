@@ -179,8 +179,8 @@ class Replicated:
 def replicated() -> Iterator[Replicated]:
     """Two PostgreSQL of the system's; skips with the reason where there is none."""
     binaries, account = _binaries(), _account()
-    if binaries is None or account is None:
-        pytest.skip("fail-over needs a system PostgreSQL, and an account other than root to run it")
+    if binaries is None or account is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("fail-over needs psycopg, a system PostgreSQL, and an account other than root to run it")
     folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
     if os.geteuid() == 0:
         os.chown(folder, account.pw_uid, account.pw_gid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import secrets
 import shutil
@@ -82,8 +83,8 @@ def connect(one: str, address: str, space: str | None, other: str, its_address: 
 def database_in(name: str):
     """A PostgreSQL that listens in this namespace only."""
     binaries, account = _binaries(), _account()
-    if binaries is None or account is None:
-        pytest.skip("needs a system PostgreSQL, and an account other than root to run it")
+    if binaries is None or account is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("needs psycopg, a system PostgreSQL, and an account other than root to run it")
     folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
     os.chown(folder, account.pw_uid, account.pw_gid)
     cluster = folder / "cluster"
