@@ -90,6 +90,63 @@ def key(**given: Any) -> None:
     click.echo(f"relay: words to compare: {words_for(relay.vkeys)}", err=True)
 
 
+def _told(what: str, count: int) -> None:
+    if sys.stderr.isatty():
+        click.echo(f"\rrelay: {what}: {count}\x1b[K", err=True, nl=False)
+
+
+checkpoint_option = click.option(
+    "--checkpoint", "checkpoints", multiple=True, type=click.File("rb"), help="A signed checkpoint that others hold."
+)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_option
+@database_option
+def backup(file: Path, **given: Any) -> None:
+    """Write one state of the database to FILE, while the relay serves. Keep log-keys.json apart from it."""
+    from relay.backup import write_backup  # noqa: PLC0415
+
+    for note in write_backup(_settings(**given), file, _told):
+        log, size = note.split(b"\n", 2)[:2]
+        click.echo(f"relay: {log.decode()}: {size.decode()} entries", err=True)
+    click.echo("relay: log-keys.json is not in the backup: keep it apart, it cannot be replaced", err=True)
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@data_option
+@database_option
+@checkpoint_option
+@click.option("--accept-loss", is_flag=True, help="Restore although others hold more, or nothing of others is given.")
+def restore(file: Path, *, checkpoints: Any, accept_loss: bool, **given: Any) -> None:
+    """Make an empty database what FILE holds, if its logs agree with what others hold of them. Wholly or not at all."""
+    from relay.backup import restore_backup  # noqa: PLC0415
+
+    notes = [each.read() for each in checkpoints]
+    for lost in restore_backup(_settings(**given), file, notes, _told, accept_loss=accept_loss):
+        click.echo(f"relay: warning: {lost}", err=True)
+    click.echo("relay: restored; before serving, run: relay check", err=True)
+
+
+@main.command()
+@data_option
+@database_option
+@checkpoint_option
+def check(*, checkpoints: Any, **given: Any) -> None:
+    """Verify the whole database: logs, checkpoints, messages, releases. Prints each fault; exit 5 if there is one."""
+    from relay.house import check_all  # noqa: PLC0415
+
+    faults = 0
+    for fault in check_all(_settings(**given), [each.read() for each in checkpoints], _told):
+        click.echo(str(fault))
+        faults += 1
+    if faults:
+        raise Unverified(f"faults: {faults}", hint="do not serve from this database before each is explained")
+    click.echo("relay: the database holds together", err=True)
+
+
 @main.group()
 def office() -> None:
     """Admit, list and remove offices."""

@@ -10,7 +10,8 @@ The rules:
   - Another process may have written since: every batch begins by locking the log heads and taking in what is
     new, so indexes never collide and a revocation elsewhere holds here.
 State ownership: the two trees and the directory belong to whoever runs `commit`; one thread at a time.
-Crash states: before the database commit nothing happened; after it everything did, checkpoint included.
+Crash states: before the database commit nothing happened; after it everything did, checkpoint included. A commit
+whose answer is lost is one of the two: nobody is answered, nothing is run again, the next batch finds out which.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 
 from relay import observe
 from relay.batch import Answer, Batch, Committed, Job
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
-from relay.protocol.errors import LiaisonError, Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.protocol.merkle import leaf_hash
 from relay.protocol.tiletree import TileTree
 from relay.store import log as log_rows
@@ -60,8 +62,7 @@ class Committer:
         with self._engine.begin() as connection:
             sizes = self._take_in(connection)
             for log in Log:
-                if not sizes[log] and log_rows.checkpoint_at(connection, log, 0) is None:
-                    self._sign(connection, log, int(time.time()))
+                self._own(connection, log, sizes[log])
 
     def commit(self, jobs: Sequence[Job]) -> list[Outcome]:
         """Run the jobs in one transaction; one outcome per job, in order, each only after the commit."""
@@ -71,7 +72,7 @@ class Committer:
             self._forget_staged()
             if isinstance(problem, (Unavailable, *DATABASE_AWAY)):
                 observe.DATABASE_ERRORS.inc()
-            if isinstance(problem, Unavailable):
+            if isinstance(problem, Unavailable) or (isinstance(problem, DBAPIError) and problem.connection_invalidated):
                 return [Outcome(error=unavailable()) for _ in jobs]
             if len(jobs) == 1:
                 return [Outcome(error=unavailable() if isinstance(problem, DATABASE_AWAY) else problem)]
@@ -103,14 +104,23 @@ class Committer:
 
     @contextmanager
     def _locked(self) -> Iterator[tuple[Connection, dict[Log, int]]]:
-        """A transaction that holds the heads and has caught up. Unavailable if the database gives none."""
+        """A transaction that holds the heads and has caught up.
+
+        Unavailable if the database gives none, or does not say whether it committed: then the next batch reads what
+        became of this one, and whoever asks again is answered by that.
+        """
         with ExitStack() as stack:
             try:
-                connection = stack.enter_context(self._engine.begin())
+                connection = stack.enter_context(self._engine.connect())
+                transaction = stack.enter_context(connection.begin())
                 sizes = self._take_in(connection)
             except DATABASE_AWAY as problem:
                 raise unavailable() from problem
             yield connection, sizes
+            try:
+                transaction.commit()
+            except DBAPIError as problem:
+                raise unavailable() from problem
 
     def _append(self, connection: Connection, log: Log, batch: Batch) -> bytes:
         tree, rows = self._trees[log], []
@@ -138,6 +148,20 @@ class Committer:
         log_rows.set_size(connection, log, tree.size)
         return self._sign(connection, log, batch.now)
 
+    def _own(self, connection: Connection, log: Log, size: int) -> None:
+        """Go on under the keys that signed the newest checkpoint, or begin the log. Under the lock: two hosts agree."""
+        note = log_rows.checkpoint_at(connection, log, size)
+        if note is None:
+            self._sign(connection, log, int(time.time()))
+            return
+        try:
+            self._keys.read_checkpoint(self.origins[log], note)
+        except LiaisonError as problem:
+            raise Unverified(
+                f"these log keys did not sign the newest checkpoint of the {log.name.lower()} log",
+                hint="every host of one relay has the same log-keys.json: copy it from one that serves this database",
+            ) from problem
+
     def _sign(self, connection: Connection, log: Log, now: int) -> bytes:
         tree = self._trees[log]
         note = self._keys.sign_checkpoint(self.origins[log], tree.size, tree.root(), now)
@@ -148,6 +172,12 @@ class Committer:
         """Lock the heads and catch up with what other processes have written."""
         sizes = log_rows.lock_sizes(connection)
         for log in Log:
+            if sizes[log] < (known := self._trees[log].size):
+                # A standby that lacked what was acknowledged, or an old copy: to go on would fork the log.
+                raise LiaisonError(
+                    f"the {log.name.lower()} log went back from {known} entries to {sizes[log]}",
+                    hint="the database is not the one that was served; see SPEC.md, Operations",
+                )
             if sizes[log] != self._trees[log].size:
                 self._trees[log] = self._caught_up(connection, log, sizes[log])
         self._replay(connection, sizes[Log.DIRECTORY])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import make_url
 
 from relay.batch import Answer, Batch, Job
+from relay.check import check_database
 from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.logkeys import LogKeys, load_log_keys
+from relay.logwalk import Fault, Progress
+from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.tlog import Checkpoint
 from relay.settings import Settings
-from relay.store.engine import open_readers, open_writer
+from relay.store.engine import open_readers, open_snapshot, open_writer
+from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
 
 
@@ -21,6 +26,14 @@ def prepare_data(settings: Settings) -> LogKeys:
     """Make the data folder, readable by its owner only, and the relay's keys on first use."""
     settings.data.mkdir(mode=0o700, parents=True, exist_ok=True)
     return load_log_keys(settings.data / "log-keys.json")
+
+
+def held_keys(settings: Settings) -> LogKeys:
+    """The relay's keys, which must be there: new ones would be another relay's."""
+    path = settings.data / "log-keys.json"
+    if not path.exists():
+        raise LiaisonError(f"{path} is not there", hint="a backup never has it: copy it from where it is kept")
+    return load_log_keys(path)
 
 
 def migrate(settings: Settings) -> None:
@@ -61,6 +74,29 @@ def limits(settings: Settings) -> Limits:
         {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office},
         settings.quota_office_octets,
     )
+
+
+def read_checkpoints(keys: LogKeys, name: str, notes: Sequence[bytes]) -> list[Checkpoint]:
+    """Checkpoints that others hold, each signed by this relay's keys for one of its logs."""
+    origins = [f"{name}/{log.name.lower()}" for log in Log]
+    found = []
+    for note in notes:
+        origin = note.split(b"\n", 1)[0].decode(errors="replace")
+        if origin not in origins:
+            raise Unverified(f"a checkpoint of {origin!r:.80}, and this relay's logs are {' and '.join(origins)}")
+        found.append(keys.read_checkpoint(origin, note))
+    return found
+
+
+def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) -> Iterator[Fault]:
+    """Every fault of the database as it is now. A relay may be serving it."""
+    keys, engine = held_keys(settings), open_snapshot(settings.database_url)
+    try:
+        name = relay_name(engine)
+        with engine.connect() as connection:
+            yield from check_database(connection, keys, name, read_checkpoints(keys, name, notes), progress)
+    finally:
+        engine.dispose()
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

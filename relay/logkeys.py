@@ -14,16 +14,19 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
+from relay.protocol.errors import Unverified
 from relay.protocol.note import (
     ED25519,
     MLDSA44,
     format_note,
     format_vkey,
     note_verifier,
+    parse_vkey,
     sign_ed25519,
     sign_mldsa44,
+    verify_note,
 )
-from relay.protocol.tlog import format_checkpoint_body
+from relay.protocol.tlog import Checkpoint, format_checkpoint_body, parse_checkpoint_body
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,13 @@ class LogKeys:
             sign_ed25519(origin, self.ed25519, text),
             sign_mldsa44(origin, self.mldsa44, origin, size, root, now),
         )
+
+    def read_checkpoint(self, origin: str, note: bytes) -> Checkpoint:
+        """A checkpoint that both of these keys signed for this origin. Raises Malformed or Unverified."""
+        stated = parse_checkpoint_body(verify_note(note, [parse_vkey(vkey) for vkey in self.vkeys((origin,))]))
+        if stated.origin != origin:
+            raise Unverified(f"a checkpoint of {stated.origin} where {origin} was due")
+        return stated
 
     def vkeys(self, origins: tuple[str, ...]) -> tuple[str, ...]:
         """Verifier keys for these logs in text form, sorted."""

@@ -16,7 +16,12 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 
 @functools.cache
@@ -105,3 +110,90 @@ def _start(binaries: Path, account: pwd.struct_passwd) -> str:
     settings = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=200"
     run("pg_ctl", "-w", "-t", "60", "-l", f"{folder}/log", "-o", settings, "start")
     return f"postgresql://relay:{password}@127.0.0.1:{port}/postgres"
+
+
+class Replicated:
+    """A primary and its synchronous standby, to be killed and promoted."""
+
+    def __init__(self, binaries: Path, account: pwd.struct_passwd, folder: Path) -> None:
+        self._binaries, self._account, self.folder = binaries, account, folder
+        self.ports = [_free_port(), _free_port()]
+        hosts = "&".join(f"host=127.0.0.1:{port}" for port in self.ports)
+        self.url = f"postgresql://relay@/postgres?{hosts}&target_session_attrs=read-write"
+
+    def run(self, program: str, *arguments: str) -> None:
+        command = [str(self._binaries / program), *arguments]
+        as_root = os.geteuid() == 0
+        who = {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []} if as_root else {}
+        with (self.folder / "said").open("a+") as said:
+            subprocess.run(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=True, **who
+            )
+
+    def start(self) -> None:
+        primary, standby = self.folder / "primary", self.folder / "standby"
+        # trust on the loopback address only, in a folder of this account: nothing else is in this database
+        self.run("initdb", "-D", str(primary), "--username=relay", "--auth=trust", "--encoding=UTF8", "--locale=C")
+        self._serve(primary, self.ports[0])
+        self.run("pg_basebackup", "-D", str(standby), "-R", "-X", "stream", "-c", "fast", "-d", self._own(0, "standby"))
+        self._serve(standby, self.ports[1])
+        for setting in ("synchronous_standby_names = 'standby'", "synchronous_commit = remote_apply"):
+            self.run("psql", "-q", "-d", self._own(0), "-c", f"ALTER SYSTEM SET {setting}")
+        self.run("psql", "-q", "-d", self._own(0), "-c", "SELECT pg_reload_conf()")
+        self._wait_for_sync()
+
+    def _own(self, which: int, name: str = "tests") -> str:
+        return f"host=127.0.0.1 port={self.ports[which]} user=relay dbname=postgres application_name={name}"
+
+    def _serve(self, cluster: Path, port: int) -> None:
+        settings = f"-p {port} -k {self.folder} -c listen_addresses=127.0.0.1 -c max_connections=50"
+        self.run("pg_ctl", "-D", str(cluster), "-w", "-t", "60", "-l", f"{cluster}.log", "-o", settings, "start")
+
+    def _wait_for_sync(self) -> None:
+        asked = "SELECT 1 / count(*) FROM pg_stat_replication WHERE sync_state = 'sync'"
+        for _ in range(100):
+            try:
+                self.run("psql", "-q", "-d", self._own(0), "-c", asked)
+            except subprocess.CalledProcessError:
+                time.sleep(0.1)
+            else:
+                return
+        raise RuntimeError((self.folder / "said").read_text())
+
+    def kill_primary(self) -> None:
+        self.run("pg_ctl", "-D", str(self.folder / "primary"), "-m", "immediate", "stop")
+
+    def promote_standby(self) -> None:
+        # the new primary has no standby of its own to wait for
+        self.run("psql", "-q", "-d", self._own(1), "-c", "SELECT pg_promote()")
+        self.run("psql", "-q", "-d", self._own(1), "-c", "ALTER SYSTEM RESET synchronous_standby_names")
+        self.run("psql", "-q", "-d", self._own(1), "-c", "SELECT pg_reload_conf()")
+
+    def stop(self) -> None:
+        for cluster in (self.folder / "primary", self.folder / "standby"):
+            if (cluster / "postmaster.pid").exists():
+                self.run("pg_ctl", "-D", str(cluster), "-w", "-m", "immediate", "stop")
+
+
+@contextmanager
+def replicated() -> Iterator[Replicated]:
+    """Two PostgreSQL of the system's; skips with the reason where there is none."""
+    binaries, account = _binaries(), _account()
+    if binaries is None or account is None or importlib.util.find_spec("psycopg") is None:
+        pytest.skip("fail-over needs psycopg, a system PostgreSQL, and an account other than root to run it")
+    folder = Path(tempfile.mkdtemp(prefix="relay-pg-"))
+    if os.geteuid() == 0:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    servers = Replicated(binaries, account, folder)
+    try:
+        servers.start()
+        yield servers
+    finally:
+        servers.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

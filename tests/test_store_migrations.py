@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
+import threading
+
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select
 
 from databases import BOTH, fresh_database
+from relay.house import migrate, open_relay
 from relay.protocol.errors import LiaisonError
+from relay.settings import Settings
+from relay.store import migrate as migrations
 from relay.store.engine import open_writer
 from relay.store.migrate import _config, relay_name, upgrade
 from relay.store.schema import metadata, setting
+from test_relay_concurrency import log_one
 
 
 @pytest.fixture(params=BOTH)
@@ -51,3 +60,45 @@ def test_a_database_of_another_age_is_not_served(engine):
     with pytest.raises(LiaisonError, match="revision") as refused:
         relay_name(engine)
     assert refused.value.hint == "run: relay migrate"
+
+
+ADDING = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision, branch_labels, depends_on = "added", HEAD, None, None
+def upgrade():
+    op.add_column("message", sa.Column("made_up", sa.Integer(), nullable=True))
+"""
+
+
+@pytest.mark.postgres
+def test_a_migration_that_adds_runs_while_the_earlier_version_serves(tmp_path, monkeypatch):
+    with fresh_database("postgresql", tmp_path) as url:
+        settings = Settings(data=tmp_path / "relay", database=url)
+        migrate(settings)
+        relay = open_relay(settings)
+        relay.start()
+        answers, more = [], threading.Event()
+
+        def load() -> None:
+            while not more.is_set():
+                answers.append(asyncio.run(relay._writer.submit(log_one)).index)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        copied = shutil.copytree(migrations._CHECKOUT, tmp_path / "migrations")
+        adding = ADDING.replace("HEAD", repr(ScriptDirectory(str(copied)).get_current_head()))
+        (copied / "versions" / "added.py").write_text(adding)
+        monkeypatch.setattr(migrations, "_BESIDE", copied)
+        migrate(settings)
+        before = len(answers)
+        while len(answers) < before + 20 and thread.is_alive():
+            thread.join(0.01)
+        more.set()
+        thread.join()
+        relay.close()
+        assert answers == list(range(len(answers)))
+        assert len(answers) >= before + 20
+        engine = open_writer(url)
+        assert "made_up" in {column["name"] for column in inspect(engine).get_columns("message")}
+        engine.dispose()

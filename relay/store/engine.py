@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from relay.protocol.errors import Unavailable
 
-DATABASE_AWAY = (OperationalError, InterfaceError, PoolTimeout)
+DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)  # PostgreSQL's read-only is internal
 """Gone, locked by another, full or read-only: nothing that the caller did, and trying again is safe."""
 
 _SQLITE_PRAGMAS = (
@@ -22,6 +22,20 @@ _SQLITE_PRAGMAS = (
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-65536",
 )
+
+
+_POSTGRES = {
+    # A link that went down says nothing: both ends must notice by themselves, within seconds.
+    "connect_timeout": "3",
+    "keepalives_idle": "3",
+    "keepalives_interval": "1",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "6000",
+    # The server's end holds the lock of the heads for whoever was cut off, and everyone else waits for it.
+    "options": "-c tcp_keepalives_idle=3 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=6000 -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000",
+}
+"""libpq's own parameters; each may be given otherwise in the database's URL."""
 
 
 def unavailable() -> Unavailable:
@@ -44,9 +58,16 @@ def open_readers(url: str) -> Engine:
     return _open(url, begin="BEGIN", pool_size=4)
 
 
+def open_snapshot(url: str) -> Engine:
+    """The engine of one long look at one state, however much is written meanwhile."""
+    engine = _open(url, begin="BEGIN", pool_size=1)
+    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
+
+
 def _open(url: str, *, begin: str, pool_size: int) -> Engine:
-    if make_url(url).get_backend_name() != "sqlite":
-        return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True)
+    if (given := make_url(url)).get_backend_name() != "sqlite":
+        ours = {name: value for name, value in _POSTGRES.items() if name not in given.query}
+        return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=ours)
     engine = create_engine(
         url,
         poolclass=QueuePool,

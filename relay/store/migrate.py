@@ -8,10 +8,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, insert, select
+from sqlalchemy import Connection, Engine, insert, select
 
-from relay.protocol.errors import LiaisonError
+from relay.protocol.errors import LiaisonError, Unavailable
 
+from .engine import DATABASE_AWAY
 from .log import Log
 from .schema import log_head, setting
 
@@ -28,17 +29,36 @@ def _config(engine: Engine) -> Config:
 
 def upgrade(engine: Engine, name: str) -> None:
     """Migrate to head; a new database gets the relay's `name` and two empty logs."""
-    command.upgrade(_config(engine), "head")
+    try:
+        command.upgrade(_config(engine), "head")
+    except DATABASE_AWAY as problem:
+        raise Unavailable(
+            "the database is away, busy, or being migrated by another", hint="nothing was changed; run it again"
+        ) from problem
     with engine.begin() as connection:
         if connection.scalar(select(setting.c.value).where(setting.c.name == "name")) is None:
             connection.execute(insert(setting), {"name": "name", "value": name})
             connection.execute(insert(log_head), [{"log": int(log), "size": 0} for log in Log])
 
 
+def revision_of(connection: Connection) -> str | None:
+    """The revision of this database; None if it was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def build(connection: Connection, revision: str) -> None:
+    """The schema of that revision, within the caller's transaction. Raises LiaisonError for one of a later version."""
+    config = _config(connection.engine)
+    config.attributes["connection"] = connection
+    if revision not in {"head"} | {each.revision for each in ScriptDirectory.from_config(config).walk_revisions()}:
+        raise LiaisonError(f"revision {revision} is of a later version", hint="use the version that wrote it")
+    command.upgrade(config, revision)
+
+
 def relay_name(engine: Engine) -> str:
     """The name chosen when the database was new. Raises LiaisonError if it was never migrated, or is of another age."""
     with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
+        current = revision_of(connection)
         head = ScriptDirectory.from_config(_config(engine)).get_current_head()
         if current != head:
             raise LiaisonError(

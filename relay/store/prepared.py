@@ -81,6 +81,9 @@ def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = 
         if not isinstance(problem, driver.Error):
             raise
         # As SQLAlchemy would have it: one tree of errors for both drivers, and a broken connection is let go.
-        if connection.dialect.is_disconnect(problem, connection.connection.driver_connection, None):
+        lost = connection.dialect.is_disconnect(problem, connection.connection.driver_connection, None)
+        if lost:
             connection.invalidate(problem)
-        raise DBAPIError.instance(sql, None, problem, driver.Error, dialect=connection.dialect) from problem
+        raise DBAPIError.instance(
+            sql, None, problem, driver.Error, connection_invalidated=lost, dialect=connection.dialect
+        ) from problem

@@ -1,0 +1,60 @@
+"""`relay` as its operator runs it: a serving process on a port of its own, and commands that end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
+
+import httpx2
+
+from relay.settings import Settings
+from world import World
+
+RELAY = Path(sys.executable).parent / "relay"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Serving:
+    """A real `relay serve`; `prefix` is what it runs under, such as a network namespace."""
+
+    def __init__(self, data: Path, database: str | None = None, *, port=None, host="127.0.0.1", prefix=()) -> None:
+        self.port, self.data, self.database = port or free_port(), data, database
+        self.url = f"http://{host}:{self.port}"
+        where = ["--data", data, "--host", host, "--port", str(self.port)]
+        self._command = [*prefix, RELAY, "serve", *where, *(["--database", database] if database else [])]
+        self.process: subprocess.Popen | None = None
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        said = self.process.stdout.readline()
+        assert "serving on" in said, self.process.stderr.read()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+    def world(self, folder: Path) -> World:
+        keys = json.loads(httpx2.get(f"{self.url}/v1/relay").content)["keys"]
+        settings = Settings(data=self.data, database=self.database)
+        return World(folder, settings, SimpleNamespace(vkeys=tuple(keys)), self.url)
+
+
+def relay(*words: object, code: int | None = 0) -> subprocess.CompletedProcess:
+    """Run a command of the operator's program; it must end with this code, if one is given."""
+    ran = subprocess.run([RELAY, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    assert code in {None, ran.returncode}, (words, ran.returncode, ran.stdout, ran.stderr)
+    return ran

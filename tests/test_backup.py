@@ -1,0 +1,213 @@
+"""A backup taken under load, restored elsewhere: whole, checked against what others hold, and served on; or refused."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from contextlib import ExitStack, closing
+from types import SimpleNamespace
+from typing import Self
+
+import pytest
+
+from databases import fresh_database
+from forge import Forge, call
+from logcheck import read_checkpoint, verify_all_consistent
+from processes import Serving, relay
+from relay.house import commit_alone
+from relay.store.engine import open_readers
+from test_relay_concurrency import cheap_entry
+
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
+PATHS = [
+    ("sqlite", "sqlite"),
+    pytest.param("sqlite", "postgresql", marks=pytest.mark.postgres),
+    pytest.param("postgresql", "sqlite", marks=pytest.mark.postgres),
+]
+
+
+def log_many(batch):
+    for _ in range(300):  # more than a tile
+        batch.log(cheap_entry())
+    return lambda _committed: None
+
+
+class Load:
+    """Posts one after another until told to stop; keeps what was answered."""
+
+    def __init__(self, anna, bodies) -> None:
+        self.answers, self._more = [], True
+        self._thread = threading.Thread(target=self._run, args=(anna, bodies))
+
+    def _run(self, anna, bodies) -> None:
+        for body in bodies:
+            if not self._more:
+                return
+            self.answers.append(call(anna, "POST", "/v1/messages", body))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        while len(self.answers) < 3:
+            self._thread.join(0.01)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        behind = len(self.answers) + 3  # some come after the backup
+        while len(self.answers) < behind:
+            self._thread.join(0.01)
+        self._more = False
+        self._thread.join()
+
+
+@pytest.mark.parametrize(("source", "target"), PATHS)
+def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tmp_path, source, target):
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(fresh_database(kind, tmp_path / place))
+            for kind, place in ((source, "one"), (target, "two"))
+        )
+        here, there, file = ("--data", tmp_path / "one"), ("--data", tmp_path / "two"), tmp_path / "backup"
+        here, there = (*here, "--database", first), (*there, "--database", second)
+        relay("migrate", *here)
+        with Serving(tmp_path / "one", first) as serving:
+            world = stack.enter_context(closing(serving.world(tmp_path)))
+            world.office("lo-warsaw", "POL")
+            anna, jean = world.device(ANNA), world.device(JEAN)
+            anna.sync()
+            commit_alone(world.settings, log_many)
+            sent = anna.send([JEAN], label="TEST OPEN", body="Before.\n")
+            jean.read(sent.message_id)
+            jean.acknowledge(sent.message_id)
+            forge = Forge(anna).prepare(JEAN, label="TEST OPEN")
+            readers = last_resort(world, forge)
+            held = tmp_path / "held"
+            held.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
+            with Load(anna, [forge.seal(readers=readers).encoded() for _ in range(150)]) as load:
+                relay("backup", file, *here)
+                relay("check", *here, "--checkpoint", held)
+            keys, newer = world.relay.vkeys, tmp_path / "newer"
+            newer.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
+        (tmp_path / "two").mkdir(exist_ok=True)
+        refused = relay("restore", file, *there, "--checkpoint", held, code=1)
+        assert "log-keys.json is not there" in refused.stderr
+        shutil.copy(tmp_path / "one" / "log-keys.json", tmp_path / "two")
+        assert "nothing that others hold" in relay("restore", file, *there, code=5).stderr
+        refused = relay("restore", file, *there, "--checkpoint", newer, code=5).stderr
+        assert f"others hold a checkpoint of {newer.read_bytes().split()[1].decode()}" in refused
+        relay("restore", file, *there, "--checkpoint", held)
+        again = relay("restore", file, *there, "--checkpoint", held, code=1).stderr
+        assert "needs an empty" in again
+        relay("check", *there, "--checkpoint", held)
+        with Serving(tmp_path / "two", second, port=serving.port) as restored:
+            after = anna.send([JEAN], label="TEST OPEN", body="After.\n")
+            assert jean.read(after.message_id).portions[0].text == "After.\n"
+            verify_all_consistent(restored.url, keys, [read_checkpoint(keys, held.read_bytes())])
+        assert {answer.status_code for answer in load.answers} == {201}
+        assert "the last " in relay("check", *there, "--checkpoint", newer, code=5).stdout
+
+
+@pytest.fixture(scope="module")
+def backup(tmp_path_factory):
+    """(folder, file, what others hold): a small relay with one message read, and its backup."""
+    folder = tmp_path_factory.mktemp("backup")
+    with Serving(folder / "relay") as serving:
+        with closing(serving.world(folder)) as world:
+            world.office("lo-warsaw", "POL")
+            anna, jean = world.device(ANNA), world.device(JEAN)
+            anna.sync()
+            commit_alone(world.settings, log_many)
+            jean.read(anna.send([JEAN], label="TEST OPEN", body="Before.\n").message_id)
+            held = folder / "held"
+            held.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
+        relay("backup", folder / "file", "--data", folder / "relay")
+    return folder, folder / "file", held
+
+
+@pytest.fixture
+def place(backup, tmp_path):
+    shutil.copy(backup[0] / "relay" / "log-keys.json", tmp_path)
+    return tmp_path
+
+
+CUTS = {
+    "the last octet": lambda octets: octets[:-1],
+    "the second half": lambda octets: octets[: len(octets) // 2],
+    "a bit": lambda octets: octets[:5000] + bytes([octets[5000] ^ 1]) + octets[5001:],
+    "its end": lambda octets: octets + b"x",
+    "everything": lambda _octets: b"",
+}
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_backup_that_is_cut_off_or_altered_restores_nothing(backup, place, cut):
+    _folder, file, held = backup
+    (place / "harmed").write_bytes(CUTS[cut](file.read_bytes()))
+    words = ("restore", place / "harmed", "--data", place, "--checkpoint", held)
+    assert relay(*words, code=None).returncode in {1, 5}
+    assert not list(place.glob("relay.sqlite*"))
+
+
+def test_a_backup_of_another_relay_is_refused(backup, tmp_path):
+    _folder, file, held = backup
+    relay("migrate", "--data", tmp_path / "other")
+    (tmp_path / "other" / "relay.sqlite").unlink()
+    refused = relay("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
+    assert "not signed by" in refused.stderr
+    relay("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
+
+
+def test_an_accepted_loss_is_told(backup, place):
+    _folder, file, _held = backup
+    told = relay("restore", file, "--data", place, "--accept-loss").stderr
+    assert "warning: nothing that others hold was compared" in told
+    relay("check", "--data", place)
+
+
+HARMS = {
+    "access log, entry 7: the leaf hash": "UPDATE log_entry SET entry = zeroblob(9) WHERE log = 2 AND idx = 7",
+    "access log, entry 8: is missing": "DELETE FROM log_entry WHERE log = 2 AND idx = 8",
+    "access log, node 0 of level 1": "UPDATE log_node SET hash = zeroblob(32) WHERE log = 2",
+    "access log, checkpoint of": "UPDATE checkpoint SET note = (SELECT note FROM checkpoint WHERE log = 2 AND size = 0) WHERE log = 2 AND size > 0",
+    "directory log, entry 1: directory entry": "UPDATE log_entry SET entry = NULL WHERE log = 1 AND idx = 1",
+    "is beyond the head": "UPDATE log_head SET size = size - 1 WHERE log = 2",
+    "its bytes do not hash to its ref": "UPDATE message SET ref = zeroblob(32)",
+    "its columns are not those of its bytes": "UPDATE message SET precedence = 5",
+    "that it accepts is not stored": "DELETE FROM message",
+    "part 0: is not of the digest": "UPDATE part SET sealed = zeroblob(100)",
+    "has 0 parts": "DELETE FROM part",
+    "slot 0: ": "UPDATE slot SET encoded = zeroblob(100)",
+    "is not marked as released by it": "UPDATE slot SET released = NULL",
+    "is not its open entry": "UPDATE slot SET released = 3",
+    "the receipt that it logs": "DELETE FROM receipt",
+    "has no row of message": "DELETE FROM message",
+    "is not in the directory log": "UPDATE key_batch SET device_id = zeroblob(16)",
+    "key package": "UPDATE key_package SET not_after = 1",
+    "is missing; a policy": "DELETE FROM document",
+    "is not of its digest": "UPDATE document SET content = zeroblob(3)",
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
+    folder, _file, _held = backup
+    shutil.copy(folder / "relay" / "log-keys.json", tmp_path)
+    with (
+        sqlite3.connect(folder / "relay" / "relay.sqlite") as whole,
+        sqlite3.connect(tmp_path / "relay.sqlite") as copy,
+    ):
+        whole.backup(copy)
+    copy.execute(HARMS[harm])
+    copy.commit()
+    whole.close()
+    copy.close()
+    told = relay("check", "--data", tmp_path, code=5)
+    assert harm in told.stdout, told.stdout
+
+
+def last_resort(world, forge):
+    """The planned readers with their last-resort keys, read from the database of another process."""
+    readers = open_readers(world.settings.database_url)
+    found = forge.last_resort(SimpleNamespace(relay=SimpleNamespace(_readers=readers)))
+    readers.dispose()
+    return found
