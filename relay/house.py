@@ -8,8 +8,10 @@ from sqlalchemy import make_url
 
 from relay.committer import Committer, Job
 from relay.core import Relay
+from relay.core.uploads import Chunks
 from relay.logkeys import LogKeys, load_log_keys
 from relay.settings import Settings
+from relay.store.blobs import open_blobs
 from relay.store.engine import open_readers, open_writer
 from relay.store.migrate import relay_name, upgrade
 
@@ -35,7 +37,8 @@ def open_relay(settings: Settings) -> Relay:
         migrate(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
-        return Relay(writer, readers, keys, relay_name(readers))
+        chunks = Chunks(open_blobs(settings.parts_place))
+        return Relay(writer, readers, keys, relay_name(readers), chunks, settings.office_quota)
     except BaseException:
         writer.dispose()
         readers.dispose()

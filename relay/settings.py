@@ -18,7 +18,13 @@ class Settings(BaseSettings):
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
     name: str | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = 1
+    parts: str | None = None  # where large parts lie: a folder or s3://BUCKET/PREFIX; default: in the data folder
+    office_quota: int = 10 * 1024**3  # octets of large parts an office may have here
 
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data / 'relay.sqlite'}"
+
+    @property
+    def parts_place(self) -> str:
+        return self.parts or str(self.data / "parts")

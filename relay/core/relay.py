@@ -21,7 +21,7 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device
 from relay.protocol.entry import Change
-from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable
+from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unknown
 from relay.protocol.identity import Kind
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
@@ -30,7 +30,7 @@ from relay.store.log import Log
 from relay.store.schema import document
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, keyroom, open, reading, register  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, keyroom, open, reading, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
@@ -44,11 +44,14 @@ _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 class Relay:
     """Everything a caller can want. Knows nothing of HTTP."""
 
-    def __init__(self, writer: Engine, readers: Engine, keys: LogKeys, name: str) -> None:
+    def __init__(
+        self, writer: Engine, readers: Engine, keys: LogKeys, name: str, chunks: uploads.Chunks, quota: int
+    ) -> None:
         self._readers = readers
         self._committer = Committer(writer, readers, keys, name)
         self._writer = Writer(self._committer)
         self._shelf = PolicyShelf(readers)
+        self._chunks, self._quota = chunks, quota
         self._bell = Bell()
         self._doorkeeper = Doorkeeper(int(time.time()))
         self.name = name
@@ -138,10 +141,40 @@ class Relay:
         )
         return delivery
 
-    async def part(self, caller: Caller, message_id: bytes, index: int) -> bytes:
-        return await self._look(
+    async def part(self, caller: Caller, message_id: bytes, index: int, chunk: int) -> bytes:
+        """A chunk of a sealed part; of a small one, which is its own only chunk, all of it."""
+        sealed, upload_id = await self._look(
             lambda connection: reading.sealed_part(connection, caller.device, message_id, index), caller
         )
+        if upload_id is not None:
+            sealed = await asyncio.to_thread(self._chunks.get, upload_id, chunk)
+        elif chunk:
+            sealed = None
+        if sealed is None:
+            raise open.not_available()
+        return sealed
+
+    async def begin_part(self, caller: Caller, body: bytes) -> bytes:
+        """Begin an upload, or go on with one: the chunks that are missing."""
+        _require_mailbox(caller)
+        row = await self._writer.submit(lambda batch: uploads.begin(batch, caller, body, self._quota))
+        return uploads.progress(await asyncio.to_thread(self._chunks.missing, row))
+
+    async def take_chunk(self, caller: Caller, digest: bytes, chunk: int, sealed: bytes) -> None:
+        """Keep a chunk of an upload of the caller's office; durable on return."""
+        _require_mailbox(caller)
+        row = await self._look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
+        if row is None:
+            raise Unknown("no such upload", hint="begin it again")
+        if await asyncio.to_thread(self._chunks.take, row, chunk, sealed):
+            await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
+
+    async def sweep(self) -> None:
+        """Remove uploads that no message took up, and chunks of uploads that are no more."""
+        stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
+        await self._writer.submit(uploads.drop_orphans)
+        for upload_id in stored - await self._look(uploads.known):
+            await asyncio.to_thread(self._chunks.remove, upload_id)
 
     async def acknowledge(self, caller: Caller, message_id: bytes, body: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""

@@ -6,17 +6,20 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
+from relay.core import Relay
 from relay.house import open_relay
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
 
 from .app import create_app
+
+SWEEP_SECONDS = 3600
 
 
 def serve_forever(settings: Settings) -> None:
@@ -35,7 +38,9 @@ def serve_forever(settings: Settings) -> None:
         relay.refuse_before(first)
         await asyncio.sleep(first - time.time())
         print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
+        sweeping = asyncio.create_task(_sweep(relay))
         yield
+        sweeping.cancel()
         relay.close()
 
     listening = _bind(settings)
@@ -47,6 +52,14 @@ def serve_forever(settings: Settings) -> None:
         app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=10
     )
     uvicorn.Server(config).run(sockets=[listening])
+
+
+async def _sweep(relay: Relay) -> None:
+    """Now and every hour, as long as the relay serves; what fails now is done an hour later."""
+    while True:
+        with suppress(LiaisonError):
+            await relay.sweep()
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:
