@@ -14,8 +14,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relay.protocol.canonical import encode, expect
 from relay.protocol.envelope import decode_list
@@ -60,9 +61,9 @@ def _missing(answer: bytes, portion: Portion) -> list[int]:
     return chunks
 
 
-def _opened(path: Path):  # type: ignore[no-untyped-def]  # an open binary file
+def _opened(path: Path) -> FileIO:
     try:
-        return path.open("rb", buffering=0)
+        return FileIO(path, "rb")
     except FileNotFoundError:
         raise LiaisonError(f"the sealed attachment {path} is gone", hint="send the message again") from None
 
@@ -81,17 +82,14 @@ def download(folder: Path, core: Core, index: int, transport: Transport, meter: 
             digest, have = _hash_what_is_there(descriptor, portion.length)
             advance(have)
             path = f"/v1/messages/{core.message_id.hex()}/parts/{index}"
-            for chunk in _ahead(
-                lambda n: transport.get(path, chunk=n), range(have // CHUNK, chunk_count(portion.length))
-            ):
-                have += len(chunk)
-                if not chunk or have > portion.length:
+            missing = range(have // CHUNK, chunk_count(portion.length))
+            for chunk, sealed in zip(missing, _ahead(lambda n: transport.get(path, chunk=n), missing), strict=True):
+                if len(sealed) != chunk_length(portion.length, chunk):
                     break
-                write_all(descriptor, chunk)
-                digest.update(chunk)
-                advance(len(chunk))
-                if have == portion.length:
-                    break
+                write_all(descriptor, sealed)
+                digest.update(sealed)
+                have += len(sealed)
+                advance(len(sealed))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -102,7 +100,7 @@ def download(folder: Path, core: Core, index: int, transport: Transport, meter: 
     sync_folder(folder)
 
 
-def _hash_what_is_there(descriptor: int, length: int):  # type: ignore[no-untyped-def]  # hashlib names no type
+def _hash_what_is_there(descriptor: int, length: int) -> tuple[Any, int]:
     """The digest so far of an earlier run's whole chunks, and their octets."""
     have = min(os.fstat(descriptor).st_size, length) // CHUNK * CHUNK
     os.ftruncate(descriptor, have)

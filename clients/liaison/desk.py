@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from relay.protocol.community import ROSTER, Roster
 from relay.protocol.endorsement import RELEASING_ROLE
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused, Unknown
+from relay.protocol.errors import Refused, TooLarge, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes, label_of
@@ -189,6 +189,8 @@ class Desk:
     def draft(self, plan: Plan) -> Drafted:
         """Seal and sign a plan, and send it to the office's releasing officers instead of posting it."""
         plan.require_permitted()
+        if any(portion.apart is not None for portion in plan.draft.portions):
+            raise TooLarge("what two persons release has no attachment of 1 MiB or more", hint="split it, or send less")
         keys = fresh_keys(len(plan.draft.portions))
         keep = self.client.keeper(plan, DRAFTED)
         core, submission, _claimed, _verdicts = self.client.outgoing().prepare(plan, int(time.time()), keep, keys)

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
 
 from relay.protocol.envelope import part_context
@@ -70,15 +71,14 @@ def seal_file(
     beside = folder / f".sealing.{secrets.token_hex(8)}"
     try:
         with meter(f"sealing {portion.name}", portion.size) as advance, _create(beside) as file:
-            sealer, digest, start = PartSealer(key, context), hashlib.sha256(), 0
-            _write(file.fileno(), digest, sealer.header)
-            for block in pack_blocks(portion):
-                start = start or len(block)
-                _write(file.fileno(), digest, sealer.update(block))
-                advance(len(block))
-            _write(file.fileno(), digest, sealer.finish())
-            length = file.tell()
+            digest, length = hashlib.sha256(), 0
+            for sealed in _sealed_blocks(PartSealer(key, context), portion):
+                digest.update(sealed)
+                write_all(file.fileno(), sealed)
+                length += len(sealed)
+                advance(len(sealed))
             os.fsync(file.fileno())
+        start = len(next(pack_blocks(portion)))
         found = SealedFile(folder, digest.digest(), key, context, start, portion.size)
         beside.replace(found.path)
     finally:
@@ -87,8 +87,15 @@ def seal_file(
     return found, length
 
 
-def _create(path: Path) -> AbstractContextManager[object]:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb", buffering=0)
+def _sealed_blocks(sealer: PartSealer, portion: PortionContent) -> Iterator[bytes]:
+    yield sealer.header
+    for block in pack_blocks(portion):
+        yield sealer.update(block)
+    yield sealer.finish()
+
+
+def _create(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def sync_folder(folder: Path) -> None:
@@ -131,6 +138,14 @@ def check_file(core: Core, index: int, key: bytes, folder: Path) -> PortionConte
     if content.label != portion.label:
         raise Unverified(f"part {index}: the label inside is not the label outside")
     return replace(content, apart=SealedFile(folder, portion.digest, key, context, start, length))
+
+
+def into_memory(portion: PortionContent) -> PortionContent:
+    """A portion with its content at hand, for what is no attachment: a draft, say. Its file is no longer needed."""
+    assert isinstance(portion.apart, SealedFile)  # noqa: S101 - `check_file` made it
+    content = b"".join(portion.apart.blocks())
+    portion.apart.path.unlink()
+    return replace(portion, content=content, apart=None)
 
 
 def save(portion: PortionContent, path: Path, meter: Meter) -> None:

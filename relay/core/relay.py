@@ -23,6 +23,7 @@ from relay.protocol.directory import Device
 from relay.protocol.entry import Change
 from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unknown
 from relay.protocol.identity import Kind
+from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, unavailable
@@ -141,16 +142,16 @@ class Relay:
         )
         return delivery
 
-    async def part(self, caller: Caller, message_id: bytes, index: int, chunk: int) -> bytes:
-        """A chunk of a sealed part; of a small one, which is its own only chunk, all of it."""
+    async def part(self, caller: Caller, message_id: bytes, index: int, chunk: int | None) -> bytes:
+        """A chunk of a sealed part; of one that came in a submission, without a number, all of it."""
         sealed, upload_id = await self._look(
             lambda connection: reading.sealed_part(connection, caller.device, message_id, index), caller
         )
         if upload_id is not None:
-            sealed = await asyncio.to_thread(self._chunks.get, upload_id, chunk)
-        elif chunk:
-            sealed = None
-        if sealed is None:
+            sealed = await asyncio.to_thread(self._chunks.get, upload_id, chunk or 0)
+        elif sealed is not None and chunk is not None:
+            sealed = sealed[chunk * CHUNK : (chunk + 1) * CHUNK]
+        if not sealed:
             raise open.not_available()
         return sealed
 

@@ -73,9 +73,9 @@ async def part(
     index: Annotated[int, Path(ge=0, lt=MAX_PORTIONS)],
     relay: TheRelay,
     caller: TheCaller,
-    chunk: Annotated[int, Query(ge=0, lt=chunk_count(MAX_PART))] = 0,
+    chunk: Annotated[int | None, Query(ge=0, lt=chunk_count(MAX_PART))] = None,
 ) -> Response:
-    """A chunk of a sealed part, once the caller's slot has left. A part that was not uploaded has one chunk."""
+    """A sealed part, or one chunk of it, once the caller's slot has left. An uploaded part comes in chunks only."""
     sealed = await relay.part(caller, bytes.fromhex(message_id), index, chunk)
     return Response(sealed, media_type="application/octet-stream")
 
