@@ -13,7 +13,6 @@ import argparse
 import hashlib
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,11 +26,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
-from liaison.carriage import download, upload
-from liaison.sealed import check_file, no_meter, save, seal_file
-from relay.protocol.header import Portion
-from relay.settings import Settings
-from world import World, clearance
+from liaison.carriage import download, upload  # noqa: E402
+from liaison.sealed import check_file, no_meter, save, seal_file  # noqa: E402
+from relay.protocol.header import Portion  # noqa: E402
+from relay.settings import Settings  # noqa: E402
+from world import World, clearance  # noqa: E402
 
 PIECE, ANNA, JEAN = 16384, "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 
@@ -70,13 +69,27 @@ def started(folder: Path) -> tuple[subprocess.Popen[str], World]:
     return process, world
 
 
-def measure(folder: Path, size: int) -> dict[str, float]:
-    content = os.urandom(size)
+def peak(process: int, *, reset: bool = False) -> int:
+    """The most memory that a process has had, in MiB; from now on, after a reset."""
+    if reset:
+        Path(f"/proc/{process}/clear_refs").write_text("5")
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))) // 1024
+
+
+def floors(folder: Path, film: Path) -> dict[str, float]:
+    content = film.read_bytes()
+    return {"floor": timed(lambda: floor(content)), "disk": timed(lambda: synced(content, folder / "disk.bin"))}
+
+
+def measure(folder: Path, size: int) -> tuple[dict[str, float], dict[str, int]]:
     film = folder / "film.bin"
-    film.write_bytes(content)
-    seconds = {"floor": timed(lambda: floor(content)), "disk": timed(lambda: synced(content, folder / "disk.bin"))}
-    del content
+    with film.open("wb") as file:
+        for _ in range(size >> 20):
+            file.write(os.urandom(1 << 20))
+    seconds = floors(folder, film)
     process, world = started(folder)
+    memory = {"relay before": peak(process.pid), "client before": peak(os.getpid(), reset=True)}
     try:
         anna, jean = world.clients[ANNA], world.clients[JEAN]
         plan = anna.plan([JEAN], label="TEST SEALED RELEASABLE TO FRA, POL", body="Film.", attachments=[film])
@@ -97,12 +110,14 @@ def measure(folder: Path, size: int) -> dict[str, float]:
         seconds["check"] = timed(lambda: check_file(core, 1, key, shelf))
         opened = check_file(core, 1, key, shelf)
         seconds["open"] = timed(lambda: save(opened, folder / "copy.bin", no_meter))
-        assert hashlib.sha256((folder / "copy.bin").read_bytes()).digest() == hashlib.sha256(film.read_bytes()).digest()
+        memory |= {"relay": peak(process.pid), "client": peak(os.getpid())}
+        with film.open("rb") as before, (folder / "copy.bin").open("rb") as after:
+            assert hashlib.file_digest(before, "sha256").digest() == hashlib.file_digest(after, "sha256").digest()
         world.close()
     finally:
         process.terminate()
         process.wait()
-    return seconds
+    return seconds, memory
 
 
 def main() -> None:
@@ -111,19 +126,17 @@ def main() -> None:
     options.add_argument("--json", action="store_true")
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        seconds = measure(Path(folder), given.size << 20)
+        seconds, memory = measure(Path(folder), given.size << 20)
     rows = {
-        name: {"MiB/s": round(given.size / s), "of floor": round(seconds["floor"] / s, 3)}
-        for name, s in seconds.items()
+        name: {"MiB/s": round(given.size / spent), "of floor": round(seconds["floor"] / spent, 3)}
+        for name, spent in seconds.items()
     }
-    peaks = {"relay": resource.RUSAGE_CHILDREN}
-    memory = {f"{name} MiB": resource.getrusage(who).ru_maxrss // 1024 for name, who in peaks.items()}
     if given.json:
-        print(json.dumps({"v": 1, "size MiB": given.size, "steps": rows, "peak memory": memory}))
+        print(json.dumps({"v": 1, "size MiB": given.size, "steps": rows, "peak memory MiB": memory}))
         return
     for name, row in rows.items():
         print(f"{name:<10}{row['MiB/s']:>7} MiB/s   {row['of floor']:>6} of the floor")
-    print(memory)
+    print("peak memory, MiB:", ", ".join(f"{name} {mebibytes}" for name, mebibytes in memory.items()))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -19,6 +20,7 @@ from sqlalchemy import select, update
 
 from forge import Forge, call, problem, stored
 from liaison import Attachment
+from liaison.desk import Desk
 from liaison.sealed import no_meter, save
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
@@ -151,8 +153,6 @@ def test_memory_stays_flat_whatever_the_size(anna, jean, tmp_path):
 
 
 def test_a_forward_passes_a_large_file_on(offices, anna, jean, tmp_path):
-    from liaison.desk import Desk
-
     film = a_file(tmp_path, 5)
     sent = anna.send([JEAN], label=LABEL, body="Look.", attachments=[film])
     forwarded = jean.release(Desk(jean).plan_forward(sent.message_id, [LUC], "As announced.", label=None))
@@ -341,8 +341,6 @@ def test_a_sealed_file_changed_in_the_profile_is_found_and_no_file_is_left(jean,
 
 
 def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna, jean, tmp_path):
-    import asyncio
-
     sent = anna.send([JEAN], label=LABEL, body="Kept.", attachments=[a_file(tmp_path, 5)]).message_id
     old, fresh = os.urandom(100), os.urandom(100)
     for sealed in (old, fresh):

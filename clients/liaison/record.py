@@ -57,7 +57,10 @@ class Record:
 
 
 def read_record(kept: bytes, parts: Path = Path()) -> Record:
-    """Read what `to_bytes` wrote; large contents lie in the folder `parts`. It comes out of our own encrypted store, so its shape is taken as written."""
+    """Read what `to_bytes` wrote; large contents lie in the folder `parts`.
+
+    It comes out of our own encrypted store, so its shape is taken as written.
+    """
     _version, direction, state, encoded, rows, one_time, receipt_sent, refused, officers = decode(kept, "record")
     return Record(
         direction=direction,
