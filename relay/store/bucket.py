@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from relay.protocol.errors import LiaisonError, Unavailable
 
 try:
@@ -18,14 +20,14 @@ class Bucket:
     """Same rules as `blobs.Files`; an object is durable when the store has answered."""
 
     def __init__(self, url: str) -> None:
-        self._store = S3Store.from_url(url)
+        self._store = S3Store.from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)})
 
     def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
         try:
             obstore.put(self._store, f"{upload.hex()}/{chunk}", sealed, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
-        except BaseError as problem:
+        except (BaseError, FileNotFoundError) as problem:  # no such bucket
             raise _away() from problem
         return True
 
