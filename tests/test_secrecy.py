@@ -159,7 +159,7 @@ def test_no_plaintext_no_name_and_no_content_key_is_at_the_relay(tmp_path, monke
             offices.close()
         files = {file.name: file.read_bytes() for file in data.rglob("*") if file.is_file()}
         assert {"relay.sqlite", "relay.sqlite-wal"} <= files.keys()
-    files |= {f"{file.name} after": file.read_bytes() for file in data.iterdir()}
+    files |= {f"{file.name} after": file.read_bytes() for file in data.rglob("*") if file.is_file()}
     files["output"] = b"".join(said)
     for client in ("anna", "jean"):
         for file in (tmp_path / client).rglob("*"):
