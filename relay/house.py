@@ -12,11 +12,13 @@ from relay.check import check_database
 from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
+from relay.core.uploads import Chunks
 from relay.logkeys import LogKeys, load_log_keys
 from relay.logwalk import Fault, Progress
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.tlog import Checkpoint
 from relay.settings import Settings
+from relay.store.blobs import open_blobs
 from relay.store.engine import open_readers, open_snapshot, open_writer
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
@@ -51,7 +53,8 @@ def open_relay(settings: Settings) -> Relay:
         migrate(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
-        return Relay(writer, readers, keys, relay_name(readers), Quota(limits(settings)))
+        chunks, quota = Chunks(open_blobs(settings.parts_place)), Quota(limits(settings))
+        return Relay(writer, readers, keys, relay_name(readers), chunks, quota)
     except BaseException:
         writer.dispose()
         readers.dispose()

@@ -58,6 +58,9 @@ class LyingRelay:
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
         return self._tell("POST", path, lambda: self._hear("POST", path, self.honest.post(path, body, seen)))
 
+    def put(self, path: str, body: bytes) -> bytes:
+        return self._tell("PUT", path, lambda: self._hear("PUT", path, self.honest.put(path, body)))
+
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         return self.honest.events(after)
 

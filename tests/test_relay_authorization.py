@@ -39,6 +39,9 @@ TABLE = {
         f"/v1/messages/{ID}/parts/0",
         (401, 200, 404, 404, 404, 404, 401, 401),
     ),
+    # Parts are uploaded by who may send; a digest of which nothing was begun is not there.
+    "POST /v1/parts": ("/v1/parts", (401, 400, 400, 400, 403, 403, 401, 401)),
+    "PUT /v1/parts/{digest}/{chunk}": (f"/v1/parts/{DIGEST}/0", (401, 404, 404, 404, 403, 403, 401, 401)),
     "POST /v1/messages/{message_id}/receipts": (f"/v1/messages/{ID}/receipts", (401, 400, 400, 400, 400, 400, 401, 401)),
     # Receipts are the sending device's; the reader himself does not get them either.
     "GET /v1/messages/{message_id}/receipts": (
@@ -115,7 +118,7 @@ def test_each_kind_of_caller_gets_what_the_table_says(setting, route):
     method, (path, expected) = route.split()[0], TABLE[route]
     for mark, value in names.items():
         path = path.replace(mark, value)
-    body = b"\xa0" if method == "POST" and not path.endswith("/open") else None
+    body = b"\xa0" if method in {"POST", "PUT"} and not path.endswith("/open") else None
     assert {name: status(built, who[name], method, path, body) for name in CALLERS} == dict(
         zip(CALLERS, expected, strict=True)
     )

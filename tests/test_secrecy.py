@@ -157,9 +157,9 @@ def test_no_plaintext_no_name_and_no_content_key_is_at_the_relay(tmp_path, monke
             _full_run(offices)
         finally:
             offices.close()
-        files = {file.name: file.read_bytes() for file in data.iterdir()}
+        files = {file.name: file.read_bytes() for file in data.rglob("*") if file.is_file()}
         assert {"relay.sqlite", "relay.sqlite-wal"} <= files.keys()
-    files |= {f"{file.name} after": file.read_bytes() for file in data.iterdir()}
+    files |= {f"{file.name} after": file.read_bytes() for file in data.rglob("*") if file.is_file()}
     files["output"] = b"".join(said)
     for client in ("anna", "jean"):
         for file in (tmp_path / client).rglob("*"):

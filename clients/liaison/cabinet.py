@@ -71,6 +71,7 @@ class Cabinet:
     def __init__(self, path: Path, state_key: bytes) -> None:
         """Raises Unauthenticated (none, or open to others), Malformed, Unverified (another state key)."""
         os.close(open_private(path, "cabinet"))
+        self.parts = path.parent / "parts"  # sealed files of large parts; their keys are in the records here
         self._state_key = state_key
         self._database = open_database(path, KIND)
         self._shelves = {name: Shelf(self._database, name, state_key) for name in SHELVES}

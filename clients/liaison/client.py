@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import mimetypes
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -42,14 +42,18 @@ from .outgoing import (
     check_addressees,
     next_dtg,
 )
-from .portions import PortionContent, PortionKind
+from .portions import PlainFile, PortionContent, PortionKind
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
+from .sealed import Meter, SealedFile, no_meter
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
 
-MAX_CONTENT = 32 * 1024 * 1024  # octets, all portions together
+MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
+
+
+LARGE = 15 * 1024 * 1024 // 16  # octets of a file from which on it is not held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,10 @@ class InboxItem:
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A file to send: its name, its content, and its label if it is not the message's."""
+    """A file to send: its name, its content or where that lies, and its label if it is not the message's."""
 
     name: str
-    content: bytes
+    content: bytes | Path
     label: str | None = None
 
 
@@ -76,6 +80,7 @@ class Client:
     """An open profile with its relay. Not for several threads at once."""
 
     def __init__(self, profile: Profile, transport: Transport) -> None:
+        self.meter: Meter = no_meter
         self.profile = profile
         self.transport = transport
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
@@ -179,8 +184,11 @@ class Client:
     def keeper(self, plan: Plan, state: str = SENT) -> Keep:
         """Writes the sender's own copy of a plan once it is sealed."""
 
-        def keep_sealed(encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]]) -> None:
+        def keep_sealed(
+            encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]], apart: Mapping[int, SealedFile]
+        ) -> None:
             portions = dict(enumerate(plan.draft.portions))
+            portions |= {index: replace(portions[index], apart=file) for index, file in apart.items()}
             record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
             keep(self.profile.cabinet, parse_message(encoded).core.message_id, record)
 
@@ -198,12 +206,16 @@ class Client:
             kind = PortionKind.PARAGRAPH if place else PortionKind.BODY
             yield PortionContent(kind, label_bytes(label), text.encode(), "" if place else subject)
         for item in attachments:
-            attached = Attachment(item.name, item.read_bytes()) if isinstance(item, Path) else item
+            attached = Attachment(item.name, item) if isinstance(item, Path) else item
             label = self.labels.read(attached.label) if attached.label else banner
             media_type = mimetypes.guess_type(attached.name)[0] or "application/octet-stream"
-            yield PortionContent(
-                PortionKind.ATTACHMENT, label_bytes(label), attached.content, attached.name, media_type
-            )
+            portion = PortionContent(PortionKind.ATTACHMENT, label_bytes(label), b"", attached.name, media_type)
+            if isinstance(attached.content, bytes):
+                yield replace(portion, content=attached.content)
+            elif (size := attached.content.stat().st_size) <= LARGE:
+                yield replace(portion, content=attached.content.read_bytes())
+            else:
+                yield replace(portion, apart=PlainFile(attached.content, size))
 
     def _last_dtg(self) -> int:
         sent = [record.message.core.handling.dtg for _, record in self.records() if record.direction == OUT]
@@ -309,10 +321,10 @@ class Client:
                 change(self.profile.cabinet, message_id, receipt_sent=True)
 
     def outgoing(self) -> Outgoing:
-        return Outgoing(self.profile, self.trust, self.judge, self.transport)
+        return Outgoing(self.profile, self.trust, self.judge, self.transport, self.meter)
 
     def _incoming(self) -> Incoming:
-        return Incoming(self.profile, self.trust, self.judge, self.transport)
+        return Incoming(self.profile, self.trust, self.judge, self.transport, self.meter)
 
 
 def _opened(opened: Opened) -> Record:

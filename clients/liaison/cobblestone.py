@@ -55,6 +55,12 @@ def open_part(key: bytes, context: bytes, ciphertext: bytes) -> bytes:
     return b"".join([*opener.open_chunks(memoryview(ciphertext)), opener.finish()])
 
 
+def plaintext_size(sealed: int) -> int:
+    """The length of the plaintext of a ciphertext of so many octets."""
+    chunks = sealed - HEADER_SIZE
+    return chunks - TAG_SIZE * (chunks // SEALED_CHUNK_SIZE + 1)
+
+
 class PartSealer:
     """Encrypt as it comes: `header` first, then what `update` returns, then what `finish` returns."""
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from relay.protocol.community import ROSTER, Roster
 from relay.protocol.endorsement import RELEASING_ROLE
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused, Unknown
+from relay.protocol.errors import Refused, TooLarge, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
-from .client import Client
+from .client import MAX_CONTENT, Client
 from .drafting import SealedDraft, endorse, open_draft, pack_draft, still_needed
 from .outgoing import TWO_PERSON, Draft, Plan, Sent
 from .passing import (
@@ -189,6 +189,7 @@ class Desk:
     def draft(self, plan: Plan) -> Drafted:
         """Seal and sign a plan, and send it to the office's releasing officers instead of posting it."""
         plan.require_permitted()
+        plan = replace(plan, draft=replace(plan.draft, portions=_all_in_memory(plan.draft.portions)))
         keys = fresh_keys(len(plan.draft.portions))
         keep = self.client.keeper(plan, DRAFTED)
         core, submission, _claimed, _verdicts = self.client.outgoing().prepare(plan, int(time.time()), keep, keys)
@@ -280,6 +281,14 @@ class Desk:
         if policy is None:
             raise Refused("the message's policy is not known here", rules=("policy-known",))
         return derived_label(policy, contained, chosen, int(time.time()))
+
+
+def _all_in_memory(portions: Sequence[PortionContent]) -> tuple[PortionContent, ...]:
+    """A draft carries the whole submission, for another officer to read: it has no large parts. Raises TooLarge."""
+    if sum(portion.size for portion in portions) > MAX_CONTENT:
+        hint = "send large files in a message that one person may release, or in several"
+        raise TooLarge(f"what two persons release has at most {MAX_CONTENT // (1 << 20)} MiB of content", hint=hint)
+    return tuple(replace(each, content=b"".join(each.blocks()), apart=None) for each in portions)
 
 
 def _unmapped(client: Client, plan: Plan) -> Iterator[str]:

@@ -57,7 +57,7 @@ def open_draft(record: Record) -> SealedDraft:
     if message.core.office != office_of(record.message.core.sender):
         raise Unverified("draft: of another office than its sender's")
     portions = {
-        index: unseal_part(message.core, index, key, part)
+        index: unseal_part(message.core, index, key, part or b"")  # none is uploaded: all of a draft is in it
         for index, (key, part) in enumerate(zip(content_keys, submission.parts, strict=True))
     }
     return SealedDraft(submission, content_keys, message, portions)

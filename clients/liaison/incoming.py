@@ -16,12 +16,15 @@ from relay.protocol.errors import Refused, Unverified
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
+from relay.protocol.parts import MAX_INLINE
 
 from .cabinet import Prekey
-from .portions import PortionContent
+from .carriage import download
+from .portions import PortionContent, PortionKind
 from .profile import Profile
 from .record import read_record
 from .seal import unseal_part, unseal_slot
+from .sealed import Meter, check_file, into_memory, no_meter
 from .transport import Transport
 from .trust import Trust, relayed
 
@@ -48,6 +51,7 @@ class Incoming:
     trust: Trust
     judge: Judge
     transport: Transport
+    meter: Meter = no_meter
 
     def verify_header(self, encoded: bytes) -> tuple[Message, Device]:
         """Steps 1 to 3: what an inbox line may be shown from. Raises Malformed, Unverified."""
@@ -176,8 +180,13 @@ class Incoming:
             raise Unverified("the slot came without a log entry of its own release")
 
     def _portion(self, message: Message, index: int, key: bytes) -> PortionContent:
-        sealed = self.transport.get(f"/v1/messages/{message.core.message_id.hex()}/parts/{index}")
-        return unseal_part(message.core, index, key, sealed)
+        core, folder = message.core, self.profile.cabinet.parts
+        if core.portions[index].length <= MAX_INLINE:
+            sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
+            return unseal_part(core, index, key, sealed)
+        download(folder, core, index, self.transport, self.meter)
+        found = check_file(core, index, key, folder)
+        return found if found.kind is PortionKind.ATTACHMENT else into_memory(found)
 
     def _decide(
         self, message: Message, sender: Device, portions: dict[int, PortionContent], found: Circumstances, now: int

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from relay.protocol.access import Circle, Judge
 from relay.protocol.decision import Decision
 from relay.protocol.endorsement import PassedOn, verify_passed_on
 from relay.protocol.entry import Event, parse_logged_entry
-from relay.protocol.envelope import decode_list, parse_message
+from relay.protocol.envelope import parse_message, parse_submission
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion
 from relay.protocol.label import Label, label_bytes
@@ -18,12 +18,14 @@ from relay.protocol.obligations import Circumstances
 from relay.protocol.policy import is_at_or_above
 from relay.protocol.prekey import KeyPackage
 
+from .carriage import upload
 from .claiming import claim
 from .portions import PortionContent
 from .profile import Profile
 from .record import FAILED, change
 from .release import NO_KEYS, Grant, Verdict, review
-from .seal import Reader, seal
+from .seal import Reader, fresh_keys, seal
+from .sealed import Meter, SealedFile, no_meter, seal_file
 from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
@@ -35,7 +37,7 @@ _HINTS = {
     "recovery-addressee": "the policy names an addressee for recovery; add it with --info",
 }
 FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that asking again does not change
-Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]]], None]
+Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]], Mapping[int, SealedFile]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Outgoing:
     trust: Trust
     judge: Judge
     transport: Transport
+    meter: Meter = no_meter
 
     def plan(self, draft: Draft, now: int) -> Plan:
         """Ask the rules about every addressee and portion, about the sender and the whole. Changes nothing."""
@@ -176,15 +179,32 @@ class Outgoing:
         addressees = [a for a in plan.draft.addressees if a in released or a.kind is AddresseeKind.EXEMPTED]
         readers = _readers(list(released.values()), claimed)
         key, cabinet = self.profile.signing, self.profile.cabinet
+        message_id, keys = os.urandom(16), content_keys or fresh_keys(len(plan.draft.portions))
+        apart = self._seal_apart(plan.draft, message_id, keys)  # this takes long, and holds no lock
         with cabinet.transaction():
             # The submission is in the outbox, and the chain has moved, before anything is posted.
-            core = replace(self._core(plan.draft, addressees, now), alternatives=plan.alternatives)
-            submission = seal(core, plan.draft.portions, readers, key, content_keys)
+            core = replace(
+                self._core(plan.draft, addressees, now), message_id=message_id, alternatives=plan.alternatives
+            )
+            stated = {index: portion for index, (_file, portion) in apart.items()}
+            submission = seal(core, plan.draft.portions, readers, key, keys, stated)
             if content_keys is None:
                 cabinet.put_outbox(core.message_id, submission.encoded())
-            keep(submission.message, refused)
+            keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
             cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
         return core, submission.encoded(), claimed, verdicts
+
+    def _seal_apart(
+        self, draft: Draft, message_id: bytes, keys: Sequence[bytes]
+    ) -> dict[int, tuple[SealedFile, Portion]]:
+        """Every large content, sealed to a file of the profile: ready to be sent, and the sender's own copy."""
+        found, kid = {}, self.profile.signing.kid
+        for index, portion in enumerate(draft.portions):
+            if portion.apart is not None:
+                folder = self.profile.cabinet.parts
+                file, length = seal_file(folder, message_id, kid, index, keys[index], portion, self.meter)
+                found[index] = file, Portion(length, file.digest, portion.label)
+        return found
 
     def _may_use_last_resort(self, label: Label) -> bool:
         policy = self.judge.policy_of(self.profile.statement.office, label.policy)
@@ -223,7 +243,12 @@ class Outgoing:
 
         An answer in FINAL takes the message out of the outbox and marks its record as failed.
         """
+        posted = parse_submission(submission)
+        message = parse_message(posted.message)
         try:
+            for portion, part in zip(message.core.portions, posted.parts, strict=True):
+                if part is None:
+                    upload(self.profile.cabinet.parts, portion, self.transport, self.meter)
             answer = self.transport.post("/v1/messages", submission, self.trust.seen())
         except FINAL:
             self._give_up(message_id)
@@ -231,7 +256,6 @@ class Outgoing:
         with relayed():
             logged = parse_logged_entry(answer)
         entry = self.trust.verify_logged(logged, self.transport)
-        message = parse_message(decode_list(submission, "submission")[0])
         own = (Event.ACCEPT, self.profile.signing.device_id, message_id, message.ref, True)
         if (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.permitted) != own:
             raise Unverified("the receipt is for something else than was posted")

@@ -55,7 +55,7 @@ def forwarded_portions(record: Record) -> Iterator[PortionContent]:
     for portion in record.portions.values():
         if portion.kind in QUOTED:
             kind = PortionKind.PARAGRAPH if portion.kind is PortionKind.BODY else portion.kind
-            yield PortionContent(kind, portion.label, portion.content, portion.name, portion.media_type)
+            yield PortionContent(kind, portion.label, portion.content, portion.name, portion.media_type, portion.apart)
 
 
 @dataclass(frozen=True, slots=True)

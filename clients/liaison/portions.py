@@ -9,13 +9,17 @@ outside. `name` is the subject in a body portion and the file name in an attachm
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
+from typing import Protocol
 
 from relay.protocol.canonical import encode, expect, read_map
-from relay.protocol.errors import Malformed
+from relay.protocol.errors import LiaisonError, Malformed
 
 _MAX_HEADER = 64 * 1024
+BLOCK = 1024 * 1024  # octets of a large content in memory at a time
 
 
 class PortionKind(IntEnum):
@@ -27,15 +31,53 @@ class PortionKind(IntEnum):
     CONSENT = 6
 
 
+class Content(Protocol):
+    """A content too large to hold: its length, and its octets block by block."""
+
+    @property
+    def length(self) -> int: ...
+
+    def blocks(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFile:
+    """A file of the sender's, as long as it was when it was attached."""
+
+    path: Path
+    length: int
+
+    def blocks(self) -> Iterator[bytes]:
+        with self.path.open("rb", buffering=0) as file:
+            left = self.length
+            while left:
+                block = file.read(min(BLOCK, left))
+                if not block:
+                    break
+                left -= len(block)
+                yield block
+            if left or file.read(1):
+                raise LiaisonError(f"{self.path}: its length changed while it was read", hint="send it again")
+
+
 @dataclass(frozen=True, slots=True)
 class PortionContent:
-    """One portion in the clear."""
+    """One portion in the clear; a large content is not in memory, but `apart`."""
 
     kind: PortionKind
     label: bytes
     content: bytes
     name: str = ""
     media_type: str = "text/plain; charset=utf-8"
+    apart: Content | None = None
+
+    @property
+    def size(self) -> int:
+        return len(self.content) if self.apart is None else self.apart.length
+
+    def blocks(self) -> Iterator[bytes]:
+        """The content, block by block."""
+        return iter([self.content]) if self.apart is None else self.apart.blocks()
 
     @property
     def text(self) -> str:
@@ -44,34 +86,54 @@ class PortionContent:
 
 def pack(portion: PortionContent) -> bytes:
     """The padded plaintext of a part."""
+    return b"".join(pack_blocks(portion))
+
+
+def pack_blocks(portion: PortionContent) -> Iterator[bytes]:
+    """The padded plaintext of a part, block by block."""
     header = encode({
-        1: int(portion.kind), 2: portion.label, 3: len(portion.content), 4: portion.name, 5: portion.media_type,
+        1: int(portion.kind), 2: portion.label, 3: portion.size, 4: portion.name, 5: portion.media_type,
     })  # fmt: skip
-    packed = len(header).to_bytes(4, "big") + header + portion.content
-    return packed.ljust(padded_length(len(packed)), b"\0")
+    start = len(header).to_bytes(4, "big") + header
+    yield start
+    yield from portion.blocks()
+    packed = len(start) + portion.size
+    padding = padded_length(packed) - packed
+    for at in range(0, padding, BLOCK):
+        yield bytes(min(BLOCK, padding - at))
 
 
 def unpack(plaintext: bytes) -> PortionContent:
     """Read a part's plaintext strictly, padding included. Raises Malformed."""
-    size = int.from_bytes(plaintext[:4], "big")
-    if len(plaintext) < 4 or size > min(_MAX_HEADER, len(plaintext) - 4):
-        raise Malformed("part: its header does not fit")
-    fields = read_map(plaintext[4 : 4 + size], frozenset({1, 2, 3, 4, 5}), frozenset(), "part header")
-    length = expect(fields[3], int, "part header: length")
-    start = 4 + size
-    if not 0 <= length <= len(plaintext) - start or padded_length(start + length) != len(plaintext):
-        raise Malformed("part: another length than its header says")
+    portion, start, length = read_start(plaintext, len(plaintext))
     if any(plaintext[start + length :]):
         raise Malformed("part: padding that is not zero")
+    return replace(portion, content=plaintext[start : start + length])
+
+
+def read_start(beginning: bytes, total: int) -> tuple[PortionContent, int, int]:
+    """From the beginning of a plaintext of `total` octets: the portion without content, where that starts, its length.
+
+    Raises Malformed, also where lengths and padding do not agree.
+    """
+    size = int.from_bytes(beginning[:4], "big")
+    if len(beginning) < 4 or size > min(_MAX_HEADER, len(beginning) - 4):
+        raise Malformed("part: its header does not fit")
+    fields = read_map(beginning[4 : 4 + size], frozenset({1, 2, 3, 4, 5}), frozenset(), "part header")
+    length = expect(fields[3], int, "part header: length")
+    start = 4 + size
+    if not 0 <= length <= total - start or padded_length(start + length) != total:
+        raise Malformed("part: another length than its header says")
     if type(fields[1]) is not int or fields[1] not in set(PortionKind):
         raise Malformed("part header: kind is unknown")
-    return PortionContent(
+    portion = PortionContent(
         kind=PortionKind(fields[1]),
         label=expect(fields[2], bytes, "part header: label"),
-        content=plaintext[start : start + length],
+        content=b"",
         name=expect(fields[4], str, "part header: name"),
         media_type=expect(fields[5], str, "part header: media type"),
     )
+    return portion, start, length
 
 
 def padded_length(length: int) -> int:

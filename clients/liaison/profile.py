@@ -4,6 +4,7 @@
     vault           the private keys and the pins, under the passphrase
     cabinet.sqlite  messages, one-time keys, the logs as verified so far, encrypted
     documents/      policy files by digest
+    parts/          large parts, sealed; their content keys are in the cabinet
 
 What is pinned (own authority, relay keys, relay address) is read from the vault, where nobody can edit it.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from relay.protocol.canonical import decode, encode
@@ -11,6 +12,7 @@ from relay.protocol.envelope import Message, parse_message
 
 from .cabinet import Cabinet
 from .portions import PortionContent, PortionKind
+from .sealed import SealedFile
 
 IN, OUT = "in", "out"
 OPEN, HANDLED, SENT, FAILED, DRAFTED = "open", "handled", "sent", "failed", "draft"
@@ -43,6 +45,7 @@ class Record:
                 p.name,
                 p.media_type,
                 None if p.kind in KEPT_APART else p.content,
+                p.apart.kept() if isinstance(p.apart, SealedFile) else None,
             ]
             for index, p in self.portions.items()
         ]
@@ -53,14 +56,17 @@ class Record:
         ])  # fmt: skip
 
 
-def read_record(kept: bytes) -> Record:
-    """Read what `to_bytes` wrote. It comes out of our own encrypted store, so its shape is taken as written."""
+def read_record(kept: bytes, parts: Path = Path()) -> Record:
+    """Read what `to_bytes` wrote; large contents lie in the folder `parts`.
+
+    It comes out of our own encrypted store, so its shape is taken as written.
+    """
     _version, direction, state, encoded, rows, one_time, receipt_sent, refused, officers = decode(kept, "record")
     return Record(
         direction=direction,
         state=state,
         encoded=encoded,
-        portions={row[0]: _portion(row) for row in rows},
+        portions={row[0]: _portion(row, parts) for row in rows},
         one_time=one_time,
         receipt_sent=receipt_sent,
         refused=tuple((address, tuple(rules)) for address, rules in refused),
@@ -68,9 +74,10 @@ def read_record(kept: bytes) -> Record:
     )
 
 
-def _portion(row: list[Any]) -> PortionContent:
-    _index, kind, label, name, media_type, content = row
-    return PortionContent(PortionKind(kind), label, content or b"", name, media_type)
+def _portion(row: list[Any], parts: Path) -> PortionContent:
+    _index, kind, label, name, media_type, content, apart = row
+    file = SealedFile(parts, *apart) if apart is not None else None
+    return PortionContent(PortionKind(kind), label, content or b"", name, media_type, file)
 
 
 # --- In the cabinet
@@ -81,7 +88,7 @@ def keep(cabinet: Cabinet, message_id: bytes, record: Record) -> None:
     with cabinet.transaction():
         cabinet.put_message(message_id, record.to_bytes())
         for index, portion in record.portions.items():
-            if portion.kind in KEPT_APART:
+            if portion.kind in KEPT_APART and portion.apart is None:
                 cabinet.put_part(message_id, index, portion.content)
 
 
@@ -90,10 +97,10 @@ def kept(cabinet: Cabinet, message_id: bytes) -> Record | None:
     found = cabinet.message(message_id)
     if found is None:
         return None
-    record = read_record(found)
+    record = read_record(found, cabinet.parts)
     portions = {
         index: replace(portion, content=cabinet.part(message_id, index) or b"")
-        if portion.kind in KEPT_APART
+        if portion.kind in KEPT_APART and portion.apart is None
         else portion
         for index, portion in record.portions.items()
     }
@@ -103,7 +110,7 @@ def kept(cabinet: Cabinet, message_id: bytes) -> Record | None:
 def all_kept(cabinet: Cabinet) -> Iterator[tuple[bytes, Record]]:
     """Every record, large contents left out."""
     for message_id, found in cabinet.messages():
-        yield message_id, read_record(found)
+        yield message_id, read_record(found, cabinet.parts)
 
 
 def change(cabinet: Cabinet, message_id: bytes, **fields: Any) -> None:

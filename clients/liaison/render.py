@@ -7,7 +7,8 @@ supplement and only on a terminal. Piped output is plain, and does without rich.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
@@ -103,6 +104,26 @@ def dtg(seconds: int) -> str:
 
 def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")
+
+
+@contextmanager
+def meter(what: str, octets: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with rate and time left, gone when it is full; what it yields is told of octets done."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    named = TextColumn("{task.description}", markup=False)
+    columns = (named, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(for_one_line(what), total=octets)
+        yield lambda done: bar.advance(task, done)
 
 
 def addressees(core: Core, kind: AddresseeKind) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey
@@ -62,20 +63,23 @@ def seal(
     readers: Sequence[Reader],
     key: SigningKey,
     content_keys: Sequence[bytes] | None = None,
+    apart: Mapping[int, Portion] = MappingProxyType({}),
 ) -> Submission:
     """Seal and sign. `core` comes without portions; lengths and digests are filled in here.
 
     `content_keys` are given only where somebody beside the readers must check the sealed parts: by a drafter,
-    for the releasing officers.
+    for the releasing officers. The portions `apart` were sealed before, with their content keys, each to a file.
     """
     content_keys = fresh_keys(len(portions)) if content_keys is None else content_keys
     parts = tuple(
-        seal_part(content_key, part_context(core.message_id, core.sender_kid, index), pack(portion))
+        None
+        if index in apart
+        else seal_part(content_key, part_context(core.message_id, core.sender_kid, index), pack(portion))
         for index, (content_key, portion) in enumerate(zip(content_keys, portions, strict=True))
     )
     sealed = tuple(
-        Portion(len(part), hashlib.sha256(part).digest(), portion.label)
-        for part, portion in zip(parts, portions, strict=True)
+        apart[index] if part is None else Portion(len(part), hashlib.sha256(part).digest(), portion.label)
+        for index, (part, portion) in enumerate(zip(parts, portions, strict=True))
     )
     core = replace(core, portions=sealed)
     encoded = core.encoded()

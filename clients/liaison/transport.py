@@ -45,6 +45,8 @@ class Transport(Protocol):
 
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes: ...
 
+    def put(self, path: str, body: bytes) -> bytes: ...
+
     def events(self, after: int) -> Iterator[dict[str, Any]]: ...
 
     def close(self) -> None: ...
@@ -67,6 +69,9 @@ class HttpTransport:
 
     def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
         return self._request("POST", path, body, {"relay-seen": str(seen)})
+
+    def put(self, path: str, body: bytes) -> bytes:
+        return self._request("PUT", path, body, {})
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         """New mail as the relay tells of it, each with its cursor; ends when the stream does."""

@@ -36,7 +36,7 @@ from relay.store.log import Log
 from relay.store.prepared import Prepared
 from relay.store.schema import message, part, slot
 
-from . import keyroom
+from . import keyroom, uploads
 from .caller import Caller
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
 from .quota import Metered, Quota
@@ -50,7 +50,7 @@ class Submitted:
     message: Message
     slots: tuple[Slot, ...]
     proofs: tuple[bytes, ...]
-    parts: tuple[bytes, ...]
+    parts: tuple[bytes | None, ...]  # None: uploaded before
     endorsements: tuple[bytes, ...]
 
 
@@ -106,6 +106,8 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
     if len(submission.parts) != len(portions):
         raise Malformed("submission: not as many parts as portions")
     for index, (sealed, portion) in enumerate(zip(submission.parts, portions, strict=True)):
+        if sealed is None:  # asked in the transaction: uploads.uploaded
+            continue
         if len(sealed) != portion.length or hashlib.sha256(sealed).digest() != portion.digest:
             raise Malformed(f"submission: part {index} is not the one that was signed")
 
@@ -121,16 +123,16 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)
     one_time = keyroom.check_sealed_to(batch, core, submitted.slots)
+    uploaded = uploads.uploaded(batch, core, submitted.parts)
     # 6. quota, before the rules: a refusal is an entry too
     quota.charge(batch, caller.device, Metered.MESSAGE, core.handling.precedence)
-    quota.store(batch, core.office, sum(map(len, submitted.parts)))
     # 7. to 9. the rules
     rules = _failing(batch, judge, caller, submitted, one_time=one_time)
     if rules:
         return _refuse(batch, caller, submitted, rules)
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
-    _stage(batch, submitted, index)
+    _stage(batch, submitted, index, uploaded)
     return lambda committed: committed.prove(index, seen).encoded()
 
 
@@ -274,7 +276,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
     )
 
 
-def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
+def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
     core, message_id = submitted.message.core, submitted.message.core.message_id
     batch.add(message, {
         "message_id": message_id, "ref": submitted.message.ref, "digest": submitted.digest,
@@ -283,12 +285,14 @@ def _stage(batch: Batch, submitted: Submitted, index: int) -> None:
         "endorsements": encode(list(submitted.endorsements)),
     })  # fmt: skip
     for position, sealed in enumerate(submitted.parts):
-        batch.add(part, {"message_id": message_id, "idx": position, "sealed": sealed})
+        held = {"sealed": sealed, "upload_id": uploaded.get(position)}
+        batch.add(part, {"message_id": message_id, "idx": position, **held})
     for position, (each, proof) in enumerate(zip(submitted.slots, submitted.proofs, strict=True)):
         batch.add(slot, {
             "message_id": message_id, "device_id": each.device_id, "position": position,
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
+    uploads.bind(batch, uploaded)
     keyroom.use(batch, message_id, submitted.slots)
     batch.woken.update(each.device_id for each in submitted.slots)
     batch.note(_BY_ID, message_id, (submitted.digest, index))

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from relay.batch import Batch
 from relay.protocol.directory import Device
-from relay.protocol.errors import TooLarge, TooMany
+from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence
 from relay.store.log import Log
 from relay.store.prepared import Prepared
@@ -41,7 +41,6 @@ class Metered(StrEnum):
 
 
 _URGENT = {Metered.MESSAGE: Metered.URGENT_MESSAGE, Metered.OPEN: Metered.URGENT_OPEN}
-_STORED = "stored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Per principal, per office, and the octets of sealed parts that an office may have here; 0 is no limit."""
+    """Per principal, per office, and the octets of large parts that an office may have here; 0 is no limit."""
 
     principal: dict[Metered, Rate]
     office: dict[Metered, Rate]
@@ -74,6 +73,7 @@ class Quota:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
+        self.office_octets = limits.office_octets
         self._levels: dict[_Key, int] = {}
         self._seen = -1  # size of the access log up to which the levels are known
 
@@ -91,19 +91,6 @@ class Quota:
             if early > 0:
                 raise _too_many(owner, what, rate, early)
         charges.update(taken)
-
-    def store(self, batch: Batch, office: str, octets: int) -> None:
-        """Count sealed octets that an office has here, negative for what was swept. Raises TooLarge over its quota."""
-        if not self._limits.office_octets:
-            return
-        charges, key = self._charges(batch), (office, _STORED)
-        level = max(0, self._level(charges, key) + octets)
-        if octets > 0 and level > self._limits.office_octets:
-            raise TooLarge(
-                f"{office} may store {self._limits.office_octets} octets here, and has no room for {octets} more",
-                hint="ask the relay's operator",
-            )
-        charges[key] = level
 
     def _level(self, charges: dict[_Key, int], key: _Key) -> int:
         return charges.get(key, self._levels.get(key, 0))

@@ -57,15 +57,18 @@ def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, n
     return not denying(judge, device, found, granted, Action.LIST, now)
 
 
-def sealed_part(connection: Connection, device: Device, message_id: bytes, index: int) -> bytes:
-    """The ciphertext of a part, for a device whose slot has left."""
+def sealed_part(
+    connection: Connection, device: Device, message_id: bytes, index: int
+) -> tuple[bytes | None, bytes | None]:
+    """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
     held = select(slot.c.released).where(slot.c.message_id == message_id, slot.c.device_id == device.device_id)
     if connection.scalar(held) is None:
         raise not_available()
-    sealed = connection.scalar(select(part.c.sealed).where(part.c.message_id == message_id, part.c.idx == index))
-    if sealed is None:
+    wanted = select(part.c.sealed, part.c.upload_id).where(part.c.message_id == message_id, part.c.idx == index)
+    row = connection.execute(wanted).one_or_none()
+    if row is None:
         raise not_available()
-    return bytes(sealed)
+    return row.sealed and bytes(row.sealed), row.upload_id and bytes(row.upload_id)
 
 
 def receipts(connection: Connection, device: Device, message_id: bytes) -> list[list[object]]:

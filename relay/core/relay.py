@@ -23,9 +23,10 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device
 from relay.protocol.entry import Change
-from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable
+from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unknown
 from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
+from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, is_shared, unavailable
@@ -34,7 +35,7 @@ from relay.store.mail import Ear
 from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, keyroom, open, reading, register  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, keyroom, open, reading, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
@@ -44,6 +45,7 @@ from .quota import Quota
 
 T = TypeVar("T")
 _POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
+_LONG = 64 * 1024  # octets
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
@@ -51,11 +53,14 @@ _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 class Relay:
     """Everything a caller can want. Knows nothing of HTTP."""
 
-    def __init__(self, writer: Engine, readers: Engine, keys: LogKeys, name: str, quota: Quota) -> None:
+    def __init__(
+        self, writer: Engine, readers: Engine, keys: LogKeys, name: str, chunks: uploads.Chunks, quota: Quota
+    ) -> None:
         self._readers = readers
         self._committer = Committer(writer, readers, keys, name)
         self._writer = Writer(self._committer)
         self._shelf = PolicyShelf(readers)
+        self._chunks = chunks
         self._bell = Bell()
         self._quota = quota
         self._draining = False
@@ -105,13 +110,19 @@ class Relay:
     async def authenticate(self, request: Request) -> Caller:
         """The device that signed this request. One that is not known may have been enrolled by another process."""
         try:
-            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            caller = await self._identify(request)
         except UnknownDevice:
             await self._catch_up()
-            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            caller = await self._identify(request)
         if self._shared:
             await self._look(lambda connection: use_up(connection, caller))
         return caller
+
+    async def _identify(self, request: Request) -> Caller:
+        arguments = (request, self._committer.directory, int(time.time()))
+        if len(request.body) > _LONG:  # its digest would hold the others up
+            return await asyncio.to_thread(self._doorkeeper.authenticate, *arguments)
+        return self._doorkeeper.authenticate(*arguments)
 
     async def _commit(
         self, request: Request, prepare: Callable[[Caller], Job], precedence: Precedence = Precedence.ROUTINE
@@ -206,10 +217,40 @@ class Relay:
         delivery: bytes = await self._commit(request, prepare, precedence)
         return delivery
 
-    async def part(self, caller: Caller, message_id: bytes, index: int) -> bytes:
-        return await self._look(
+    async def part(self, caller: Caller, message_id: bytes, index: int, chunk: int | None) -> bytes:
+        """A chunk of a sealed part; of one that came in a submission, without a number, all of it."""
+        sealed, upload_id = await self._look(
             lambda connection: reading.sealed_part(connection, caller.device, message_id, index), caller
         )
+        if upload_id is not None:
+            sealed = await asyncio.to_thread(self._chunks.get, upload_id, chunk or 0)
+        elif sealed is not None and chunk is not None:
+            sealed = sealed[chunk * CHUNK : (chunk + 1) * CHUNK]
+        if not sealed:
+            raise open.not_available()
+        return sealed
+
+    async def begin_part(self, caller: Caller, body: bytes) -> bytes:
+        """Begin an upload, or go on with one: the chunks that are missing."""
+        _require_mailbox(caller)
+        row = await self._writer.submit(lambda batch: uploads.begin(batch, caller, body, self._quota.office_octets))
+        return uploads.progress(await asyncio.to_thread(self._chunks.missing, row))
+
+    async def take_chunk(self, caller: Caller, digest: bytes, chunk: int, sealed: bytes) -> None:
+        """Keep a chunk of an upload of the caller's office; durable on return."""
+        _require_mailbox(caller)
+        row = await self._look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
+        if row is None:
+            raise Unknown("no such upload", hint="begin it again")
+        if await asyncio.to_thread(self._chunks.take, row, chunk, sealed):
+            await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
+
+    async def sweep(self) -> None:
+        """Remove uploads that no message took up, and chunks of uploads that are no more."""
+        stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
+        await self._writer.submit(uploads.drop_orphans)
+        for upload_id in stored - await self._look(uploads.known):
+            await asyncio.to_thread(self._chunks.remove, upload_id)
 
     async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""

@@ -6,11 +6,12 @@ import json
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from relay.protocol.envelope import parse_message
 from relay.protocol.header import MAX_PORTIONS, Precedence
+from relay.protocol.parts import MAX_PART, chunk_count
 
 from .app import TheCaller, TheRelay, TheRequest, cbor
 from .responses import Claimed, Cursor, MessageId, Seen, Wait, answers, body
@@ -22,7 +23,7 @@ router = APIRouter(prefix="/v1", tags=["messages"])
     "/messages",
     status_code=201,
     responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
-    openapi_extra=body("Submission: [message, [slot...], [part...], [endorsement...]]"),
+    openapi_extra=body("Submission: [message, [slot...], [part or null...], [endorsement...]]"),
 )
 async def post_message(
     relay: TheRelay, request: TheRequest, seen: Seen = 0, precedence: Claimed = "ROUTINE"
@@ -76,9 +77,11 @@ async def part(
     index: Annotated[int, Path(ge=0, lt=MAX_PORTIONS)],
     relay: TheRelay,
     caller: TheCaller,
+    chunk: Annotated[int | None, Query(ge=0, lt=chunk_count(MAX_PART))] = None,
 ) -> Response:
-    """A sealed part, once the caller's slot has left."""
-    return Response(await relay.part(caller, bytes.fromhex(message_id), index), media_type="application/octet-stream")
+    """A sealed part, or one chunk of it, once the caller's slot has left. An uploaded part comes in chunks only."""
+    sealed = await relay.part(caller, bytes.fromhex(message_id), index, chunk)
+    return Response(sealed, media_type="application/octet-stream")
 
 
 @router.post(

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +23,8 @@ from relay.settings import Settings
 
 from .app import create_app
 from .workers import supervise
+
+SWEEP_SECONDS = 3600
 
 
 def serve_forever(settings: Settings) -> None:
@@ -50,7 +52,9 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         if worker == 0:
             print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         tell(logging.INFO, "serving", worker=worker)
+        sweeping = asyncio.create_task(_sweep(relay))
         yield
+        sweeping.cancel()
         relay.close()
 
     scheme, authorities = reached_as(settings, port)
@@ -85,6 +89,14 @@ class DrainingServer(uvicorn.Server):
         self._relay.hang_up()
         await super().shutdown(sockets)
         tell(logging.INFO, "stopped", reason="told to")
+
+
+async def _sweep(relay: Relay) -> None:
+    """Now and every hour, as long as the relay serves; what fails now is done an hour later."""
+    while True:
+        with suppress(LiaisonError):
+            await relay.sweep()
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:

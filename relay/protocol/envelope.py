@@ -2,7 +2,7 @@
 
     slot     = [device_id, kp_ref, [portion...], wrap]           wrap = [protected, {-4: enc}, ct]  (COSE_recipient)
     Message  = Sign1(device; [core, n, slot_root])               message_ref = SHA-256(TBS)
-    Submission = [Message, [slot...], [part...], [Endorsement...]]
+    Submission = [Message, [slot...], [part or null...], [Endorsement...]]    null: uploaded before
     Delivery = [Message, i, slot, [proof of slot...], LoggedEntry, [Endorsement...]]
 
 Everything a reader's release depends on is inside `core`, so the signature, every slot's `info` and every log
@@ -150,7 +150,7 @@ class Submission:
 
     message: bytes
     slots: tuple[bytes, ...]
-    parts: tuple[bytes, ...]
+    parts: tuple[bytes | None, ...]  # None: uploaded before
     endorsements: tuple[bytes, ...] = ()  # releasing officers' signatures over the message
 
     def encoded(self) -> bytes:
@@ -162,7 +162,10 @@ def parse_submission(encoded: bytes) -> Submission:
     return Submission(
         message=expect(message, bytes, "submission: message"),
         slots=tuple(expect(slot, bytes, "submission: slot") for slot in expect(slots, list, "submission: slots")),
-        parts=tuple(expect(part, bytes, "submission: part") for part in expect(parts, list, "submission: parts")),
+        parts=tuple(
+            part if part is None else expect(part, bytes, "submission: part")
+            for part in expect(parts, list, "submission: parts")
+        ),
         endorsements=_endorsements(endorsements),
     )
 

@@ -139,12 +139,27 @@ bucket = Table(
     Index("ix_bucket_seen", "seen"),
 )
 
+upload = Table(
+    "upload",
+    metadata,
+    Column("upload_id", LargeBinary(16), primary_key=True, comment="names its chunks in the store"),
+    Column("office", String(63), nullable=False, comment="whose it is; to others it is not there"),
+    Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the sealed part"),
+    Column("length", BigInteger, nullable=False, comment="octets; counts against the office's quota"),
+    Column("device_id", LargeBinary(16), nullable=False, comment="which began it"),
+    Column("begun", BigInteger, nullable=False, comment="seconds, of the last beginning"),
+    Column("complete", Boolean, nullable=False, comment="all chunks are durable and have the digest"),
+    UniqueConstraint("office", "digest"),
+)
+
 part = Table(
     "part",
     metadata,
     Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
     Column("idx", SmallInteger, primary_key=True),
-    Column("sealed", LargeBinary, nullable=False, comment="ciphertext; for holders of a slot that has left"),
+    Column("sealed", LargeBinary, comment="ciphertext; for holders of a slot that has left; null if uploaded"),
+    Column("upload_id", LargeBinary(16), ForeignKey("upload.upload_id"), comment="where a large part lies"),
+    UniqueConstraint("upload_id"),
 )
 
 slot = Table(

@@ -76,7 +76,13 @@ class Session:
                 f"{home_folder()} is the profile of {public['address']}, which neither sends nor reads",
                 hint="set LIAISON_HOME to an officer's profile",
             )
-        return Client.open(passphrase=self.passphrase.current())
+        client = Client.open(passphrase=self.passphrase.current())
+        asked = click.get_current_context(silent=True)
+        if sys.stderr.isatty() and not (asked and asked.params.get("as_json")):
+            from liaison.render import meter  # noqa: PLC0415
+
+            client.meter = meter
+        return client
 
     def authority(self) -> Authority:
         """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from liaison.labels import LabelReader
 from liaison.portions import PortionContent, PortionKind
 from liaison.record import IN, Record
 from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
+from liaison.sealed import Meter, save
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, Unavailable
 from relay.protocol.header import AddresseeKind, Core
@@ -116,14 +116,14 @@ def read(session: Session, message_id: str, out: Path | None, *, as_json: bool) 
     """Open a message, or show again one opened before."""
     with session.client() as client:
         record = client.read(client.find(message_id))
-        saved = _save(record, out) if out is not None else {}
+        saved = _save(record, out, client.meter) if out is not None else {}
         if as_json:
             put(_message_json(client, record, saved))
         else:
             _show_message(session, client, record, saved)
 
 
-def _save(record: Record, folder: Path) -> dict[int, Path]:
+def _save(record: Record, folder: Path, meter: Meter) -> dict[int, Path]:
     """Attachments in the folder, under harmless names, never over an existing file."""
     folder.mkdir(parents=True, exist_ok=True)
     taken, saved = {path.name for path in folder.iterdir()}, {}
@@ -131,9 +131,7 @@ def _save(record: Record, folder: Path) -> dict[int, Path]:
         if portion.kind is PortionKind.ATTACHMENT:
             name = distinct_file_name(safe_file_name(portion.name), taken)
             taken.add(name)
-            descriptor = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(portion.content)
+            save(portion, folder / name, meter)
             saved[index] = folder / name
     return saved
 
@@ -149,7 +147,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
         row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label)}
         if content is not None and content.kind is PortionKind.ATTACHMENT:
             path = str(saved[index]) if index in saved else None
-            attachments.append({**row, "name": content.name, "size": len(content.content), "saved": path})
+            attachments.append({**row, "name": content.name, "size": content.size, "saved": path})
         else:
             text = content.text if content is not None else None
             portions.append({**row, "text": text, "withheld": content is None})
@@ -236,7 +234,7 @@ def show_portion(
     elif content.kind is PortionKind.ATTACHMENT:
         where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
         named = for_one_line(content.name) or "without a name"
-        render.text(out, f"\n({mark}) attachment {named}, {render.size(len(content.content))}{where}")
+        render.text(out, f"\n({mark}) attachment {named}, {render.size(content.size)}{where}")
     elif content.kind is PortionKind.DRAFT:
         render.text(out, "\na sealed draft: liaison release")
     elif content.kind is PortionKind.CONSENT_REQUEST:

@@ -247,7 +247,7 @@ def _attachment(text: str) -> Attachment:
         name, _, label = text.rpartition(":")
         check_label_file(label)
         path = Path(name)
-    return Attachment(path.name, path.read_bytes(), label)
+    return Attachment(path.name, path, label)
 
 
 def _seconds(text: str | None) -> int:

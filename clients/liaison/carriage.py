@@ -1,0 +1,125 @@
+"""Large parts on their way: up before the submission, down after the slot, in equal chunks, on from where it stopped.
+
+The rules:
+  - the relay says which chunks it lacks, and only those are sent, a few at a time;
+  - a download grows a file of its own in whole chunks, and what is there after an interruption is hashed again, not
+    believed; the file gets its name when its digest is the one that was signed;
+  - so a killed program loses at most the chunks that were under way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
+from pathlib import Path
+from typing import Any, TypeVar
+
+from relay.protocol.canonical import encode, expect
+from relay.protocol.envelope import decode_list
+from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.header import Core, Portion
+from relay.protocol.parts import CHUNK, chunk_count, chunk_length
+
+from .sealed import Meter, sync_folder, write_all
+from .transport import Transport
+from .trust import relayed
+
+TOGETHER = 3  # chunks under way at a time
+T = TypeVar("T")
+
+
+def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter) -> None:
+    """Send what the relay lacks of a sealed part. Safe to repeat; on return the relay has all of it, durably."""
+    path, digest = folder / portion.digest.hex(), portion.digest.hex()
+    begun = encode([portion.digest, portion.length])
+    missing = _missing(transport.post("/v1/parts", begun), portion)
+    if not missing:
+        return
+    with _opened(path) as file, meter("uploading", portion.length) as advance:
+        advance(portion.length - sum(chunk_length(portion.length, chunk) for chunk in missing))
+
+        def send(chunk: int) -> int:
+            size = chunk_length(portion.length, chunk)
+            transport.put(f"/v1/parts/{digest}/{chunk}", os.pread(file.fileno(), size, chunk * CHUNK))
+            return size
+
+        for size in _ahead(send, missing):
+            advance(size)
+    if _missing(transport.post("/v1/parts", begun), portion):
+        raise Unverified("the relay took every chunk of a part and says that it lacks some")
+
+
+def _missing(answer: bytes, portion: Portion) -> list[int]:
+    with relayed():
+        chunks = [expect(chunk, int, "missing chunk") for chunk in decode_list(answer, "missing chunks")]
+        if any(not 0 <= chunk < chunk_count(portion.length) for chunk in chunks):
+            raise Unverified("the relay asks for a chunk that there is not")
+    return chunks
+
+
+def _opened(path: Path) -> FileIO:
+    try:
+        return FileIO(path, "rb")
+    except FileNotFoundError:
+        raise LiaisonError(f"the sealed attachment {path} is gone", hint="send the message again") from None
+
+
+def download(folder: Path, core: Core, index: int, transport: Transport, meter: Meter) -> None:
+    """Bring a sealed part into `folder` under its digest. Raises Unverified if it is not the one that was signed."""
+    portion = core.portions[index]
+    whole = folder / portion.digest.hex()
+    if whole.exists():
+        return
+    folder.mkdir(mode=0o700, exist_ok=True)
+    partial = folder / f"{portion.digest.hex()}.partial"
+    with meter("downloading", portion.length) as advance:
+        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            digest, have = _hash_what_is_there(descriptor, portion.length)
+            advance(have)
+            path = f"/v1/messages/{core.message_id.hex()}/parts/{index}"
+            missing = range(have // CHUNK, chunk_count(portion.length))
+            for chunk, sealed in zip(missing, _ahead(lambda n: transport.get(path, chunk=n), missing), strict=True):
+                if len(sealed) != chunk_length(portion.length, chunk):
+                    break
+                write_all(descriptor, sealed)
+                digest.update(sealed)
+                have += len(sealed)
+                advance(len(sealed))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    if have != portion.length or digest.digest() != portion.digest:
+        partial.unlink()
+        raise Unverified(f"part {index}: not the one that was signed")
+    partial.replace(whole)
+    sync_folder(folder)
+
+
+def _hash_what_is_there(descriptor: int, length: int) -> tuple[Any, int]:
+    """The digest so far of an earlier run's whole chunks, and their octets."""
+    have = min(os.fstat(descriptor).st_size, length) // CHUNK * CHUNK
+    os.ftruncate(descriptor, have)
+    digest = hashlib.sha256()
+    for _ in range(have // CHUNK):
+        digest.update(os.read(descriptor, CHUNK))
+    return digest, os.lseek(descriptor, 0, os.SEEK_CUR)
+
+
+def _ahead(work: Callable[[int], T], chunks: Iterable[int]) -> Iterator[T]:
+    """The results in order, with a few under way at a time and no more in memory than those."""
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(TOGETHER)
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(work, chunk))
+            if len(waiting) == TOGETHER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

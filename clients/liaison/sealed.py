@@ -1,0 +1,167 @@
+"""Large parts on this machine: sealed files beside the cabinet, written and read as a stream.
+
+The rules:
+  - plaintext is in memory a block at a time, and on the disk only where a person asked for it. What lies in `parts/`
+    is ciphertext, as the relay has it; its content key is in the cabinet, encrypted like everything there;
+  - a file has its name, its own SHA-256, only when it is whole and durable: written beside, synced, renamed;
+  - opening reads a part to its end before it calls anything genuine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from io import FileIO
+from pathlib import Path
+
+from relay.protocol.envelope import part_context
+from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.header import Core
+
+from .cobblestone import PartOpener, PartSealer, plaintext_size
+from .portions import BLOCK, PortionContent, pack_blocks, read_start
+
+Advance = Callable[[int], None]
+Meter = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows how far something is: what it is, its octets; then how many more are done."""
+
+
+@contextmanager
+def no_meter(_what: str, _octets: int) -> Iterator[Advance]:
+    yield lambda _octets: None
+
+
+@dataclass(frozen=True, slots=True)
+class SealedFile:
+    """A content in a sealed part on the disk, opened as it is read."""
+
+    folder: Path
+    digest: bytes
+    key: bytes
+    context: bytes
+    start: int  # of the content in the plaintext
+    length: int
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.digest.hex()
+
+    def blocks(self) -> Iterator[bytes]:
+        """Every block is genuine; only the end of the iteration says that nothing is missing."""
+        skip, left = self.start, self.length
+        for block in open_blocks(self.path, self.key, self.context):
+            wanted = block[skip : skip + left] if skip or left < len(block) else block
+            skip, left = max(0, skip - len(block)), left - len(wanted)
+            yield wanted
+
+    def kept(self) -> list[bytes | int]:
+        return [self.digest, self.key, self.context, self.start, self.length]
+
+
+def seal_file(
+    folder: Path, message_id: bytes, sender_kid: bytes, index: int, key: bytes, portion: PortionContent, meter: Meter
+) -> tuple[SealedFile, int]:
+    """Seal a portion into `folder`; the file and the length of the part."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    context = part_context(message_id, sender_kid, index)
+    beside = folder / f".sealing.{secrets.token_hex(8)}"
+    try:
+        with meter(f"sealing {portion.name}", portion.size) as advance, _create(beside) as file:
+            digest, length = hashlib.sha256(), 0
+            for sealed in _sealed_blocks(PartSealer(key, context), portion):
+                digest.update(sealed)
+                write_all(file.fileno(), sealed)
+                length += len(sealed)
+                advance(len(sealed))
+            os.fsync(file.fileno())
+        start = len(next(pack_blocks(portion)))
+        found = SealedFile(folder, digest.digest(), key, context, start, portion.size)
+        beside.replace(found.path)
+    finally:
+        beside.unlink(missing_ok=True)
+    sync_folder(folder)
+    return found, length
+
+
+def _sealed_blocks(sealer: PartSealer, portion: PortionContent) -> Iterator[bytes]:
+    yield sealer.header
+    for block in pack_blocks(portion):
+        yield sealer.update(block)
+    yield sealer.finish()
+
+
+def _create(path: Path) -> FileIO:
+    return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_blocks(path: Path, key: bytes, context: bytes) -> Iterator[bytes]:
+    """The plaintext of a sealed file. Raises Unverified: truncated, commitment or chunk n."""
+    opener = PartOpener(key, context)
+    try:
+        with path.open("rb", buffering=0) as file:
+            while block := file.read(BLOCK):
+                yield opener.update(block)
+    except FileNotFoundError:
+        raise LiaisonError(f"the attachment's sealed file {path} is gone", hint="restore the profile") from None
+    yield opener.finish()
+
+
+def check_file(core: Core, index: int, key: bytes, folder: Path) -> PortionContent:
+    """A portion in a sealed file of the right digest: commitment, chunks, header, padding, inner label, in this order.
+
+    Nothing of its content is kept; the portion says where it lies. Raises Unverified, Malformed.
+    """
+    portion = core.portions[index]
+    context, total = part_context(core.message_id, core.sender_kid, index), plaintext_size(portion.length)
+    blocks = open_blocks(folder / portion.digest.hex(), key, context)
+    first = next(blocks)
+    content, start, length = read_start(first, total)
+    at = len(first)
+    padded = any(first[start + length :])
+    for block in blocks:
+        padded = padded or (at + len(block) > start + length and any(block[max(0, start + length - at) :]))
+        at += len(block)
+    if padded:
+        raise Unverified(f"part {index}: padding that is not zero")
+    if content.label != portion.label:
+        raise Unverified(f"part {index}: the label inside is not the label outside")
+    return replace(content, apart=SealedFile(folder, portion.digest, key, context, start, length))
+
+
+def into_memory(portion: PortionContent) -> PortionContent:
+    """A portion with its content at hand, for what is no attachment: a draft, say. Its file is no longer needed."""
+    assert isinstance(portion.apart, SealedFile)  # noqa: S101 - `check_file` made it
+    content = b"".join(portion.apart.blocks())
+    portion.apart.path.unlink()
+    return replace(portion, content=content, apart=None)
+
+
+def save(portion: PortionContent, path: Path, meter: Meter) -> None:
+    """Write a portion's content to a new file, which has its name only when all of it was genuine."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        with meter(f"writing {path.name}", portion.size) as advance, _create(beside) as file:
+            for block in portion.blocks():
+                write_all(file.fileno(), block)
+                advance(len(block))
+        os.link(beside, path)  # unlike rename, link never replaces
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_all(descriptor: int, octets: bytes) -> None:
+    rest = memoryview(octets)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

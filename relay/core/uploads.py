@@ -1,0 +1,189 @@
+"""Large parts before their message: begun, filled chunk by chunk, complete once their digest holds, bound by a message.
+
+The rules:
+  - an upload is an office's: to every other one it is not there. Any device of the office may go on with it;
+  - its length is stated first and held against the limit and the office's quota;
+  - it is complete when all its chunks are durable and together have the digest under which it was begun;
+  - what no message has taken up ORPHAN_AFTER its last beginning is removed; what one points to never is: the
+    database itself refuses, by its foreign key.
+`relay/store/blobs.py` has the crash states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+
+from relay.batch import Answer, Batch, Lookup
+from relay.protocol.canonical import encode, expect, expect_bytes, read_array
+from relay.protocol.errors import Malformed, TooLarge, Unauthenticated, Unverified
+from relay.protocol.header import Core
+from relay.protocol.parts import MAX_PART, chunk_count, chunk_length
+from relay.store.blobs import Blobs
+from relay.store.prepared import Prepared
+from relay.store.schema import part, upload
+
+from .caller import Caller
+
+ORPHAN_AFTER = 48 * 3600
+_OWN = select(upload).where(upload.c.office == bindparam("office"), upload.c.digest == bindparam("digest"))
+_BOUND: Lookup[bytes, bool] = Lookup(
+    Prepared(select(part.c.upload_id).where(part.c.upload_id.in_(bindparam("keys", expanding=True)))),
+    key=lambda row: row[0],
+    value=lambda _row: True,
+)
+
+
+def begin(batch: Batch, caller: Caller, body: bytes, quota: int) -> Answer:
+    """[digest, length]: begin an upload, or go on with one. The answer is the upload's row."""
+    digest, length = read_array(body, 2, "upload")
+    expect_bytes(digest, 32, "upload: digest")
+    if expect(length, int, "upload: length") <= 0:
+        raise Malformed("upload: of no length")
+    if batch.directory.device(caller.device.device_id, batch.now) is None:
+        raise Unauthenticated("this device is no longer valid, or revoked")
+    batch.flush()
+    found = own(batch.connection, caller.device.office, digest)
+    if found is None:
+        _check_room(batch.connection, caller.device.office, length, quota)
+        row = {
+            "upload_id": os.urandom(16), "office": caller.device.office, "digest": digest, "length": length,
+            "device_id": caller.device.device_id, "begun": batch.now, "complete": False,
+        }  # fmt: skip
+        batch.add(upload, row)
+        batch.flush()
+        found = own(batch.connection, caller.device.office, digest)
+    elif found.length != length:
+        raise Malformed("upload: begun before with another length")
+    else:
+        again = update(upload).where(upload.c.upload_id == found.upload_id).values(begun=batch.now)
+        batch.connection.execute(again)
+    return lambda _committed: found
+
+
+def own(connection: Connection, office: str, digest: bytes) -> Row[Any] | None:
+    """The upload of this digest by this office."""
+    return connection.execute(_OWN, {"office": office, "digest": digest}).one_or_none()
+
+
+def _check_room(connection: Connection, office: str, length: int, quota: int) -> None:
+    if length > MAX_PART:
+        raise TooLarge(f"a part of {length} octets; the limit is {MAX_PART}")
+    used = connection.scalar(select(func.coalesce(func.sum(upload.c.length), 0)).where(upload.c.office == office))
+    if int(used or 0) + length > quota:
+        raise TooLarge(
+            f"{office} has {used} octets of large parts here; {length} more exceed its quota of {quota}",
+            hint="ask the relay's operator",
+        )
+
+
+def uploaded(batch: Batch, core: Core, parts: tuple[bytes | None, ...]) -> dict[int, bytes]:
+    """The uploads that stand for the parts that a submission leaves out, by portion. Raises Malformed."""
+    found = {}
+    for index in (index for index, sealed in enumerate(parts) if sealed is None):
+        portion = core.portions[index]
+        row = own(batch.connection, core.office, portion.digest)
+        if row is None or not row.complete or row.length != portion.length:
+            raise Malformed(f"submission: part {index} was not uploaded before", hint="upload it, then post again")
+        upload_id = bytes(row.upload_id)
+        if batch.find(_BOUND, upload_id):
+            raise Malformed(f"submission: part {index} belongs to another message")
+        found[index] = upload_id
+    if len(set(found.values())) != len(found):
+        raise Malformed("submission: one upload for two parts")
+    return found
+
+
+def bind(batch: Batch, uploaded: dict[int, bytes]) -> None:
+    """Let no other message of this batch take these uploads."""
+    for upload_id in uploaded.values():
+        batch.note(_BOUND, upload_id, True)
+
+
+def complete(batch: Batch, upload_id: bytes) -> Answer:
+    """All chunks are durable and have the digest."""
+    batch.connection.execute(update(upload).where(upload.c.upload_id == upload_id).values(complete=True))
+    return lambda _committed: None
+
+
+def drop_orphans(batch: Batch) -> Answer:
+    """Forget uploads that no message has taken up in time."""
+    batch.flush()
+    bound = select(part.c.upload_id).where(part.c.upload_id == upload.c.upload_id).exists()
+    batch.connection.execute(delete(upload).where(upload.c.begun < batch.now - ORPHAN_AFTER, ~bound))
+    return lambda _committed: None
+
+
+def known(connection: Connection) -> set[bytes]:
+    return {bytes(upload_id) for upload_id in connection.scalars(select(upload.c.upload_id))}
+
+
+@dataclass(slots=True)
+class _Running:
+    """The digest of an upload's first chunks, so that a large part is not read again to be hashed."""
+
+    hashed: Any = field(default_factory=hashlib.sha256)
+    chunks: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Chunks:
+    """The chunks of all uploads. Safe to call from any thread; `_running` saves time and nothing depends on it."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._running: dict[bytes, _Running] = {}
+
+    def missing(self, row: Row[Any]) -> list[int]:
+        """What is still to come; of an upload whose digest was not yet seen to hold, at least the last chunk."""
+        if row.complete:
+            return []
+        count = chunk_count(row.length)
+        return sorted(set(range(count)) - self._blobs.chunks(bytes(row.upload_id))) or [count - 1]
+
+    def take(self, row: Row[Any], chunk: int, sealed: bytes) -> bool:
+        """Keep a chunk. Whether that was the last and the digest holds. Raises Malformed, Unverified."""
+        count, upload_id = chunk_count(row.length), bytes(row.upload_id)
+        if chunk >= count or len(sealed) != chunk_length(row.length, chunk):
+            raise Malformed(f"upload: chunk {chunk} of {len(sealed)} octets does not belong to it")
+        if row.complete:
+            return False
+        in_hand = {chunk: sealed} if self._blobs.put(upload_id, chunk, sealed) else {}
+        running = self._running.setdefault(upload_id, _Running())
+        with running.lock:
+            self._hash_on(upload_id, running, count, in_hand)
+            if running.chunks < count:
+                return False
+            self._running.pop(upload_id, None)
+            if running.hashed.digest() != bytes(row.digest):
+                self._blobs.remove(upload_id)
+                raise Unverified("upload: its chunks together have another digest", hint="upload it again")
+        return True
+
+    def _hash_on(self, upload_id: bytes, running: _Running, count: int, in_hand: dict[int, bytes]) -> None:
+        while running.chunks < count:
+            following = in_hand.get(running.chunks) or self._blobs.get(upload_id, running.chunks)
+            if following is None:
+                return
+            running.hashed.update(following)
+            running.chunks += 1
+
+    def get(self, upload_id: bytes, chunk: int) -> bytes | None:
+        return self._blobs.get(upload_id, chunk)
+
+    def stored(self) -> set[bytes]:
+        return self._blobs.uploads()
+
+    def remove(self, upload_id: bytes) -> None:
+        self._running.pop(upload_id, None)
+        self._blobs.remove(upload_id)
+
+
+def progress(missing: list[int]) -> bytes:
+    """What the uploader is told: the numbers of the chunks that are missing."""
+    return encode(missing)

@@ -1,0 +1,94 @@
+"""Chunks of large parts, outside the database: in files, or in a bucket.
+
+The rules:
+  - a chunk is durable before `put` returns: written under another name, synced, linked, its folder synced;
+  - the first bytes under a name stay: `put` never replaces, so what was verified is what is served;
+  - row before blob: an upload's row is committed before its first chunk is written, and gone before its chunks are
+    removed. Crash states: a row without chunks (they are still missing, and asked for); chunks without a row (nobody
+    can reach them, the sweep removes them). Never a row that calls itself complete without its chunks.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+
+class Blobs(Protocol):
+    """Where chunks lie, by upload and number."""
+
+    def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
+        """Whether these bytes were kept: False if the chunk was there before."""
+
+    def get(self, upload: bytes, chunk: int) -> bytes | None: ...
+
+    def chunks(self, upload: bytes) -> set[int]: ...
+
+    def uploads(self) -> set[bytes]: ...
+
+    def remove(self, upload: bytes) -> None: ...
+
+
+class Files:
+    """A folder per upload, a file per chunk."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
+        folder = self._root / upload.hex()
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync(self._root)
+        beside = folder / f".{chunk}.{secrets.token_hex(8)}"
+        try:
+            with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
+                file.write(sealed)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(beside, folder / str(chunk))
+        except FileExistsError:
+            return False
+        finally:
+            beside.unlink(missing_ok=True)
+        _sync(folder)
+        return True
+
+    def get(self, upload: bytes, chunk: int) -> bytes | None:
+        try:
+            return (self._root / upload.hex() / str(chunk)).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def chunks(self, upload: bytes) -> set[int]:
+        try:
+            return {int(name) for name in os.listdir(self._root / upload.hex()) if name.isdecimal()}  # noqa: PTH208
+        except FileNotFoundError:
+            return set()
+
+    def uploads(self) -> set[bytes]:
+        return {bytes.fromhex(path.name) for path in self._root.iterdir()}
+
+    def remove(self, upload: bytes) -> None:
+        shutil.rmtree(self._root / upload.hex(), ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_blobs(place: str) -> Blobs:
+    """The store at `place`: a folder, or s3://BUCKET/PREFIX, with keys and endpoint from AWS_* variables."""
+    if place.startswith("s3://"):
+        from .bucket import Bucket  # noqa: PLC0415 - an extra that most relays do without
+
+        return Bucket(place)
+    return Files(Path(place))
