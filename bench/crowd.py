@@ -72,7 +72,7 @@ class Hallway:
             return self._timed(path, self.relay.stock(self._caller))
         return self._timed(path, self.relay.document(self._caller, bytes.fromhex(path.rpartition("/")[2])))
 
-    def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
+    def post(self, path: str, body: bytes, seen: int = 0, *_: object) -> bytes:
         if path == "/v1/messages":
             return self._timed(path, self.relay.accept(self._caller, body, seen))
         return self._timed(

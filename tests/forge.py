@@ -23,7 +23,7 @@ from liaison.trust import DIRECTORY
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.envelope import MESSAGE, Submission, message_payload, parse_message
-from relay.protocol.header import Core
+from relay.protocol.header import Core, Precedence
 from relay.protocol.httpsig import sign_request
 from relay.protocol.label import label_bytes
 from relay.protocol.merkle import leaf_hash, root_of
@@ -110,8 +110,9 @@ class Forge:
         again = (key or self.client.profile.signing).sign_object(MESSAGE, payload)
         return Submission(again, slots, submission.parts if parts is None else tuple(parts)).encoded()
 
-    def post(self, body: bytes, *, seen: int = 0) -> httpx2.Response:
-        return call(self.client, "POST", "/v1/messages", body, headers={"relay-seen": str(seen)})
+    def post(self, body: bytes, *, seen: int = 0, precedence: Precedence | None = None) -> httpx2.Response:
+        claimed = {"relay-precedence": precedence.name} if precedence is not None else {}
+        return call(self.client, "POST", "/v1/messages", body, headers={"relay-seen": str(seen), **claimed})
 
 
 def with_signature(submission: Submission, change) -> bytes:

@@ -24,7 +24,7 @@ from relay.protocol.canonical import encode
 from relay.protocol.cose import format_sign1, protected_header
 from relay.protocol.entry import AccessEntry, Change, DirectoryEntry, LoggedEntry
 from relay.protocol.envelope import MESSAGE, Delivery, Message, message_payload, parse_delivery, parse_message
-from relay.protocol.header import Core
+from relay.protocol.header import Core, Precedence
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.store import log as log_rows
 from relay.store.log import Log
@@ -55,8 +55,10 @@ class LyingRelay:
     def get(self, path: str, **query: float) -> bytes:
         return self._tell("GET", path, lambda: self._hear("GET", path, self.honest.get(path, **query)), **query)
 
-    def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
-        return self._tell("POST", path, lambda: self._hear("POST", path, self.honest.post(path, body, seen)))
+    def post(self, path: str, body: bytes, seen: int = 0, precedence: Precedence = Precedence.ROUTINE) -> bytes:
+        return self._tell(
+            "POST", path, lambda: self._hear("POST", path, self.honest.post(path, body, seen, precedence))
+        )
 
     def put(self, path: str, body: bytes) -> bytes:
         return self._tell("PUT", path, lambda: self._hear("PUT", path, self.honest.put(path, body)))

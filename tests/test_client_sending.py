@@ -360,7 +360,7 @@ def test_what_is_posted_is_what_was_kept(anna):
         def __getattr__(self, name):
             return getattr(self.honest, name)
 
-        def post(self, path, body, seen=0):
+        def post(self, path, body, seen=0, precedence=None):
             posted.append((path, body))
             return self.honest.post(path, body, seen)
 

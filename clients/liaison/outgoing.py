@@ -249,7 +249,8 @@ class Outgoing:
             for portion, part in zip(message.core.portions, posted.parts, strict=True):
                 if part is None:
                     upload(self.profile.cabinet.parts, portion, self.transport, self.meter)
-            answer = self.transport.post("/v1/messages", submission, self.trust.seen())
+            precedence = message.core.handling.precedence
+            answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:
             self._give_up(message_id)
             raise

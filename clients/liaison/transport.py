@@ -28,6 +28,7 @@ from relay.protocol.errors import (
     Unavailable,
     Unknown,
 )
+from relay.protocol.header import Precedence
 from relay.protocol.httpsig import sign_request
 
 CBOR = "application/cbor"
@@ -43,7 +44,7 @@ class Transport(Protocol):
 
     def get(self, path: str, **query: float) -> bytes: ...
 
-    def post(self, path: str, body: bytes, seen: int = 0) -> bytes: ...
+    def post(self, path: str, body: bytes, seen: int = 0, precedence: Precedence = Precedence.ROUTINE) -> bytes: ...
 
     def put(self, path: str, body: bytes) -> bytes: ...
 
@@ -67,8 +68,8 @@ class HttpTransport:
     def get(self, path: str, **query: float) -> bytes:
         return self._request("GET", path + _query(query), None, {})
 
-    def post(self, path: str, body: bytes, seen: int = 0) -> bytes:
-        return self._request("POST", path, body, {"relay-seen": str(seen)})
+    def post(self, path: str, body: bytes, seen: int = 0, precedence: Precedence = Precedence.ROUTINE) -> bytes:
+        return self._request("POST", path, body, {"relay-seen": str(seen), "relay-precedence": precedence.name})
 
     def put(self, path: str, body: bytes) -> bytes:
         return self._request("PUT", path, body, {})
@@ -82,7 +83,7 @@ class HttpTransport:
                 if response.status_code != 200:
                     response.read()
                     raise _error(response)
-                yield from _events(response.iter_lines())
+                yield from _events(response.iter_lines(), after)
         except httpx2.HTTPError as problem:
             raise _unreachable(self._url, problem) from problem
 
@@ -152,14 +153,14 @@ def _error(response: httpx2.Response) -> LiaisonError:
     return _ERRORS.get(code, LiaisonError)(f"relay: {detail}", hint=hint)
 
 
-def _events(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
-    """Server-sent events (WHATWG HTML 9.2.6), as far as ours use them."""
-    cursor, told = "", ""
+def _events(lines: Iterator[str], cursor: int) -> Iterator[dict[str, Any]]:
+    """Server-sent events (WHATWG HTML 9.2.6), as far as ours use them; an event without an id keeps the last one's."""
+    told = ""
     for line in lines:
         if line.startswith("id:"):
-            cursor = line[3:].strip()
+            cursor = int(line[3:].strip())
         elif line.startswith("data:"):
             told += line[5:].strip()
         elif not line and told:
-            yield {**json.loads(told), "cursor": int(cursor or 0)}
-            cursor = told = ""
+            yield {**json.loads(told), "cursor": cursor}
+            told = ""

@@ -290,6 +290,7 @@ def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, b
     for position, (each, proof) in enumerate(zip(submitted.slots, submitted.proofs, strict=True)):
         batch.add(slot, {
             "message_id": message_id, "device_id": each.device_id, "position": position,
+            "precedence": int(core.handling.precedence),
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
     uploads.bind(batch, uploaded)

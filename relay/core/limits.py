@@ -7,6 +7,7 @@ MAX_MESSAGE = 256 * 1024  # signed message without slots and parts
 MAX_SMALL_BODY = 4 * 1024 * 1024  # policies, key batches, everything else
 MAX_WAIT = 60  # long-poll
 INBOX_PAGE = 100
+URGENT_AHEAD = 20  # urgent messages told of ahead of their page
 AUDIT_PAGE = 1000
 MAX_CLAIM = 1000  # devices in one claim
 MAX_DELAY = 7 * 86400  # from sealing to posting

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from relay.protocol.access import Judge
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
-from relay.protocol.envelope import parse_message, parse_slot
+from relay.protocol.envelope import Message, parse_message, parse_slot
+from relay.protocol.header import Precedence
 from relay.protocol.merkle import consistency_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import message, part, receipt, slot
 
-from .limits import INBOX_PAGE
+from .limits import INBOX_PAGE, URGENT_AHEAD
 from .open import denying, not_available
 
 
@@ -32,27 +33,35 @@ class InboxPage:
 
 
 def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
-    """What waits for this device. A message it could not open now is not listed: to it, there is none."""
-    columns = select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
-    wanted = columns.join(message, message.c.message_id == slot.c.message_id).where(
-        slot.c.device_id == device.device_id,
-        slot.c.encoded.is_not(None),
-        message.c.expires > now,
-    )
-    cursor, items = after, list[tuple[int, bytes]]()
+    """What waits for this device, in order, the urgent first. What it could not open now is not listed: there is none.
+
+    Where there is more than a page, the urgent ones of what follows come along; they come again in their turn.
+    """
+    wanted = _WAITING.where(slot.c.device_id == device.device_id, message.c.expires > now)
+    cursor, items = after, list[tuple[int, Message]]()
     while not items:  # a page of nothing but messages that are not listed is not the end of the inbox
         rows = connection.execute(wanted.where(slot.c.id > cursor).order_by(slot.c.id).limit(INBOX_PAGE)).all()
         if not rows:
             break
         cursor = rows[-1].id
-        for row in rows:
-            if _may_list(judge, device, bytes(row.message), bytes(row.slot), now):
-                items.append((row.id, bytes(row.message)))
-    return InboxPage(cursor, items)
+        if len(rows) == INBOX_PAGE:
+            ahead = wanted.where(slot.c.id > cursor, _URGENT).order_by(slot.c.id).limit(URGENT_AHEAD)
+            rows = [*rows, *connection.execute(ahead)]
+        found = ((row.id, parse_message(bytes(row.message)), bytes(row.slot)) for row in rows)
+        items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
+    items.sort(key=lambda item: (-item[1].core.handling.precedence, item[0]))
+    return InboxPage(cursor, [(number, each.encoded) for number, each in items])
 
 
-def _may_list(judge: Judge, device: Device, encoded: bytes, slot_bytes: bytes, now: int) -> bool:
-    found = parse_message(encoded)
+_WAITING = (
+    select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
+    .join(message, message.c.message_id == slot.c.message_id)
+    .where(slot.c.encoded.is_not(None))
+)
+_URGENT = slot.c.precedence >= text(str(int(Precedence.IMMEDIATE)))  # as the index has it
+
+
+def _may_list(judge: Judge, device: Device, found: Message, slot_bytes: bytes, now: int) -> bool:
     granted = parse_slot(slot_bytes, found.core).granted
     return not denying(judge, device, found, granted, Action.LIST, now)
 

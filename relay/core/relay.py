@@ -187,16 +187,20 @@ class Relay:
         await self._look(lambda _connection: None, caller)
 
     async def new_mail(self, caller: Caller, after: int) -> AsyncIterator[reading.InboxPage]:
-        """Pages of new mail as it comes, until the device may no longer act or the database is gone."""
+        """Pages of new mail as it comes, each once, until the device may no longer act or the database is gone."""
+        ahead = set[int]()  # what was urgent enough to be told of before its turn
         with self._bell.listen(caller.device.device_id) as listener:
             while True:
                 try:
                     page = await self._look(partial(self._inbox_page, caller.device, after), caller)
                 except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
                     return
-                after = page.cursor
-                if page.items:
-                    yield page
+                after, fresh = page.cursor, [item for item in page.items if item[0] not in ahead]
+                ahead = {number for number in ahead.union(number for number, _ in fresh) if number > after}
+                if fresh:
+                    yield reading.InboxPage(after, fresh)
+                elif page.items:
+                    continue
                 elif self._bell.silent:  # the reader comes back with the last id it saw
                     return
                 else:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
+from relay.core.reading import InboxPage
 from relay.protocol.envelope import parse_message
 from relay.protocol.header import MAX_PORTIONS, Precedence
 from relay.protocol.parts import MAX_PART, chunk_count
@@ -57,10 +58,24 @@ async def events(
 ) -> AsyncIterator[ServerSentEvent]:
     """New mail as server-sent events; `Last-Event-ID` resumes. An event names the message, nothing of its content."""
     async for page in relay.new_mail(caller, after if last_event_id is None else last_event_id):
-        for cursor, encoded in page.items:
+        for encoded, resume in resumable(page):
             core = parse_message(encoded).core
             told = {"v": 1, "message_id": core.message_id.hex(), "precedence": core.handling.precedence.name}
-            yield ServerSentEvent(raw_data=json.dumps(told), event="message", id=str(cursor))
+            yield ServerSentEvent(raw_data=json.dumps(told), event="message", id=resume)
+
+
+def resumable(page: InboxPage) -> Iterator[tuple[bytes, str | None]]:
+    """The messages of a page, each with the cursor up to which nothing is missing once it is told, if it moves that.
+
+    The urgent come before their turn: to resume after one of them would leave out what it overtook.
+    """
+    waiting, told = sorted(number for number, _ in page.items), set[int]()
+    for number, encoded in page.items:
+        told.add(number)
+        reached = None
+        while waiting and waiting[0] in told and waiting[0] <= page.cursor:
+            reached = waiting.pop(0)
+        yield encoded, None if reached is None else str(reached)
 
 
 @router.post("/messages/{message_id}/open", responses=answers(400, 401, 404, 503, what="Delivery"))

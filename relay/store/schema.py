@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 metadata = MetaData(
@@ -29,6 +30,8 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+_URGENT = text("precedence >= 3")  # IMMEDIATE
 
 # SQLite only auto-numbers a column that is declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -169,11 +172,14 @@ slot = Table(
     Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
     Column("device_id", LargeBinary(16), nullable=False, comment="the reader"),
     Column("position", SmallInteger, nullable=False, comment="index of the slot under slot_root"),
+    Column("precedence", SmallInteger, nullable=False, comment="the message's, for serving the urgent first"),
     Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
     Column("proof", LargeBinary, nullable=False, comment="inclusion under slot_root, hashes of 32 octets"),
     Column("released", BigInteger, comment="index of the first open entry; null while nobody held the keys"),
     UniqueConstraint("message_id", "device_id"),
     Index("ix_slot_device", "device_id", "id"),
+    # Few are urgent, so that finding them among many costs next to nothing.
+    Index("ix_slot_urgent", "device_id", "id", sqlite_where=_URGENT, postgresql_where=_URGENT),
 )
 
 nonce = Table(

@@ -1,0 +1,123 @@
+"""Whatever waits is served by precedence, and nobody starves."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from forge import Forge, problem
+from relay.core.reading import InboxPage
+from relay.http.messages import resumable
+from relay.line import Line
+from relay.protocol.canonical import decode
+from relay.protocol.envelope import parse_message
+from relay.protocol.errors import Unavailable
+from relay.protocol.header import Precedence
+from test_relay_waiting import event, stream
+from world import clearance
+
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
+FLASH, ROUTINE = Precedence.FLASH, Precedence.ROUTINE
+
+
+def test_a_line_serves_the_highest_first_and_the_lowest_in_its_turn():
+    line = Line()
+    for number in range(20):
+        line.put(f"routine {number}", ROUTINE)
+    for number in range(20):
+        line.put(f"flash {number}", FLASH)
+    order = [line.take(1, 1)[0] for _ in range(40)]
+    assert order[:7] == [f"flash {number}" for number in range(7)]
+    assert order.index("routine 0") == 7  # every eighth place is the lowest's
+    assert sorted(order) == sorted([f"{kind} {n}" for kind in ("flash", "routine") for n in range(20)])
+    for kind in ("flash", "routine"):
+        assert [each for each in order if each.startswith(kind)] == [f"{kind} {n}" for n in range(20)]
+
+
+def test_an_urgent_one_makes_the_turn_short():
+    line = Line()
+    for number in range(10):
+        line.put(number, ROUTINE)
+    assert len(line.take(8, 2)) == 8
+    line.put("flash", FLASH)
+    assert line.take(8, 2)[0] == "flash"
+
+
+def test_a_full_line_turns_routine_away_and_takes_flash():
+    line = Line()
+    for number in range(512):
+        line.put(number, ROUTINE)
+    with pytest.raises(Unavailable, match="overloaded"):
+        line.put("one more", ROUTINE)
+    line.put("flash", FLASH)
+    assert line.take(1, 1) == ["flash"]
+
+
+def test_an_ended_line_serves_who_waits_and_then_nobody():
+    line = Line()
+    line.put(1, ROUTINE)
+    line.end()
+    assert [line.take(5, 5), line.take(5, 5)] == [[1], []]
+
+
+@pytest.fixture
+def reader(two_offices):
+    return two_offices.device(JEAN, clearances=[clearance(nations=["FRA"])], name=f"reader-{len(two_offices.clients)}")
+
+
+def posted(two_offices, reader, *precedences) -> list[str]:
+    """Messages of these precedences for one device, in this order."""
+    forge, found = Forge(two_offices.clients[ANNA]).prepare(JEAN, label="TEST OPEN"), []
+    device = reader.profile.signing.device_id
+    sealed_to = [each for each in forge.last_resort(two_offices) if each.device_id == device]
+    for precedence in precedences:
+        handling = replace(forge.plan.draft.handling, precedence=precedence, info_precedence=ROUTINE)
+        submission = forge.seal(readers=sealed_to, handling=handling)
+        assert forge.post(submission.encoded()).status_code == 201
+        found.append(parse_message(submission.message).core.message_id.hex())
+    return found
+
+
+def listed(answer: bytes) -> list[str]:
+    return [parse_message(each).core.message_id.hex() for _, each in decode(answer)[1]]
+
+
+def test_a_flash_behind_a_full_page_is_on_the_first_page_and_again_in_its_turn(two_offices, reader, monkeypatch):
+    monkeypatch.setattr("relay.core.reading.INBOX_PAGE", 3)
+    *routine, flash = posted(two_offices, reader, *[ROUTINE] * 7, FLASH)
+    first = reader.transport.get("/v1/inbox", after=0)
+    assert listed(first) == [flash, *routine[:3]]
+    rest, cursor = [], decode(first)[0]
+    while page := decode(answer := reader.transport.get("/v1/inbox", after=cursor))[1]:
+        rest += listed(answer)
+        cursor = page and decode(answer)[0]
+    assert set(rest) == {*routine[3:], flash}
+
+
+def test_a_stream_tells_of_a_flash_first_and_once_and_loses_nothing_on_resuming(two_offices, reader, monkeypatch):
+    monkeypatch.setattr("relay.core.reading.INBOX_PAGE", 3)
+    *routine, flash = posted(two_offices, reader, *[ROUTINE] * 7, FLASH)
+    with stream(reader) as lines:
+        told = [event(lines) for _ in range(8)]
+        with stream(reader, last_event_id=told[1]["id"]) as resumed:
+            again = [json.loads(event(resumed)["data"])["message_id"] for _ in range(7)]
+            two_offices.authorities["lo-paris"].revoke(reader.profile.signing.device_id.hex(), "ends the streams")
+    assert [json.loads(each["data"])["message_id"] for each in told] == [flash, *routine]
+    assert "id" not in told[0]
+    assert set(again) == {*routine[1:], flash}
+
+
+def test_the_cursor_of_a_page_never_passes_what_was_not_told():
+    page = InboxPage(4, [(3, b"c"), (9, b"z"), (1, b"a"), (2, b"b"), (4, b"d")])
+    assert list(resumable(page)) == [(b"c", None), (b"z", None), (b"a", "1"), (b"b", "3"), (b"d", "4")]
+
+
+def test_who_claims_more_than_the_message_has_is_refused(two_offices):
+    forge = Forge(two_offices.clients[ANNA]).prepare(JEAN, label="TEST OPEN")
+    body = forge.seal(readers=forge.last_resort(two_offices)).encoded()
+    response = forge.post(body, precedence=FLASH)
+    assert problem(response)["status"] == 400
+    assert "ROUTINE" in problem(response)["detail"]
+    assert forge.post(body, precedence=ROUTINE).status_code == 201
