@@ -19,6 +19,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +122,18 @@ class Watched:
 def _count(scope: Scope, status: int, seconds: float) -> None:
     method = scope["method"] if scope["method"] in _METHODS else "other"
     route = template(scope)
-    REQUESTS.labels(method, route, str(status)).inc()
-    SECONDS.labels(route).observe(seconds)
+    requests, answered = _series(method, route, status)
+    requests.inc()
+    answered.observe(seconds)
     if status == 429:
         LIMITED.labels(route).inc()
     if log.isEnabledFor(logging.DEBUG):
         tell(logging.DEBUG, "request", method=method, route=route, status=status, seconds=round(seconds, 6))
+
+
+@cache  # routes, methods and statuses are few, and finding a series costs more than counting in it
+def _series(method: str, route: str, status: int) -> tuple[Count, Histogram]:
+    return REQUESTS.labels(method, route, str(status)), SECONDS.labels(route)
 
 
 def template(scope: Scope) -> str:
