@@ -11,17 +11,18 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import machine, precedence, recipients, report
+from . import anatomy, machine, precedence, recipients, report
 from .claims import claims
 from .floor import Floor
 from .peers.nats import Nats
+from .peers.synapse import Synapse
 from .postgres import Cluster, Missing
 from .server import Server
 from .sidebyside import FloorSubject, RelaySubject, compare
 from .world import World, build_world
 
 HERE = Path(__file__).parent
-SECTIONS = ("work", "floor", "peers", "precedence")
+SECTIONS = ("work", "floor", "peers", "precedence", "profile")
 
 
 class Run:
@@ -52,13 +53,16 @@ class Run:
             found["floor SQLite"] = FloorSubject(self._closing(Floor(self.folder, None)), lite)
         if "peers" in wanted:
             self._try(lambda: found.update(nats=Peer(self._closing(Nats(self.folder, HERE / "results" / "peers")))))
-            self.skipped.append("Synapse and RabbitMQ: no script for them yet")
+            self.skipped.append("RabbitMQ: no script for it yet")
         if not self.given.smallest:
             self._try(lambda: self._on_postgres(found, floor="floor" in wanted))
         return found
 
     def _on_postgres(self, found: dict[str, Any], *, floor: bool) -> None:
         cluster = self._stack.enter_context(Cluster())
+        if "peers" in self.given.sections:
+            cache = HERE / "results" / "peers"
+            self._try(lambda: found.update(synapse=Peer(self._closing(Synapse(self.folder, cache, cluster)))))
         found["relay PostgreSQL"] = RelaySubject(world := self.world("one", cluster))
         if floor:
             found["floor PostgreSQL"] = FloorSubject(self._closing(Floor(self.folder, cluster)), world)
@@ -82,7 +86,7 @@ class Peer:
     works = ("send", "send+fetch")
 
     def __init__(self, measured: Any) -> None:
-        self.measure = measured.measure
+        self.measure, self.share = measured.measure, getattr(measured, "share", 1.0)
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -97,9 +101,11 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         if "work" in given.sections and not given.smallest:
             numbers = (1, 10, 100) if given.quick else (1, 10, 100, 500)
             results["recipients"] = recipients.measure(lite, numbers, (1024, 4096, 1 << 20), given.rounds)
-        if "precedence" in given.sections:
-            few = given.smallest or given.quick
-            results["precedence"] = precedence.measure(lite, given.rounds, 20 if few else 100, given.count)
+        if "profile" in given.sections:
+            whole = results["side_by_side"]["relay SQLite"]["accept"][str(max(clients))]["server_us"]
+            results["profile"] = anatomy.measure(lite, whole)
+        if "precedence" in given.sections and not given.smallest:
+            results["precedence"] = precedence.measure(lite, given.rounds, 20 if given.quick else 100, given.count)
         results["skipped"] = run.skipped
     _workers(results)
     results["claims"] = [{**claim.fields(), "line": claim.line()} for claim in claims(results)]

@@ -36,7 +36,9 @@ def microseconds(call: Callable[[], object], times: int = TIMES) -> float:
 def measure(world: World, whole_us: float) -> dict[str, Any]:
     """Microseconds by piece; `whole_us` is the relay's processor time of one accept in the same run."""
     letter = world.letters(1)[0]
-    pieces = {name: round(microseconds(call), 1) for name, call in _pieces(world, world.post(letter), letter.body).items()}
+    pieces = {
+        name: round(microseconds(call), 1) for name, call in _pieces(world, world.post(letter), letter.body).items()
+    }
     signatures = pieces["request: Ed25519 alone"] + pieces["message: both signatures alone"]
     checkpoint = round(microseconds(_checkpoint(world), 60), 1)
     named = sum(cost for name, cost in pieces.items() if not name.endswith("alone"))
@@ -72,7 +74,9 @@ def _pieces(world: World, raw: bytes, body: bytes) -> dict[str, Callable[[], obj
         "request: parse, digest, verify": verify,
         "request: Ed25519 alone": lambda: ed.verify(ed_signature, octets),
         "message: strict parse of submission, message, slot, label": lambda: _parse(body),
-        "message: composite signature": lambda: scheme.verify(public, message.signed.to_be_signed, message.signed.signature),
+        "message: composite signature": lambda: scheme.verify(
+            public, message.signed.to_be_signed, message.signed.signature
+        ),
         "message: both signatures alone": lambda: scheme.verify(
             public, message.signed.to_be_signed, message.signed.signature
         ),

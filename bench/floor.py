@@ -1,4 +1,4 @@
-"""The floor: the same bytes, signatures and durable commits through the bare driver. No HTTP, no rules, none of our code.
+"""The floor: the same bytes, signatures and durable commits through the bare driver. No HTTP, no rules, no log of ours.
 
 One accept: one Ed25519 request signature and one composite signature (ML-DSA-65 with Ed25519) verified, message, part,
 slot and log entry inserted; per commit one checkpoint, signed with Ed25519 and ML-DSA-44. One client: a commit per
@@ -94,7 +94,9 @@ class Floor:
         with self._transaction() as cursor:
             for letter in batch:
                 self._verify(composite=False)
-                wanted = f"SELECT m.encoded, s.encoded FROM message m JOIN slot s ON s.id = m.id WHERE m.id = {self._mark}"
+                wanted = (
+                    f"SELECT m.encoded, s.encoded FROM message m JOIN slot s ON s.id = m.id WHERE m.id = {self._mark}"
+                )
                 cursor.execute(wanted, (letter.message_id,)).fetchone()
             marks = [(letter.message_id,) for letter in batch]
             cursor.executemany(f"UPDATE slot SET released = 1 WHERE id = {self._mark}", marks)
@@ -152,5 +154,5 @@ class _Postgres:
         self._transaction.__enter__()
         return self._connection.cursor()
 
-    def __exit__(self, *problem: Any) -> None:
-        self._transaction.__exit__(*problem)
+    def __exit__(self, *problem: object) -> None:
+        self._transaction.__exit__(*problem)  # type: ignore[arg-type]

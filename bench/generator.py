@@ -128,7 +128,7 @@ async def drive(load: Load, port: int, clients: int, pause: float = 0.0) -> None
         await asyncio.gather(*ends)
 
 
-def run(  # noqa: PLR0913 - what a load consists of
+def run(
     units: Iterable[Unit],
     statuses: Sequence[int],
     port: int,
@@ -150,7 +150,5 @@ def run(  # noqa: PLR0913 - what a load consists of
     finally:
         gc.enable()
     latencies = tuple(sorted(load.latencies))
-    measured = Measured(
-        len(latencies), seconds, latencies, own, server_after - server, database_after - database
-    )
+    measured = Measured(len(latencies), seconds, latencies, own, server_after - server, database_after - database)
     return measured, load

@@ -71,7 +71,17 @@ class Cluster:
 
     def _psql(self, statement: str) -> None:
         environment = {**os.environ, "PGPASSWORD": self._password}
-        command = [str(self._binaries / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "relay", "-d", "postgres"]
+        command = [
+            str(self._binaries / "psql"),
+            "-h",
+            "127.0.0.1",
+            "-p",
+            str(self.port),
+            "-U",
+            "relay",
+            "-d",
+            "postgres",
+        ]
         subprocess.run([*command, "-qc", statement], env=environment, check=True, capture_output=True)
 
     def _run(self, program: str, *arguments: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -55,7 +56,18 @@ class Server:
         if not self.process.stdout.readline():
             self.process.wait(20)
             raise Missing((self.folder / "relay.log").read_text().strip()[-300:] or "the relay did not start")
+        self._wait_listening()
         return time.perf_counter() - began
+
+    def _wait_listening(self) -> None:
+        # The line that says "serving" comes a moment before the socket listens.
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+            else:
+                return
 
     def stop(self) -> None:
         if self.process is not None:

@@ -1,4 +1,4 @@
-"""Everybody in turn: relay, floor and peers do a round each, then the next round; so a slow minute meets all of them."""
+"""Everybody in turn: relay, floor and peers do a round each, then the next; so a slow minute meets all of them."""
 
 from __future__ import annotations
 

@@ -206,7 +206,8 @@ class World:
         )
         portions = (PortionContent(PortionKind.BODY, label, os.urandom(size // 2).hex().encode(), "bench"),)
         readers = [
-            Reader(device.device_id, device.signing.kid, parse_key_package(package), (0,)) for device, package in claimed
+            Reader(device.device_id, device.signing.kid, parse_key_package(package), (0,))
+            for device, package in claimed
         ]
         return core, portions, readers, sender.signing
 

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import uvloop
 
-from ..figures import Measured
-from ..postgres import Missing
-from ..processes import free_port, processor_seconds
+from bench.figures import Measured
+from bench.postgres import Missing
+from bench.processes import free_port, processor_seconds
 
 PAYLOAD = os.urandom(4096)
 
@@ -105,7 +105,7 @@ class _Line:
             elif words and words[0] in {b"MSG", b"HMSG"}:
                 body = await self._reader.readexactly(int(words[-1]) + 2)
                 fixed = 4 if words[0] == b"MSG" else 5
-                if words[0] == b"HMSG" and b"503" in body[:30] or b'"error"' in body[:400]:
+                if (words[0] == b"HMSG" and b"503" in body[:30]) or b'"error"' in body[:400]:
                     raise Missing(f"NATS: {body[:200]!r}")
                 return (words[3].decode() if len(words) > fixed else ""), body[:-2]
             elif not words or words[0] == b"-ERR":
