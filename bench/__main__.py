@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import anatomy, machine, precedence, recipients, report
+from . import anatomy, growth, machine, precedence, recipients, report
 from .claims import claims
 from .floor import Floor
 from .peers.nats import Nats
@@ -22,7 +22,7 @@ from .sidebyside import FloorSubject, RelaySubject, compare
 from .world import World, build_world
 
 HERE = Path(__file__).parent
-SECTIONS = ("work", "floor", "peers", "precedence", "profile")
+SECTIONS = ("work", "floor", "peers", "growth", "precedence", "profile")
 
 
 class Run:
@@ -106,6 +106,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             results["profile"] = anatomy.measure(lite, whole)
         if "precedence" in given.sections and not given.smallest:
             results["precedence"] = precedence.measure(lite, given.rounds, 20 if given.quick else 100, given.count)
+        if "growth" in given.sections and not given.smallest:
+            sizes = (1_000, 10_000, 50_000) if given.quick else (1_000, 10_000, 100_000, 1_000_000)
+            results["growth"] = growth.measure(run.world("growing", None), sizes, given.rounds, 40)
         results["skipped"] = run.skipped
     _workers(results)
     results["claims"] = [{**claim.fields(), "line": claim.line()} for claim in claims(results)]

@@ -12,14 +12,12 @@ from statistics import median
 
 def describe() -> dict[str, object]:
     """Cores, processor, memory, kernel, and how long the disk takes to make 4 KiB durable."""
-    cpu = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
-    ]
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    cpu = [line.partition(":")[2].strip() for line in lines if "model name" in line]
     kib = int(Path("/proc/meminfo").read_text().split()[1])
     return {
-        "cores": os.cpu_count(), "processor": cpu[0] if cpu else platform.machine(), "memory_gib": round(kib / 2**20, 1),
+        "cores": os.cpu_count(),
+        "processor": cpu[0] if cpu else platform.machine(), "memory_gib": round(kib / 2**20, 1),
         "kernel": platform.release(), "python": platform.python_version(), "fsync_ms": round(fsync_ms(), 3),
         "load_before": os.getloadavg()[0],
     }  # fmt: skip

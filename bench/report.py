@@ -23,8 +23,7 @@ def table(results: dict[str, Any]) -> str:
     """Markdown: the claims, then what they were computed from."""
     machine = results["machine"]
     lines = [
-        f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB, Linux {machine['kernel']}, "
-        f"fsync {machine['fsync_ms']} ms; medians of {results['rounds']} rounds in one run.",
+        _told(machine, results["rounds"]),
         "",
         *(f"- {claim['line']}" for claim in results["claims"]),
         "",
@@ -39,6 +38,11 @@ def table(results: dict[str, Any]) -> str:
         )
     lines += [f"\nNot measured: {reason}" for reason in results["skipped"]]
     return "\n".join(lines)
+
+
+def _told(machine: dict[str, Any], rounds: int) -> str:
+    cores = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB"
+    return f"{cores}, Linux {machine['kernel']}, fsync {machine['fsync_ms']} ms; medians of {rounds} rounds in one run."
 
 
 def put_between(text: str, content: str) -> str:
@@ -67,7 +71,8 @@ def picture(results: dict[str, Any]) -> str:
         )
     height = 40 + 18 * len(shown)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="820" height="{height}" font-family="sans-serif" font-size="11">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="820" height="{height}" '
+        'font-family="sans-serif" font-size="11">'
         f'<rect width="820" height="{height}" fill="white"/><text x="10" y="18">per second, logarithmic</text>'
         f"{''.join(bars)}</svg>\n"
     )

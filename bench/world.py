@@ -289,8 +289,8 @@ def _enrol(server: Server, authority: Authority, devices: Sequence[Device], kind
 def publish_keys(server: Server, wanted: Sequence[tuple[Device, int, bool]]) -> None:
     """Stock devices: (device, one-time packages, whether with a last-resort one)."""
     now, units = int(time.time()), []
-    for device, number, last_resort in wanted:
-        left = number
+    for device, number, with_last_resort in wanted:
+        left, last_resort = number, with_last_resort
         while left > 0 or last_resort:
             size, left = min(BATCH, left), left - BATCH
             kinds = [True] * size + [False] * last_resort

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -62,5 +62,5 @@ def test_the_smallest_run_works(tmp_path):
     results = json.loads((tmp_path / "latest.json").read_text())
     assert {"relay SQLite", "floor SQLite"} == results["side_by_side"].keys()
     assert results["claims"]
-    assert ElementTree.fromstring(picture(results)).tag.endswith("svg")
+    assert ET.fromstring(picture(results)).tag.endswith("svg")
     assert "| relay SQLite | accept, 4 clients |" in table(results)
