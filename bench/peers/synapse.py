@@ -78,7 +78,7 @@ class Synapse:
             return generator.run(sends, (200,), self.port, clients, meter=meter)[0]
         _, load = generator.run(sends, (200,), self.port, clients, keep=True)
         assert load.bodies is not None
-        events = [json.loads(body)["event_id"] for body in load.bodies[0]]
+        events = [json.loads(body[body.index(b"{") : body.rindex(b"}") + 1])["event_id"] for body in load.bodies[0]]
         units = [(self._send(), self._fetch(event)) for event in events]
         return generator.run(units, (200, 200), self.port, clients, meter=meter)[0]
 
