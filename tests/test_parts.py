@@ -301,12 +301,12 @@ def test_a_part_that_is_not_there_or_another_messages_spoils_the_submission(offi
 def test_beyond_the_quota_the_office_is_told_so_and_the_message_is_given_up(offices, anna, tmp_path):
     response = call(anna, "POST", "/v1/parts", encode([bytes(32), QUOTA + 1]))
     assert (response.status_code, "quota" in problem(response)["detail"]) == (413, True)
-    offices.relay._quota = 1
+    offices.relay._quota.office_octets = 1
     try:
         with pytest.raises(TooLarge, match=r"lo-warsaw has \d+ octets of large parts here") as refused:
             anna.send([JEAN], label=LABEL, body="Big.", attachments=[a_file(tmp_path, 2)])
     finally:
-        offices.relay._quota = QUOTA
+        offices.relay._quota.office_octets = QUOTA
     assert refused.value.hint == "ask the relay's operator"
     assert anna.profile.cabinet.outbox() == []
 

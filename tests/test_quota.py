@@ -101,13 +101,6 @@ def test_opens_and_claims_have_their_rates(tmp_path):
         assert claims[0] == 200
 
 
-def test_an_office_stores_no_more_than_its_quota(tmp_path):
-    with world(tmp_path, quota_office_octets=1) as built:
-        refused = two_officers(built).post(sealed(Forge(built.clients[ANNA]).prepare(PIOTR, label="TEST OPEN")))
-        assert refused.status_code == 413
-        assert "may store 1 octets" in problem(refused)["detail"]
-
-
 @pytest.mark.parametrize("kind", BOTH)
 def test_the_rate_holds_across_processes_and_a_restart(kind, tmp_path):
     """On SQLite one process after another; on PostgreSQL two at once, asked in turn."""
