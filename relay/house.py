@@ -10,7 +10,11 @@ from sqlalchemy import make_url
 from relay.batch import Answer, Batch, Job
 from relay.committer import Committer
 from relay.core import Relay
+from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
+from relay.protocol.errors import LiaisonError
+from relay.protocol.witness import WitnessKeys, parse_logs
+from relay.protocol.witness_policy import parse_witness_policy, require_own_logs
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
 from relay.store.migrate import relay_name, upgrade
@@ -37,11 +41,30 @@ def open_relay(settings: Settings) -> Relay:
         migrate(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
-        return Relay(writer, readers, keys, relay_name(readers))
+        relay = Relay(writer, readers, keys, relay_name(readers))
+        _take_up_witnessing(relay, settings)
+        return relay  # noqa: TRY300 - what fails above closes the database
     except BaseException:
         writer.dispose()
         readers.dispose()
         raise
+
+
+def witness_keys(settings: Settings, name: str) -> WitnessKeys:
+    """The keys with which a relay cosigns other logs, made on first use; not those that sign its own."""
+    keys = load_log_keys(settings.data / "witness-keys.json")
+    return WitnessKeys(f"{name}/witness", keys.ed25519, keys.mldsa44)
+
+
+def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
+    if settings.witness_logs is not None:
+        logs = parse_logs(settings.witness_logs.read_text())
+        if logs.keys() & set(relay.origins.values()):
+            raise LiaisonError("a relay is no witness of its own logs", hint="have others cosign them")
+        relay.witness_desk = WitnessDesk(witness_keys(settings, relay.name), logs)
+    if settings.witness_policy is not None:
+        relay.witness_policy = parse_witness_policy(settings.witness_policy.read_bytes())
+        require_own_logs(relay.witness_policy, relay.vkeys)
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

@@ -18,6 +18,8 @@ class Settings(BaseSettings):
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
     name: str | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = 1
+    witness_policy: Path | None = None  # C2SP tlog-policy: who cosigns our checkpoints, with URLs
+    witness_logs: Path | None = None  # verifier keys of the logs whose checkpoints we cosign
 
     @property
     def database_url(self) -> str:

@@ -28,6 +28,7 @@ from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Pre
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
+from . import witnessing
 from .documents import Documents
 from .incoming import Incoming, Opened
 from .labels import LabelReader
@@ -48,6 +49,7 @@ from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
+from .watch import Watch
 
 MAX_CONTENT = 32 * 1024 * 1024  # octets, all portions together
 
@@ -78,7 +80,7 @@ class Client:
     def __init__(self, profile: Profile, transport: Transport) -> None:
         self.profile = profile
         self.transport = transport
-        self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
+        self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
         self.documents = Documents(profile.folder / "documents", transport)
         self.labels = LabelReader(self.documents, self.trust, profile.statement.office)
 
@@ -100,8 +102,7 @@ class Client:
 
     def sync(self) -> Device:
         """Bring the directory up to date, refill keys, post what waits. The own device, or Unauthenticated."""
-        self.trust.require_no_alarm()
-        self.trust.sync(self.transport)
+        witnessing.sync(self.trust, self.transport)
         own = self.trust.directory.device(self.profile.signing.device_id, int(time.time()))
         if own is None or not self.trust.is_trusted(own):
             raise Unauthenticated(

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy import make_url
 
+from relay.cosigning import Cosigning
 from relay.house import open_relay
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
@@ -26,16 +27,21 @@ def serve_forever(settings: Settings) -> None:
     if settings.workers > 1:
         raise LiaisonError("several workers are not supported yet", hint="use --workers 1")
     relay = open_relay(settings)
+    cosigning = Cosigning(relay, relay.witness_policy) if relay.witness_policy is not None else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         relay.start()
+        if cosigning is not None:
+            cosigning.start()
         # The memory of used nonces is this process's own, and a signature's time is in whole seconds.
         first = int(time.time()) + 1
         relay.refuse_before(first)
         await asyncio.sleep(first - time.time())
         print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         yield
+        if cosigning is not None:
+            cosigning.close()
         relay.close()
 
     listening = _bind(settings)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from .errors import LiaisonError, Malformed, Unverified
-from .note import ED25519, ED25519_COSIGNATURE, MLDSA44, NoteVerifier, parse_note, parse_vkey, verify_note
+from .note import ED25519, ED25519_COSIGNATURE, MLDSA44, NoteVerifier, format_vkey, parse_note, parse_vkey, verify_note
 from .tlog import Checkpoint, parse_checkpoint_body
 
 MAX_POLICY: Final = 256 * 1024
@@ -83,6 +83,12 @@ def verify_witnessed(
             hint="the relay or its witnesses may be away: try again, then ask the operator",
         )
     return checkpoint
+
+
+def require_own_logs(policy: WitnessPolicy, vkeys: Collection[str]) -> None:
+    """Raise Malformed if the policy names a log that these are not keys of: it was written for another relay."""
+    if foreign := [key.name for key in policy.logs if format_vkey(key) not in vkeys]:
+        raise Malformed(f"witness policy: it is for another log, {foreign[0]}", hint="take its log lines out")
 
 
 def cosigned_at(note: bytes, verifiers: Collection[NoteVerifier]) -> dict[NoteVerifier, int]:

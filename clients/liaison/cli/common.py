@@ -36,6 +36,7 @@ Exit codes:
 """
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Opened = TypeVar("Opened", "Client", "Authority")
 Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
 
 
@@ -70,7 +71,7 @@ class Session:
                 f"{home_folder()} is the profile of {public['address']}, which neither sends nor reads",
                 hint="set LIAISON_HOME to an officer's profile",
             )
-        return Client.open(passphrase=self.passphrase.current())
+        return _warned(Client.open(passphrase=self.passphrase.current()))
 
     def authority(self) -> Authority:
         """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""
@@ -83,7 +84,15 @@ class Session:
                 f"{home_folder()} is the profile of {public['address']}, not of an office's authority",
                 hint="this is for the security officer: set LIAISON_HOME to the authority's profile",
             )
-        return Authority.open(passphrase=self.passphrase.current())
+        return _warned(Authority.open(passphrase=self.passphrase.current()))
+
+
+def _warned(opened: Opened) -> Opened:
+    """Say what nobody has looked into yet."""
+    for warning in opened.profile.cabinet.warnings():
+        say(f"warning: {for_one_line(warning.text)}")
+        say(f"hint: ask your security officer; then: liaison status --resolve {warning.alarm_id}")
+    return opened
 
 
 pass_session = click.make_pass_decorator(Session)
