@@ -1,7 +1,7 @@
 """Watching the directory for what its owner did not do: every entry is looked at once, as it comes in.
 
-    a device   another device under its address, another holder of its roles, its revocation, key batches that it
-               did not make, its office removed or under another key
+    a device   another device under its address, with its roles and clearances; a revocation; key batches that it did
+               not make; its office removed or under another key
     authority  whatever carries its signature, or certifies for its office, and was not signed in this profile
 
 What is found is a warning, shown with every command until its owner says that it was looked into. It stops
@@ -23,7 +23,6 @@ from relay.protocol.identity import (
     CERTIFICATE,
     REVOCATION,
     Certificate,
-    office_of,
     parse_statement,
     read_certificate,
     read_revocation,
@@ -90,16 +89,15 @@ class Watch:
             yield f"a {entry.change.value} with this authority's signature that was not signed here"
 
     def _about_certificate(self, certificate: Certificate, directory: Directory) -> Iterator[str]:
-        own = directory.devices.get(self.profile.signing.device_id)
-        address = self.profile.pins.address
-        roles = set(own.certificate.roles) if own is not None and own.certificate is not None else set()
+        device, address = directory.devices.get(self.profile.signing.device_id), self.profile.pins.address
+        own = None if device is None else device.certificate
         if certificate.device_id == self.profile.signing.device_id:
             if certificate.address != address:
                 yield f"this device's keys are certified for {certificate.address}"
         elif certificate.address == address:
-            yield f"another device is certified for {address}{_says(certificate)}"
-        elif certificate.office == office_of(address) and (shared := roles & set(certificate.roles)):
-            yield f"{certificate.address} now holds your role {', '.join(sorted(shared))} too"
+            same = own is not None and (own.roles, own.clearances) == (certificate.roles, certificate.clearances)
+            rights = "" if same else ", with other roles or clearances than this one"
+            yield f"another device is certified for {address}{rights}{_says(certificate)}"
 
     def _about_revocation(self, entry: DirectoryEntry, *, beginning: bool) -> Iterator[str]:
         revocation = read_revocation(parse_sign1(entry.payload, REVOCATION))

@@ -128,10 +128,12 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
         "device": profile.keyid,
         "relay": profile.pins.relay_url,
         "authority": words_for([profile.statement.kid]),
-        "witness_policy": str(pinned_policy(profile.cabinet) or ""),
+        "alarms": _listed(profile.cabinet.alarms()),
+        "warnings": [],
     }
+    if (pinned := pinned_policy(profile.cabinet)) is not None:
+        known["witness_policy"] = str(pinned)
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
-        known["alarms"] = _listed(profile.cabinet.alarms())
         problem = _take_online(client, known, [file.read() for file in given["others"]])
         known["warnings"] = _listed(profile.cabinet.warnings())
         logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
