@@ -170,7 +170,7 @@ def _parse(content: bytes, what: str) -> dict[str, Any]:
     except ValueError:
         found = None
     if not isinstance(found, dict):
-        raise Malformed(
+        raise LiaisonError(
             f"witness: {what} cannot be read",
             hint="a witness that forgot must not sign again: retire it, and make one with new keys",
         )

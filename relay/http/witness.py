@@ -28,5 +28,5 @@ async def add_checkpoint(relay: TheRelay, request: TheRequest) -> Response:
     try:
         lines = await relay.cosign(request.body)
     except OldSize as refusal:
-        return Response(f"{refusal.size}\n", 409, media_type=SIZE_TYPE)
+        return Response(f"{refusal.size}\n", 409, headers={"content-type": SIZE_TYPE})
     return Response(lines, media_type="text/plain; charset=utf-8")

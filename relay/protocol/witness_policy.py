@@ -67,6 +67,8 @@ def verify_witnessed(
     Raises Malformed or Unverified.
     """
     by_key = {each.verifier: name for name, each in policy.witnesses.items()}
+    if {key.public for key in log} & {key.public for key in by_key}:
+        raise Unverified("the log's own key stands in the policy as a witness's")
     text = verify_note(note, [*log, *by_key], required=log)
     checkpoint = parse_checkpoint_body(text)
     if checkpoint.origin != log[0].name:
@@ -86,7 +88,10 @@ def verify_witnessed(
 
 
 def require_own_logs(policy: WitnessPolicy, vkeys: Collection[str]) -> None:
-    """Raise Malformed if the policy names a log that these are not keys of: it was written for another relay."""
+    """Raise Malformed if the policy names a log that these are not keys of, or one of these as a witness."""
+    own = {parse_vkey(vkey).public for vkey in vkeys}
+    if itself := [name for name, each in policy.witnesses.items() if each.verifier.public in own]:
+        raise Malformed(f"witness policy: {itself[0]} is the log itself", hint="a witness is somebody else")
     if foreign := [key.name for key in policy.logs if format_vkey(key) not in vkeys]:
         raise Malformed(f"witness policy: it is for another log, {foreign[0]}", hint="take its log lines out")
 
