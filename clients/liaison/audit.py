@@ -100,7 +100,9 @@ class AuditPull:
         theirs = self._client.trust.read_checkpoint(log, note)
         if log == ACCESS and (theirs.size > tree.size or tree.root(theirs.size) != theirs.root):
             words = f"the access log was forked: {whose} were shown {theirs.size} entries, we pulled {tree.size}"
-            raise self._alarm(f"{words}, which are not one history", note)
+            state = self._cabinet.log_state(ACCESS)
+            ours = b"" if state is None else state.checkpoint
+            raise self._alarm(f"{words}, which are not one history", ours + b"\n" + note)
 
     def _checked(self, kept: list[bytes], start: int) -> list[bytes]:
         """Rows from `start` on which, after those kept, hash to the signed root of a log that only grew."""
