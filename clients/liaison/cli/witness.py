@@ -37,5 +37,5 @@ def serve(host: str, port: int) -> None:
     """Answer logs until interrupted."""
     opened = Witness.open(home_folder())
     with bind(opened, host, port) as server:
-        click.echo(f"witness: {opened.keys.name} on http://{host}:{server.server_address[1]}")
+        click.echo(f"witness: serving as {opened.keys.name} on http://{host}:{server.server_address[1]}")
         server.serve_forever()
