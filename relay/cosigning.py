@@ -31,6 +31,7 @@ from relay.protocol.witness_policy import WitnessPolicy
 from relay.store.log import Log
 
 _TIMEOUT = 5.0  # seconds for one answer
+_GRACE = 0.5  # seconds for the others, once there are enough
 _LONGEST_PAUSE = 60.0
 _log = logging.getLogger(__name__)
 
@@ -95,14 +96,17 @@ class Cosigning:
         due = [asked for asked in self._asked[log] if asked.due <= now]
         if not self._policy.is_met_by({name for asked in due for name in asked.names.values()}):
             return
-        lines: dict[str, str] = {}
-        answers = [asyncio.ensure_future(self._ask(client, asked, log, note)) for asked in due]
-        for answer in asyncio.as_completed(answers):
-            fresh = await answer
-            lines |= fresh
-            if fresh and self._policy.is_met_by(lines):
+        lines, served = dict[str, str](), dict[str, str]()
+        waiting = {asyncio.ensure_future(self._ask(client, asked, log, note)) for asked in due}
+        while waiting:
+            grace = _GRACE if self._policy.is_met_by(lines) else None
+            done, waiting = await asyncio.wait(waiting, timeout=grace, return_when=asyncio.FIRST_COMPLETED)
+            for answer in done:
+                lines |= answer.result()
+            # Enough is enough, but somebody's policy may ask for one who is a little later.
+            if (not done or not waiting) and lines != served and self._policy.is_met_by(lines):
                 await self._relay.keep_cosigned(log, self._cosigned(note, lines))
-                self._kept[log] = Kept(note, now)
+                self._kept[log], served = Kept(note, now), lines.copy()
 
     def _cosigned(self, note: bytes, lines: Mapping[str, str]) -> bytes:
         return note + "".join(lines[name] for name in self._policy.witnesses if name in lines).encode()

@@ -162,6 +162,29 @@ def test_of_two_histories_asked_for_at_once_one_is_cosigned(witness, log):
     assert {answer.status_code for answer in answers} <= {200, 409}
 
 
+# From the text of C2SP tlog-witness, octet for octet.
+EXAMPLE = """old 20852014
+PlRNCrwHpqhGrupue0L7gxbjbMiKA9temvuZZDDpkaw=
+jrJZDmY8Y7SyJE0MWLpLozkIVMSMZcD5kvuKxPC3swk=
+5+pKlUdi2LeF/BcMHBn+Ku6yhPGNCswZZD1X/6QgPd8=
+/6WVhPs2CwSsb5rYBH5cjHV/wSmA79abXAwhXw3Kj/0=
+
+example.com/behind-the-sofa
+20852163
+CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+
+— example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=
+— example.com/behind-the-sofa opLqBQsREYCgu6xQkYQwJr9fo45a62DN9EdmHXnZdXNqlcVGlCum2Wks+49/V6267UEjw6QUXTS5Rovnzv++qbSzm9Q=
+""".encode()
+
+
+def test_the_example_of_the_specification_is_read_and_written_back():
+    asked = parse_add_checkpoint(EXAMPLE)
+    assert (asked.old_size, len(asked.proof)) == (20852014, 4)
+    assert parse_checkpoint_body(parse_note(asked.note).text).size == 20852163
+    assert format_add_checkpoint(asked.old_size, asked.proof, asked.note) == EXAMPLE
+
+
 # -- what only a process and a folder can show ------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, select
 
-from relay.batch import Answer, Batch, Job
+from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.protocol.access import Judge
@@ -283,7 +283,9 @@ class Relay:
         """Serve this checkpoint of ours, which its witnesses have cosigned, from now on."""
 
         def run(batch: Batch) -> Answer:
-            witness_rows.put_cosigned(batch.connection, log, note)
+            held = witness_rows.cosigned_note(batch.connection, log)
+            if held is None or checkpoint_size(held) <= checkpoint_size(note):  # another process may ask too
+                witness_rows.put_cosigned(batch.connection, log, note)
             return lambda _committed: None
 
         await self._writer.submit(run, precedence=Precedence.DEFERRED)
