@@ -37,6 +37,7 @@ def _settings(**given: Any) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 data_option = click.option("--data", type=click.Path(path_type=Path), help="Data folder.")
 database_option = click.option("--database", metavar="URL", help="Database; default: SQLite in the data folder.")
 
@@ -58,6 +59,8 @@ def main() -> None:
 @click.option("--metrics-host", help="Address to bind for Prometheus; default 127.0.0.1.")
 @click.option("--metrics-port", type=click.IntRange(1, 65535), help="Port for Prometheus; default: no metrics.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Default info.")
+@click.option("--witness-policy", type=_FILE, help="Who cosigns this relay's logs (C2SP tlog-policy, with URLs).")
+@click.option("--witness-logs", type=_FILE, help="Keys of the logs that this relay cosigns, one a line.")
 def serve(**given: Any) -> None:
     """Serve until interrupted."""
     from relay.http.serve import serve_forever  # noqa: PLC0415 - keeps `relay --help` quick
@@ -80,14 +83,17 @@ def migrate(**given: Any) -> None:
 @main.command()
 @data_option
 @database_option
-def key(**given: Any) -> None:
+@click.option("--witness", is_flag=True, help="The keys with which this relay cosigns other logs, as policy lines.")
+def key(*, witness: bool, **given: Any) -> None:
     """Print the keys that sign this relay's logs, and the words by which offices compare them."""
-    from relay.house import open_relay  # noqa: PLC0415
+    from relay.house import open_relay, witness_keys  # noqa: PLC0415
 
-    relay = open_relay(_settings(**given))
-    for vkey in relay.vkeys:
-        click.echo(vkey)
-    click.echo(f"relay: words to compare: {words_for(relay.vkeys)}", err=True)
+    settings = _settings(**given)
+    relay = open_relay(settings)
+    vkeys = witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
+    for kind, vkey in zip(("ed25519", "mldsa44") if witness else vkeys, vkeys, strict=True):
+        click.echo(f"witness {relay.name}-{kind} {vkey}" if witness else vkey)
+    click.echo(f"relay: words to compare: {words_for(vkeys)}", err=True)
 
 
 def _told(what: str, count: int) -> None:

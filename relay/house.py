@@ -13,10 +13,13 @@ from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.core.uploads import Chunks
+from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
 from relay.logwalk import Fault, Progress
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.tlog import Checkpoint
+from relay.protocol.witness import WitnessKeys, parse_logs
+from relay.protocol.witness_policy import parse_witness_policy, require_own_logs
 from relay.settings import Settings
 from relay.store.blobs import open_blobs
 from relay.store.engine import open_readers, open_snapshot, open_writer
@@ -54,7 +57,9 @@ def open_relay(settings: Settings) -> Relay:
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
         chunks, quota = Chunks(open_blobs(settings.parts_place)), Quota(limits(settings))
-        return Relay(writer, readers, keys, relay_name(readers), chunks, quota)
+        relay = Relay(writer, readers, keys, relay_name(readers), chunks, quota)
+        _take_up_witnessing(relay, settings)
+        return relay  # noqa: TRY300 - what fails above closes the database
     except BaseException:
         writer.dispose()
         readers.dispose()
@@ -100,6 +105,23 @@ def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) ->
             yield from check_database(connection, keys, name, read_checkpoints(keys, name, notes), progress)
     finally:
         engine.dispose()
+
+
+def witness_keys(settings: Settings, name: str) -> WitnessKeys:
+    """The keys with which a relay cosigns other logs, made on first use; not those that sign its own."""
+    keys = load_log_keys(settings.data / "witness-keys.json")
+    return WitnessKeys(f"{name}/witness", keys.ed25519, keys.mldsa44)
+
+
+def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
+    if settings.witness_logs is not None:
+        logs = parse_logs(settings.witness_logs.read_text())
+        if logs.keys() & set(relay.origins.values()):
+            raise LiaisonError("a relay is no witness of its own logs", hint="have others cosign them")
+        relay.witness_desk = WitnessDesk(witness_keys(settings, relay.name), logs)
+    if settings.witness_policy is not None:
+        relay.witness_policy = parse_witness_policy(settings.witness_policy.read_bytes())
+        require_own_logs(relay.witness_policy, relay.vkeys)
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

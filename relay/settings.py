@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     quota_office_octets: int = Field(10 * 1024**3, ge=0)  # of large parts stored
     quota_failures: int = Field(600, ge=0)  # requests that fail authentication, per peer address
     parts: str | None = None  # where large parts lie: a folder or s3://BUCKET/PREFIX; default: in the data folder
+    witness_policy: Path | None = None  # C2SP tlog-policy: who cosigns our checkpoints, with URLs
+    witness_logs: Path | None = None  # verifier keys of the logs whose checkpoints we cosign
 
     @property
     def database_url(self) -> str:

@@ -42,6 +42,7 @@ from relay.protocol.suite import SUITE_1
 from relay.protocol.tiles import entry_bundle, tile_of, tile_path, tiles_between
 from relay.protocol.tiletree import TileTree
 from relay.protocol.tlog import format_checkpoint_body, parse_checkpoint_body
+from relay.protocol.witness import WitnessKeys
 
 HERE = Path(__file__).parent / "go"
 GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
@@ -174,6 +175,48 @@ def flip(path, at):
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
+
+
+WITNESS = WitnessKeys(
+    "witness.example/w1",
+    Ed25519PrivateKey.from_private_bytes(seed("witness")),
+    MLDSA44PrivateKey.from_seed_bytes(seed("witness")),
+)
+
+
+@pytest.fixture
+def cosigned(damaged):
+    """A log of 257 entries whose checkpoint a witness has cosigned with both of its keys, and must have."""
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    ed, pq = WITNESS.vkeys()
+    (damaged / "manifest.json").write_text(
+        json.dumps(manifest | {"vkeys": [*manifest["vkeys"], ed, pq], "cosigners": [ed]})
+    )
+    note = (damaged / "checkpoint").read_bytes()
+    (damaged / "checkpoint").write_bytes(note + WITNESS.cosign(note, NOW).encode())
+    return damaged
+
+
+def test_both_verify_a_cosigned_checkpoint(verify, sumdb, cosigned, logs):
+    root = logs[257][1]
+    assert run(verify, "log", cosigned)[0]["root"] == root
+    assert run(sumdb, cosigned) == ({"size": 257, "root": root}, "")
+
+
+@pytest.mark.parametrize(("line", "kind"), [(-2, "0x04"), (-1, "0x06")])
+def test_a_cosignature_stripped_or_of_another_time_or_tree_is_noticed(verify, sumdb, cosigned, line, kind):
+    note = (cosigned / "checkpoint").read_text()
+    lines, other = note.splitlines(keepends=True), format_checkpoint_body(ORIGIN, 257, bytes(32))
+    dash, name, signature = lines[line].split(" ")
+    octets = bytearray(b64decode(signature))
+    octets[4 + 7] ^= 1  # the last octet of its time
+    elsewhere = WITNESS.cosign(format_note(other, *lines[4:6]), NOW).splitlines(keepends=True)[line]
+    for replaced in ("", f"{dash} {name} {b64encode(octets).decode()}\n", elsewhere):
+        changed = lines.copy()
+        changed[line] = replaced
+        (cosigned / "checkpoint").write_text("".join(changed))
+        assert f"{WITNESS.name}, type {kind}" in run(verify, "log", cosigned)[1]
+        assert bool(run(sumdb, cosigned)[1]) is (kind == "0x04")  # it knows no ML-DSA
 
 
 @pytest.mark.parametrize(

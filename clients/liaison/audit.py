@@ -7,7 +7,7 @@ must extend the last one seen. Nothing is printed past the first entry that does
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +20,7 @@ from relay.protocol.merkle import MerkleTree, leaf_hash
 
 from .client import Client
 from .trust import ACCESS
+from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
 
@@ -71,11 +72,16 @@ class AuditPull:
         fresh = self._checked(kept, len(kept))
         self._cabinet.append_entries(ACCESS, len(kept), fresh)
 
-    def verify(self) -> int:
+    def verify(self, exchanged: Sequence[bytes] = ()) -> int:
         """Fetch the whole log anew and check it against the checkpoint and against every earlier pull; its size.
 
-        Raises Unverified naming the first entry that does not hold.
+        Against the checkpoint that witnesses have cosigned, where a policy is pinned, and against those `exchanged`
+        with others. Raises Unverified naming the first entry that does not hold, or the sizes of a fork.
         """
+        client, pinned = self._client, pinned_policy(self._cabinet)
+        foreign = [(log_of(client.trust, note), note, "others") for note in exchanged]
+        if pinned is not None:
+            foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
         kept = self._cabinet.entries(ACCESS)
         rows = self._checked([], 0)
         for index, (earlier, now) in enumerate(zip(kept, rows, strict=False)):
@@ -83,6 +89,8 @@ class AuditPull:
                 raise self._alarm(f"entry {index} of the access log is not the one that was pulled before", now)
         if len(rows) > len(kept):
             self._cabinet.append_entries(ACCESS, len(kept), rows[len(kept) :])
+        for log, note, whose in foreign:  # the head they are held against is now that of all leaves above
+            compare(client.trust, client.transport, log, note, whose)
         return len(rows)
 
     def _checked(self, kept: list[bytes], start: int) -> list[bytes]:
@@ -90,7 +98,7 @@ class AuditPull:
         client, trust = self._client, self._client.trust
         tree, fresh = MerkleTree(_leaf(row) for row in kept), list[bytes]()
         # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
-        note = client.transport.get("/v1/log/access/checkpoint")
+        note = client.transport.get("/v1/log/access/checkpoint", newest=1)
         checkpoint = trust.alarmed(note, lambda: trust.read_checkpoint(ACCESS, note))
         while start + len(fresh) < checkpoint.size:
             fresh += self._page(start + len(fresh), checkpoint.size)

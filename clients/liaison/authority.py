@@ -17,7 +17,7 @@ from typing import Self
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
-from relay.protocol.canonical import encode
+from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.community import COMMUNITY, Community
 from relay.protocol.directory import AgreementState, Device
 from relay.protocol.entry import Change
@@ -40,11 +40,13 @@ from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.spif import read_spif
 
+from . import witnessing
 from .documents import Documents
 from .keys import SigningKey
 from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, home_folder, open_profile
 from .transport import HttpTransport, Transport
 from .trust import Trust
+from .watch import Watch, remember_signed
 
 DAY = 86400
 
@@ -116,7 +118,7 @@ class Authority:
                 rules=("authority",),
             )
         transport = HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)
-        trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
+        trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
         return cls(profile, transport, trust, Documents(profile.folder / "documents", transport))
 
     def __enter__(self) -> Self:
@@ -134,8 +136,7 @@ class Authority:
         return self.profile.statement.office
 
     def sync(self) -> None:
-        self.trust.require_no_alarm()
-        self.trust.sync(self.transport)
+        witnessing.sync(self.trust, self.transport)
 
     def policies(self) -> list[Policy]:
         """What this authority has published."""
@@ -234,5 +235,6 @@ class Authority:
         return matching[0]
 
     def _publish(self, change: Change, signed: bytes, files: Sequence[bytes] = ()) -> None:
+        remember_signed(self.profile, expect(read_array(signed, 4, "signed object")[2], bytes, "payload"))
         self.transport.post("/v1/directory", encode([change.value, signed, list(files)]))
         self.trust.sync(self.transport)

@@ -26,8 +26,9 @@ from relay.protocol.errors import Conflict, Unknown, Unverified
 from .private_file import create_private, open_private
 from .shelf import Database, Kind, Shelf, draft, open_database
 
-KIND = Kind("cabinet", 0x4C434142, 1)  # "LCAB"
-SHELVES = ("message", "part", "seen", "log", "entry", "alarm", "chain", "outbox", "prekey_key")
+KIND = Kind("cabinet", 0x4C434142, 2)  # "LCAB"
+_KEPT = ("message", "part", "seen", "log", "entry", "alarm", "warning", "pin", "published", "chain", "outbox")
+SHELVES = (*_KEPT, "prekey_key")
 NO_PREVIOUS = bytes(32)
 
 
@@ -222,9 +223,34 @@ class Cabinet:
         return [Alarm(key[0], *canonical.read_array(value, 3, "cabinet alarm")) for key, value in rows]
 
     def resolve_alarm(self, alarm_id: str) -> None:
-        """Forget it, and its evidence. Raises Unknown."""
-        if not self._shelves["alarm"].drop([alarm_id]):
+        """Forget an alarm or a warning, and its evidence. Raises Unknown."""
+        if not (self._shelves["alarm"].drop([alarm_id]) or self._shelves["warning"].drop([alarm_id])):
             raise Unknown(f"there is no alarm {alarm_id}")
+
+    # --- What its owner should know, and what it is held to
+
+    def put_warning(self, text: str, evidence: bytes, at: int) -> None:
+        """Like an alarm, but it stops nothing."""
+        warning_id = hashlib.sha256(canonical.encode(["warning", text, evidence])).hexdigest()[:16]
+        self._shelves["warning"].put([warning_id], canonical.encode([text, evidence, at]))
+
+    def warnings(self) -> list[Alarm]:
+        """Those that nobody has looked into, oldest first."""
+        rows = self._shelves["warning"].rows()
+        return [Alarm(key[0], *canonical.read_array(value, 3, "cabinet warning")) for key, value in rows]
+
+    def put_published(self, digest: bytes) -> None:
+        """What has this digest was made in this profile, for the directory."""
+        self._shelves["published"].put([_octets(digest, 32, "digest")], b"")
+
+    def is_published(self, digest: bytes) -> bool:
+        return self._shelves["published"].get([_octets(digest, 32, "digest")]) is not None
+
+    def put_pin(self, name: str, value: bytes) -> None:
+        self._shelves["pin"].put([name], value)
+
+    def pin(self, name: str) -> bytes | None:
+        return self._shelves["pin"].get([name])
 
     # --- Sending
 

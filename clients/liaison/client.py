@@ -28,6 +28,7 @@ from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Pre
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
+from . import witnessing
 from .documents import Documents
 from .incoming import Incoming, Opened
 from .labels import LabelReader
@@ -49,6 +50,7 @@ from .sealed import Meter, SealedFile, no_meter
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
+from .watch import Watch
 
 MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
 
@@ -83,7 +85,7 @@ class Client:
         self.meter: Meter = no_meter
         self.profile = profile
         self.transport = transport
-        self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys)
+        self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
         self.documents = Documents(profile.folder / "documents", transport)
         self.labels = LabelReader(self.documents, self.trust, profile.statement.office)
 
@@ -105,8 +107,7 @@ class Client:
 
     def sync(self) -> Device:
         """Bring the directory up to date, refill keys, post what waits. The own device, or Unauthenticated."""
-        self.trust.require_no_alarm()
-        self.trust.sync(self.transport)
+        witnessing.sync(self.trust, self.transport)
         own = self.trust.directory.device(self.profile.signing.device_id, int(time.time()))
         if own is None or not self.trust.is_trusted(own):
             raise Unauthenticated(

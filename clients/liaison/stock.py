@@ -18,6 +18,7 @@ from .cabinet import Prekey
 from .keys import make_key_package
 from .profile import Profile
 from .transport import Transport
+from .watch import remember_signed
 
 TARGET, LOW = 64, 32  # one-time keys at the relay
 _DAY = 86400
@@ -47,6 +48,7 @@ def refill(profile: Profile, transport: Transport, *, force: bool = False) -> in
     profile.cabinet.add_prekeys([prekey for prekey, _ in made])
     packages = sorted((package for _, package in made), key=lambda package: package.ref)
     batch = KeyBatch(profile.signing.device_id, now, tuple(package.ref for package in packages))
+    remember_signed(profile, batch.payload())
     signed = profile.signing.sign_object(KEY_BATCH, batch.payload())
     transport.post("/v1/keys", encode([signed, [package.encoded() for package in packages]]))
     _forget_expired(profile, now)

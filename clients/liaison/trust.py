@@ -49,6 +49,7 @@ class Trust:
     relay_keys: tuple[str, ...]
     directory: Directory = field(default_factory=Directory)
     tree: MerkleTree = field(default_factory=MerkleTree)
+    watch: Callable[[int, list[bytes], Directory], None] | None = None  # sees each new entry once
 
     def load(self) -> None:
         """Rebuild the directory from the entries that were verified before."""
@@ -93,6 +94,8 @@ class Trust:
         if checkpoint.size >= held:
             self.cabinet.append_entries(DIRECTORY, held, fresh)
             self.cabinet.put_log_state(DIRECTORY, checkpoint.size, checkpoint.root, note)
+            if self.watch is not None:
+                self.watch(held, fresh, self.directory)
 
     def read_checkpoint(self, log: str, note: bytes) -> Checkpoint:
         """The checkpoint of that log, if every key of the relay for it has signed it. Raises Unverified."""

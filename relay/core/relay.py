@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, func, select, update
 
-from relay.batch import Answer, Batch, Job
+from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.observe import DRAINING
@@ -28,7 +28,9 @@ from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
+from relay.protocol.witness_policy import WitnessPolicy
 from relay.store import log as log_rows
+from relay.store import witness as witness_rows
 from relay.store.engine import DATABASE_AWAY, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
@@ -42,6 +44,7 @@ from .limits import MAX_WAIT
 from .nonces import once, use_up
 from .policies import PolicyShelf
 from .quota import Quota
+from .witness import WitnessDesk
 
 T = TypeVar("T")
 _POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
@@ -71,6 +74,8 @@ class Relay:
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
+        self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
+        self.witness_policy: WitnessPolicy | None = None  # who cosigns ours
 
     async def await_own_second(self) -> None:
         """Where used nonces are this process's memory alone, begin a second that no earlier process has served in.
@@ -347,9 +352,30 @@ class Relay:
 
     # -- logs -----------------------------------------------------------------------------------------------------
 
-    async def checkpoint(self, log: Log) -> bytes:
-        """The newest signed note of a log."""
-        return await self._look(lambda connection: newest_checkpoint(connection, log))
+    async def checkpoint(self, log: Log, *, newest: bool = False) -> bytes:
+        """The newest signed note of a log that our witnesses have cosigned, or the `newest` there is."""
+
+        def look(connection: Connection) -> bytes:
+            wanted = None if newest or self.witness_policy is None else witness_rows.cosigned_note(connection, log)
+            return newest_checkpoint(connection, log) if wanted is None else bytes(wanted)
+
+        return await self._look(look)
+
+    async def keep_cosigned(self, log: Log, note: bytes) -> None:
+        """Serve this checkpoint of ours, which its witnesses have cosigned, from now on."""
+
+        def run(batch: Batch) -> Answer:
+            held = witness_rows.cosigned_note(batch.connection, log)
+            if held is None or checkpoint_size(held) <= checkpoint_size(note):  # another process may ask too
+                witness_rows.put_cosigned(batch.connection, log, note)
+            return lambda _committed: None
+
+        await self._writer.submit(run, precedence=Precedence.DEFERRED)
+
+    async def cosign(self, body: bytes) -> str:
+        """Our cosignatures on another log's checkpoint (C2SP tlog-witness)."""
+        lines: str = await self._writer.check(lambda: self.witness_desk.job(body), Precedence.DEFERRED)
+        return lines
 
     async def tile(self, log: Log, path: str) -> bytes:
         """A hash tile by its tlog-tiles path below the log's prefix."""

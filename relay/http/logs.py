@@ -15,6 +15,7 @@ from .responses import answers
 
 router = APIRouter(prefix="/v1/log", tags=["logs"])
 _FULL_TILE = "public, max-age=604800, immutable"
+Newest = Annotated[bool, Query(description="the newest checkpoint, whether cosigned yet or not")]
 
 
 class LogName(StrEnum):
@@ -27,9 +28,9 @@ class LogName(StrEnum):
 
 
 @router.get("/{log}/checkpoint", responses=answers(400, 404, media="text/plain"))
-async def checkpoint(log: LogName, relay: TheRelay) -> Response:
-    """The newest signed checkpoint."""
-    return Response(await relay.checkpoint(log.log), media_type="text/plain; charset=utf-8")
+async def checkpoint(log: LogName, relay: TheRelay, *, newest: Newest = False) -> Response:
+    """The newest checkpoint that the relay's witnesses have cosigned, if it has witnesses; else the newest."""
+    return Response(await relay.checkpoint(log.log, newest=newest), media_type="text/plain; charset=utf-8")
 
 
 @router.get("/{log}/consistency", responses=answers(400, 404, what="[hash...]"))

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from relay.core import Relay
+from relay.cosigning import Cosigning
 from relay.house import open_relay
 from relay.observe import Watched, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
@@ -42,10 +43,11 @@ def serve_forever(settings: Settings) -> None:
 def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     """Serve in this process until told to stop, as worker number so and so."""
     os.umask(0o077)
-    # Whoever comes back from a signature or the disk is let in within half a millisecond: the default of five stalls it.
+    # Who comes back from a signature or the disk is let in within half a millisecond; the default of five stalls it.
     sys.setswitchinterval(0.0005)
     log_as_json(settings.log_level)
     relay, port = open_relay(settings), listening.getsockname()[1]
+    cosigning = Cosigning(relay, relay.witness_policy) if relay.witness_policy is not None and worker == 0 else None
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -55,8 +57,12 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
             print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         tell(logging.INFO, "serving", worker=worker)
         sweeping = asyncio.create_task(_sweep(relay))
+        if cosigning is not None:
+            cosigning.start()
         yield
         sweeping.cancel()
+        if cosigning is not None:
+            cosigning.close()
         relay.close()
 
     scheme, authorities = reached_as(settings, port)

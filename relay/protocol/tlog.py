@@ -43,8 +43,8 @@ def parse_checkpoint_body(text: str) -> Checkpoint:
         raise Malformed("checkpoint: expected exactly the lines origin, size, root")
     origin, size, root = (
         lines[0],
-        _parse_number(lines[1], "checkpoint size"),
-        _parse_base64(lines[2], "checkpoint root"),
+        parse_number(lines[1], "checkpoint size"),
+        parse_base64(lines[2], "checkpoint root"),
     )
     if not origin or len(root) != HASH_SIZE:
         raise Malformed("checkpoint: no origin, or a root that is not 32 octets")
@@ -87,17 +87,17 @@ def parse_tlog_proof(proof: bytes) -> TlogProof:
         raise Malformed("tlog-proof: another kind of file, or another version")
     extra = b""
     if lines and lines[0].startswith("extra "):
-        extra = _parse_base64(lines.pop(0)[6:], "tlog-proof extra")
+        extra = parse_base64(lines.pop(0)[6:], "tlog-proof extra")
     if not lines or not lines[0].startswith("index "):
         raise Malformed("tlog-proof: the index line is missing")
-    index = _parse_number(lines.pop(0)[6:], "tlog-proof index")
-    path = tuple(_parse_base64(line, "tlog-proof path") for line in lines)
+    index = parse_number(lines.pop(0)[6:], "tlog-proof index")
+    path = tuple(parse_base64(line, "tlog-proof path") for line in lines)
     if len(path) > MAX_PROOF or any(len(digest) != HASH_SIZE for digest in path):
         raise Malformed("tlog-proof: too long a path, or a hash that is not 32 octets")
     return TlogProof(index, path, checkpoint, extra)
 
 
-def _parse_number(text: str, what: str) -> int:
+def parse_number(text: str, what: str) -> int:
     if not (text.isascii() and text.isdigit()) or len(text) > 19 or (text[0] == "0" and text != "0"):
         raise Malformed(f"{what}: {text!r:.40} is not a decimal number without leading zeros")
     if (number := int(text)) > MAX_SIZE:
@@ -105,7 +105,7 @@ def _parse_number(text: str, what: str) -> int:
     return number
 
 
-def _parse_base64(text: str, what: str) -> bytes:
+def parse_base64(text: str, what: str) -> bytes:
     try:
         octets = b64decode(text, validate=True)
     except (Base64Error, ValueError) as problem:

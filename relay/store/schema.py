@@ -84,6 +84,21 @@ checkpoint = Table(
     Column("note", LargeBinary, nullable=False, comment="the signed note, as every caller gets it; public"),
 )
 
+cosigned = Table(
+    "cosigned",
+    metadata,
+    Column("log", SmallInteger, primary_key=True),
+    Column("note", LargeBinary, nullable=False, comment="the newest checkpoint that met our witness policy; public"),
+)
+
+witnessed = Table(
+    "witnessed",
+    metadata,
+    Column("origin", String(255), primary_key=True, comment="a log of others, whose checkpoints we cosign"),
+    Column("size", BigInteger, nullable=False, comment="of the last tree that we cosigned"),
+    Column("root", LargeBinary(32), nullable=False),
+)
+
 document = Table(
     "document",
     metadata,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO, TextIO
 
 import click
 
@@ -48,13 +49,14 @@ def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None
 
 
 @audit.command()
+@click.option("--checkpoint", multiple=True, type=click.File("rb"), metavar="FILE", help="A checkpoint of others.")
 @json_option
 @pass_session
-def verify(session: Session, *, as_json: bool) -> None:
+def verify(session: Session, checkpoint: Sequence[BinaryIO], *, as_json: bool) -> None:
     """Fetch the whole log anew and verify every entry against the checkpoint and all earlier pulls."""
     with session.client() as client:
         client.sync()
-        size = AuditPull(client).verify()
+        size = AuditPull(client).verify([file.read() for file in checkpoint])
         if as_json:
             put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
         else:

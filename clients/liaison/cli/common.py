@@ -42,6 +42,7 @@ Exit codes:
 """
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Opened = TypeVar("Opened", "Client", "Authority")
 Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
 
 
@@ -82,7 +83,7 @@ class Session:
             from liaison.render import meter  # noqa: PLC0415
 
             client.meter = meter
-        return client
+        return _warned(client)
 
     def authority(self) -> Authority:
         """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""
@@ -95,7 +96,15 @@ class Session:
                 f"{home_folder()} is the profile of {public['address']}, not of an office's authority",
                 hint="this is for the security officer: set LIAISON_HOME to the authority's profile",
             )
-        return Authority.open(passphrase=self.passphrase.current())
+        return _warned(Authority.open(passphrase=self.passphrase.current()))
+
+
+def _warned(opened: Opened) -> Opened:
+    """Say what nobody has looked into yet."""
+    for warning in opened.profile.cabinet.warnings():
+        say(f"warning: {for_one_line(warning.text)}")
+        say(f"hint: ask your security officer; then: liaison status --resolve {warning.alarm_id}")
+    return opened
 
 
 pass_session = click.make_pass_decorator(Session)

@@ -37,8 +37,9 @@ COMMANDS = {
         "authority": ("authority", "Act as an office's authority."),
         "agreement": ("agreement", "Information-sharing agreements."),
     },
-    "Auditors": {
+    "Auditors and witnesses": {
         "audit": ("audit", "Pull and verify the access log."),
+        "witness": ("witness", "Cosign the checkpoints of logs."),
     },
     "Offline": {
         "label": ("label", "Confidentiality labels."),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
+from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import click
 
 from liaison import render
 from liaison.authority import found_device
+from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
 from liaison.safe_text import for_one_line
 from liaison.stock import stock
 from liaison.transport import HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
+from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_policy, sync
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.directory import Device
 from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
@@ -26,7 +30,10 @@ from relay.protocol.words import words_for
 
 from .common import Session, json_option, pass_session, put, say
 
+_LOGS = click.Choice([DIRECTORY, ACCESS])
+_BINARY = click.File("rb")
 _NAMES = {
+    "witness_policy": "Witness policy",
     "one_time_keys": "One-time keys",
     "last_resort_key": "Last-resort key",
     "directory_log": "Directory log",
@@ -38,9 +45,12 @@ _NAMES = {
 @click.argument("address")
 @click.option("--relay", "relay_url", required=True, metavar="URL", help="The relay.")
 @click.option("--authority", "statement_file", required=True, type=click.File("rb"), metavar="OFFICE.statement")
+@click.option("--witness-policy", type=click.File("rb"), metavar="FILE", help="Your office's, as status takes it.")
 @json_option
 @pass_session
-def init(session: Session, address: str, relay_url: str, statement_file: Any, *, as_json: bool) -> None:
+def init(
+    session: Session, /, address: str, relay_url: str, statement_file: Any, witness_policy: Any, *, as_json: bool
+) -> None:
     """Make this device's keys; writes ADDRESS.request for the security officer."""
     parse_address(address)
     encoded = dearmor(statement_file.read(), "STATEMENT")
@@ -48,6 +58,9 @@ def init(session: Session, address: str, relay_url: str, statement_file: Any, *,
     keys = relay_keys(relay_url, stated)
     passphrase = session.passphrase.new("new passphrase for this device")
     request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
+    if witness_policy is not None:
+        with closing(open_profile(home_folder(), passphrase)) as made:
+            say(f"pinned: {pin_policy(made.cabinet, witness_policy.read(), MAX_AGE, made.pins.relay_keys)}")
     path = Path(f"{address}.request")
     path.write_text(armor(request, "REQUEST"))
     words = words_for([stated.kid])
@@ -86,27 +99,43 @@ def _said_keys(relay_url: str) -> list[str]:
 
 
 @click.command()
-@click.option("--resolve", metavar="ALARM", help="Declare an alarm looked into; its evidence is forgotten.")
+@click.option("--resolve", metavar="ALARM", help="Declare an alarm or warning looked into; its evidence is forgotten.")
+@click.option("--evidence", metavar="ALARM", help="Write what an alarm or warning is about to stdout.")
+@click.option("--checkpoint", type=_LOGS, help="Write the last checkpoint seen of a log, to compare with others'.")
+@click.option("--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others.")
+@click.option("--witness-policy", type=_BINARY, metavar="FILE", help="Hold the logs to this policy (C2SP tlog-policy).")
+@click.option(
+    "--max-age", type=click.IntRange(1), default=MAX_AGE, show_default=True, help="Of its cosignatures, in s."
+)
 @json_option
 @pass_session
-def status(session: Session, resolve: str | None, *, as_json: bool) -> None:
+def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: Any) -> None:
     """Who am I, my certificate, my keys left, what the last check of the logs said."""
     read_public(home_folder())  # before a passphrase is asked for
     profile = open_profile(home_folder(), session.passphrase.current())
+    if given["checkpoint"] or given["evidence"]:
+        _write_raw(profile.cabinet, given["checkpoint"], given["evidence"])
+        return
     if resolve is not None:
         profile.cabinet.resolve_alarm(resolve)
         say(f"alarm {resolve} resolved")
-    alarms = [{"id": each.alarm_id, "text": each.text, "at": each.at} for each in profile.cabinet.alarms()]
+    if given["witness_policy"] is not None:
+        content = given["witness_policy"].read()
+        say(f"pinned: {pin_policy(profile.cabinet, content, given['max_age'], profile.pins.relay_keys)}")
     known: dict[str, Any] = {
         "address": profile.pins.address,
         "kind": profile.pins.kind,
         "device": profile.keyid,
         "relay": profile.pins.relay_url,
         "authority": words_for([profile.statement.kid]),
-        "alarms": alarms,
+        "alarms": _listed(profile.cabinet.alarms()),
+        "warnings": [],
     }
+    if (pinned := pinned_policy(profile.cabinet)) is not None:
+        known["witness_policy"] = str(pinned)
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
-        problem = _take_online(client, known)
+        problem = _take_online(client, known, [file.read() for file in given["others"]])
+        known["warnings"] = _listed(profile.cabinet.warnings())
         logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
     if as_json:
         put(known | logs)
@@ -116,10 +145,29 @@ def status(session: Session, resolve: str | None, *, as_json: bool) -> None:
         raise problem
 
 
-def _take_online(client: Client, known: dict[str, Any]) -> LiaisonError | None:
+def _listed(alarms: list[Alarm]) -> list[dict[str, Any]]:
+    return [{"id": each.alarm_id, "text": each.text, "at": each.at} for each in alarms]
+
+
+def _write_raw(cabinet: Cabinet, log: str | None, alarm_id: str | None) -> None:
+    """A checkpoint or an alarm's evidence, octet for octet. Raises Unknown."""
+    if alarm_id is not None:
+        found = [each.evidence for each in (*cabinet.alarms(), *cabinet.warnings()) if each.alarm_id == alarm_id]
+    else:
+        state = cabinet.log_state(log or "")
+        found = [] if state is None else [state.checkpoint]
+    if not found:
+        raise Unknown(f"there is no alarm {alarm_id}" if alarm_id else f"no checkpoint of the {log} log was seen yet")
+    sys.stdout.buffer.write(found[0])
+
+
+def _take_online(client: Client, known: dict[str, Any], others: list[bytes]) -> LiaisonError | None:
     """Add what the relay and the logs say; what is known without them is shown even when they fail."""
     try:
         known |= _online(client)
+        for note in others:
+            theirs = compare(client.trust, client.transport, log_of(client.trust, note), note, "others")
+            say(f"{theirs.origin}: one history with the checkpoint of {theirs.size} entries")
     except Unauthenticated as problem:
         known |= {"enrolled": False}
         return problem
@@ -129,11 +177,13 @@ def _take_online(client: Client, known: dict[str, Any]) -> LiaisonError | None:
 
 
 def _show_status(session: Session, known: dict[str, Any]) -> None:
-    rows = [(name, _said(value)) for name, value in known.items() if name != "alarms"]
+    rows = [(name, _said(value)) for name, value in known.items() if name not in {"alarms", "warnings"}]
     out = render.page(session.color)
     render.fields(out, [(_NAMES.get(name, name.capitalize()), value) for name, value in rows])
     for alarm in known["alarms"]:
         out.line(f"ALARM {alarm['id']}: {for_one_line(alarm['text'])}", "bold red")
+    for warning in known["warnings"]:
+        out.line(f"WARNING {warning['id']}: {for_one_line(warning['text'])}", "bold yellow")
 
 
 def _said(value: Any) -> str:
@@ -144,8 +194,7 @@ def _said(value: Any) -> str:
 
 def _online(client: Client) -> dict[str, Any]:
     if client.profile.pins.kind == AUTHORITY:
-        client.trust.require_no_alarm()
-        client.trust.sync(client.transport)
+        sync(client.trust, client.transport)
         return {"enrolled": client.profile.statement.office in client.trust.directory.offices}
     own = client.sync()
     certificate = own.certificate

@@ -5,6 +5,9 @@
 package main
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -20,6 +23,7 @@ import (
 
 type manifest struct {
 	Vkeys     []string
+	Cosigners []string
 	Inclusion []struct {
 		Index int64
 		Proof []string
@@ -53,7 +57,7 @@ func verify(directory string) (tlog.Tree, error) {
 	if err := json.Unmarshal(text, &given); err != nil {
 		return tlog.Tree{}, err
 	}
-	tree, err := openCheckpoint(filepath.Join(directory, "checkpoint"), given.Vkeys)
+	tree, err := openCheckpoint(filepath.Join(directory, "checkpoint"), given)
 	if err != nil {
 		return tree, err
 	}
@@ -64,19 +68,64 @@ func verify(directory string) (tlog.Tree, error) {
 	return tree, verifyProofs(given, tree, reader)
 }
 
-// openCheckpoint verifies the Ed25519 signature; this package knows no other kind and passes over the rest.
-func openCheckpoint(path string, vkeys []string) (tlog.Tree, error) {
+// A cosigner is a witness's Ed25519 key, as the note package wants its verifiers.
+type cosigner struct {
+	name   string
+	hash   uint32
+	public ed25519.PublicKey
+}
+
+func (key cosigner) Name() string    { return key.name }
+func (key cosigner) KeyHash() uint32 { return key.hash }
+
+func (key cosigner) Verify(text, signature []byte) bool {
+	if len(signature) != 8+ed25519.SignatureSize {
+		return false
+	}
+	message := fmt.Sprintf("cosignature/v1\ntime %d\n%s", binary.BigEndian.Uint64(signature), text)
+	return ed25519.Verify(key.public, []byte(message), signature[8:])
+}
+
+func newCosigner(vkey string) (cosigner, error) {
+	parts := strings.SplitN(vkey, "+", 3)
+	if len(parts) != 3 {
+		return cosigner{}, fmt.Errorf("cosigner: not name+id+key")
+	}
+	hash, err := strconv.ParseUint(parts[1], 16, 32)
+	if err != nil {
+		return cosigner{}, err
+	}
+	key, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(key) != 1+ed25519.PublicKeySize || key[0] != 4 {
+		return cosigner{}, fmt.Errorf("cosigner: not an Ed25519 cosigner's key")
+	}
+	return cosigner{parts[0], uint32(hash), key[1:]}, nil
+}
+
+// openCheckpoint verifies the Ed25519 signatures of the log and of every cosigner; others are passed over.
+func openCheckpoint(path string, given manifest) (tlog.Tree, error) {
 	signed, err := os.ReadFile(path)
 	if err != nil {
 		return tlog.Tree{}, err
 	}
-	verifier, err := note.NewVerifier(vkeys[0])
+	verifier, err := note.NewVerifier(given.Vkeys[0])
 	if err != nil {
 		return tlog.Tree{}, err
 	}
-	opened, err := note.Open(signed, note.VerifierList(verifier))
+	known := []note.Verifier{verifier}
+	for _, vkey := range given.Cosigners {
+		witness, err := newCosigner(vkey)
+		if err != nil {
+			return tlog.Tree{}, err
+		}
+		known = append(known, witness)
+	}
+	opened, err := note.Open(signed, note.VerifierList(known...))
 	if err != nil {
 		return tlog.Tree{}, err
+	}
+	if len(opened.Sigs) != len(known) {
+		return tlog.Tree{}, fmt.Errorf("checkpoint: signed by %d of %d known keys", len(opened.Sigs), len(known))
 	}
 	lines := strings.Split(opened.Text, "\n")
 	if len(lines) != 4 || lines[0] != verifier.Name() {

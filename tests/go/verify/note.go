@@ -16,8 +16,9 @@ import (
 // Signed notes and checkpoints: C2SP signed-note, tlog-checkpoint, tlog-cosignature.
 
 const (
-	typeEd25519 = 0x01
-	typeMLDSA44 = 0x06
+	typeEd25519     = 0x01
+	typeCosignature = 0x04
+	typeMLDSA44     = 0x06
 )
 
 type noteKey struct {
@@ -119,6 +120,15 @@ func (key noteKey) verify(text []byte, stated checkpoint, signature []byte) erro
 	case typeEd25519:
 		if len(key.public) != ed25519.PublicKeySize || !ed25519.Verify(key.public, text, signature) {
 			return fmt.Errorf("signature does not verify")
+		}
+		return nil
+	case typeCosignature:
+		if len(key.public) != ed25519.PublicKeySize || len(signature) != 8+ed25519.SignatureSize {
+			return fmt.Errorf("key or signature has a wrong length")
+		}
+		message := fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", binary.BigEndian.Uint64(signature), text)
+		if !ed25519.Verify(key.public, message, signature[8:]) {
+			return fmt.Errorf("cosignature does not verify")
 		}
 		return nil
 	case typeMLDSA44:

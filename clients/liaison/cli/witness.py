@@ -1,0 +1,41 @@
+"""Being a witness: remember each log's last tree, cosign only what grew from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from liaison.profile import home_folder
+from liaison.witness import Witness, create_witness
+from liaison.witness import serve as bind
+from relay.protocol.words import words_for
+
+from .common import say
+
+
+@click.group()
+def witness() -> None:
+    """Cosign the checkpoints of logs (C2SP tlog-witness)."""
+
+
+@witness.command("init")
+@click.argument("name")
+@click.option("--logs", required=True, type=click.File("r"), metavar="FILE", help="The logs' keys, from `relay key`.")
+def init(name: str, logs: Any) -> None:
+    """Make the keys of a witness called NAME; prints them as lines of a witness policy."""
+    vkeys = create_witness(home_folder(), name, logs.read()).vkeys()
+    for kind, vkey in zip(("ed25519", "mldsa44"), vkeys, strict=True):
+        click.echo(f"witness {name}-{kind} {vkey}")
+    say(f"words to compare: {words_for(vkeys)}")
+
+
+@witness.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=8441, show_default=True, help="0 for a free one.")
+def serve(host: str, port: int) -> None:
+    """Answer logs until interrupted."""
+    opened = Witness.open(home_folder())
+    with bind(opened, host, port) as server:
+        click.echo(f"witness: serving as {opened.keys.name} on http://{host}:{server.server_address[1]}")
+        server.serve_forever()
