@@ -187,7 +187,13 @@ slot = Table(
     Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
     Column("device_id", LargeBinary(16), nullable=False, comment="the reader"),
     Column("position", SmallInteger, nullable=False, comment="index of the slot under slot_root"),
-    Column("precedence", SmallInteger, nullable=False, comment="the message's, for serving the urgent first"),
+    Column(
+        "precedence",
+        SmallInteger,
+        nullable=False,
+        server_default="1",  # an earlier version that still serves does not know it
+        comment="the message's, for serving the urgent first",
+    ),
     Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
     Column("proof", LargeBinary, nullable=False, comment="inclusion under slot_root, hashes of 32 octets"),
     Column("released", BigInteger, comment="index of the first open entry; null while nobody held the keys"),
