@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
+from liaison import render
 from liaison.audit import AuditPull
 from liaison.client import Client
+from liaison.exposure import exposure as find_exposure
+from liaison.safe_text import for_one_line
 
 from .common import Session, json_option, pass_session, put, say
 
@@ -59,3 +62,42 @@ def verify(session: Session, *, as_json: bool) -> None:
             put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
         else:
             say(f"{size} entries of the access log and {client.trust.tree.size} of the directory log hold")
+
+
+@audit.command()
+@click.argument("message_id", metavar="ID")
+@json_option
+@pass_session
+def exposure(session: Session, message_id: str, *, as_json: bool) -> None:
+    """Who held a key to which portions of a message, and when; who never did. Pulls and verifies first."""
+    if len(message_id) != 32 or any(digit not in "0123456789abcdef" for digit in message_id):
+        raise click.UsageError("an auditor has no inbox to complete it from: give all 32 digits of the message id")
+    with session.client() as client:
+        client.sync()
+        audited = AuditPull(client)
+        audited.pull()
+        found = find_exposure(client, audited.entries(), bytes.fromhex(message_id))
+        told, devices = found.as_json(), client.trust.directory.devices
+        for row in told["never"]:
+            row["address"] = devices[bytes.fromhex(row["device"])].address
+    if as_json:
+        put(told)
+        return
+    out = render.page(session.color)
+    for row in told["held"]:
+        out.line(f"held     {row['address']} {row['device'][:12]} portions {_numbers(row)} {_when(row)}")
+    for row in told["never"]:
+        out.line(f"never    {row['address']} {row['device'][:12]} portions {_numbers(row)}")
+    for row in told["recalls"]:
+        out.line(for_one_line(f"{row['kind']:<8} {row['by']} {_when(row)}: {row['reason']}"))
+    say(f"from {audited.count()} verified entries")
+    if not told["complete"]:
+        say("not complete: the originator's office is not in your scope, so others may have held keys")
+
+
+def _numbers(row: dict[str, Any]) -> str:
+    return ",".join(map(str, row["portions"]))
+
+
+def _when(row: dict[str, Any]) -> str:
+    return f"entry {row['index']} {row['time']}"
