@@ -60,7 +60,7 @@ def parse_portions(detail: str) -> tuple[int, ...]:
         found += range(int(first), int(last or first) + 1)
         if len(found) > 256:
             raise Malformed("open entry: more portions than a message has")
-    if not found or format_portions(found) != detail:
+    if found != sorted(set(found)) or format_portions(found) != detail:
         raise Malformed(f"open entry: {detail!r:.60} names no portions")
     return tuple(found)
 
