@@ -45,6 +45,10 @@ TABLE = {
         f"/v1/messages/{ID}/receipts",
         (401, 404, 404, 404, 404, 404, 401, 401),
     ),
+    "GET /v1/messages/{message_id}/evidence": (
+        f"/v1/messages/{ID}/evidence",
+        (401, 404, 404, 404, 404, 404, 401, 401),
+    ),
     # A body that is no recall: what a recall may do is in test_recall.py.
     "POST /v1/messages/{message_id}/recall": (f"/v1/messages/{ID}/recall", (401, 400, 400, 400, 400, 400, 401, 401)),
     "POST /v1/keys": ("/v1/keys", (401, 400, 400, 400, 403, 403, 401, 401)),

@@ -202,6 +202,11 @@ class Relay:
             await self._look(lambda connection: reading.receipts(connection, caller.device, message_id), caller)
         )
 
+    async def evidence(self, caller: Caller, message_id: bytes) -> bytes:
+        return encode(
+            await self._look(lambda connection: reading.evidence(connection, caller.device, message_id), caller)
+        )
+
     # -- keys -----------------------------------------------------------------------------------------------------
 
     async def publish_keys(self, request: Request) -> bytes:

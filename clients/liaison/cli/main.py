@@ -27,6 +27,7 @@ COMMANDS = {
         "consent": ("desk", "Leave to pass a message on."),
         "recall": ("recall", "Take a message back."),
         "track": ("track", "What became of a message you sent."),
+        "evidence": ("evidence", "What proves what became of it."),
         "explain": ("track", "Who may read this, and which rule says no."),
     },
     "Where it takes two": {
