@@ -16,7 +16,7 @@ from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions
 from relay.protocol.label import Label, label_of
 from relay.protocol.merkle import leaf_hash, verify_inclusion
@@ -105,7 +105,9 @@ def _member(package: Package, name: str) -> bytes:
 
 
 def _relay_keys(package: Package, given: list[str], assumed: list[str]) -> list[NoteVerifier]:
-    stated = _member(package, RELAY_FILE).decode("utf-8", "replace").splitlines()
+    *stated, last = _member(package, RELAY_FILE).decode("ascii", "replace").split("\n")
+    if last or not stated:
+        raise Malformed("relay.txt: not one key a line")
     if given:
         if sorted(given) != sorted(stated):
             raise Unverified("the relay's keys in the package are not those that you trust")
@@ -210,7 +212,7 @@ def _check_openings(found: Evidence) -> None:
         elif entry.event is Event.OPEN:
             if recalled:
                 raise Unverified(f"access entry {index}: opened after a recall")
-            if not set(parse_portions(entry.detail)) <= set(grants.get(entry.device_id, ())):
+            if parse_portions(entry.detail) != grants.get(entry.device_id):
                 raise Unverified(f"access entry {index}: keys left that were not sealed to this device")
     if unknown := grants.keys() - found.directory.devices.keys():
         raise Unverified(f"the package lacks the certificate of device {min(unknown).hex()}")

@@ -139,7 +139,7 @@ def complete(client: Client, found: Exposure) -> None:
             raise Unverified("the relay shows another message, or other devices, than it accepted")
         verify_sign1(message.signed, sender.signature_public)
         for device, (index, _first, portions) in found.held().items():
-            if not set(portions) <= set(dict(grants).get(device, ())):
+            if portions != dict(grants).get(device):
                 raise Unverified(f"entry {index}: keys left that were not sealed to this device")
     found.message, found.grants = message, grants
 

@@ -94,6 +94,8 @@ def read_package(octets: bytes) -> tuple[Package, Sign1]:
 def _members(octets: bytes) -> dict[str, bytes]:
     if len(octets) > MAX_PACKAGE:
         raise TooLarge(f"an evidence package of {len(octets)} octets; the limit is {MAX_PACKAGE}")
+    if octets[-_END:][:4] != b"PK\5\6" or octets[-2:] != b"\0\0":
+        raise Malformed("evidence package: not a ZIP file without a comment")
     try:
         with zipfile.ZipFile(BytesIO(octets)) as archive:
             listed = archive.infolist()

@@ -21,9 +21,9 @@ var memberName = regexp.MustCompile(`^(manifest\.cose|message\.cose|grants\.cbor
 
 type certified struct {
 	address, office     string
-	public                     []byte
-	notBefore, notAfter        int64
-	revokedAt                  int64
+	public              []byte
+	notBefore, notAfter int64
+	revokedAt           int64
 }
 
 type office struct{ kid, public []byte }
@@ -34,18 +34,18 @@ type published struct {
 }
 
 type evidence struct {
-	members     map[string][]byte
-	manifest    []byte
-	id, ref     []byte
-	at          int64
-	vkeys       map[string][]string
-	offices     map[string]office
-	devices     map[string]*certified // by device id
-	policies    []published
-	agreements  map[string]map[string]bool // payload → offices that signed
-	entries     []map[int64]any
-	accept      map[int64]any
-	grants      map[string][]int64
+	members    map[string][]byte
+	manifest   []byte
+	id, ref    []byte
+	at         int64
+	vkeys      map[string][]string
+	offices    map[string]office
+	devices    map[string]*certified // by device id
+	policies   []published
+	agreements map[string]map[string]bool // payload → offices that signed
+	entries    []map[int64]any
+	accept     map[int64]any
+	grants     map[string][]int64
 }
 
 type provenEvidence struct {
@@ -54,7 +54,27 @@ type provenEvidence struct {
 	HashOnly  bool   `json:"hash_only"`
 }
 
-func verifyEvidence(path string, trusted []string) (any, error) {
+func must[T any](found T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return found
+}
+
+// same says whether two values are the same octets.
+func same(left, right any) bool {
+	a, ok := left.([]byte)
+	b, both := right.([]byte)
+	return ok && both && bytes.Equal(a, b)
+}
+
+// verifyEvidence refuses whatever fails, also by a panic: a value of another type than was expected.
+func verifyEvidence(path string, trusted []string) (found any, err error) {
+	defer func() {
+		if problem := recover(); problem != nil {
+			found, err = nil, fmt.Errorf("%v", problem)
+		}
+	}()
 	e := &evidence{
 		members: map[string][]byte{}, vkeys: map[string][]string{}, offices: map[string]office{},
 		devices: map[string]*certified{}, agreements: map[string]map[string]bool{}, grants: map[string][]int64{},
@@ -74,10 +94,7 @@ func verifyEvidence(path string, trusted []string) (any, error) {
 }
 
 func (e *evidence) readFile(path string) error {
-	archive, err := zip.OpenReader(path)
-	if err != nil {
-		return err
-	}
+	archive := must(zip.OpenReader(path))
 	defer archive.Close()
 	if len(archive.File) > 20_000 || archive.Comment != "" {
 		return fmt.Errorf("package: too many members, or a comment")
@@ -94,14 +111,8 @@ func (e *evidence) readFile(path string) error {
 		if total += file.UncompressedSize64; total > 64<<20 {
 			return fmt.Errorf("package: larger than 64 MiB")
 		}
-		reader, err := file.Open()
-		if err != nil {
-			return err
-		}
-		content, err := io.ReadAll(reader)
-		if err != nil {
-			return err
-		}
+		reader := must(file.Open())
+		content := must(io.ReadAll(reader))
 		e.members[file.Name] = content
 	}
 	return nil
@@ -116,10 +127,7 @@ func (e *evidence) member(name string) ([]byte, error) {
 }
 
 func (e *evidence) readManifest() error {
-	signed, err := e.member("manifest.cose")
-	if err != nil {
-		return err
-	}
+	signed := must(e.member("manifest.cose"))
 	e.manifest = signed
 	delete(e.members, "manifest.cose")
 	_, payload, _, err := splitSign1(signed)
@@ -136,19 +144,10 @@ func (e *evidence) readManifest() error {
 		sum := sha256.Sum256(e.members[name])
 		rows = append(rows, []any{name, int64(len(e.members[name])), sum[:]})
 	}
-	fields, err := readArray(payload, 5, "manifest")
-	if err != nil {
-		return err
-	}
-	if e.id, err = asBytes(fields[1], 16, "manifest: id"); err != nil {
-		return err
-	}
-	if e.ref, err = asBytes(fields[2], 32, "manifest: ref"); err != nil {
-		return err
-	}
-	if e.at, err = asInt(fields[3], "manifest: time"); err != nil {
-		return err
-	}
+	fields := must(readArray(payload, 5, "manifest"))
+	e.id = must(asBytes(fields[1], 16, "manifest: id"))
+	e.ref = must(asBytes(fields[2], 32, "manifest: ref"))
+	e.at = must(asInt(fields[3], "manifest: time"))
 	if !bytes.Equal(payload, encode([]any{int64(1), e.id, e.ref, e.at, rows})) {
 		return fmt.Errorf("package: not what its manifest lists")
 	}
@@ -156,19 +155,13 @@ func (e *evidence) readManifest() error {
 }
 
 func (e *evidence) readKeys(trusted []string) error {
-	stated, err := e.member("relay.txt")
-	if err != nil {
-		return err
-	}
+	stated := must(e.member("relay.txt"))
 	lines := strings.Split(strings.TrimSuffix(string(stated), "\n"), "\n")
 	if len(trusted) > 0 && !slices.Equal(slices.Sorted(slices.Values(trusted)), slices.Sorted(slices.Values(lines))) {
 		return fmt.Errorf("relay.txt: not the keys that are trusted")
 	}
 	for _, line := range lines {
-		key, err := parseVkey(line)
-		if err != nil {
-			return err
-		}
+		key := must(parseVkey(line))
 		log := key.name[strings.LastIndex(key.name, "/")+1:]
 		e.vkeys[log] = append(e.vkeys[log], line)
 	}
@@ -177,10 +170,7 @@ func (e *evidence) readKeys(trusted []string) error {
 
 // logged returns a log's members in order, each included under the log's checkpoint.
 func (e *evidence) logged(log string) ([][]byte, error) {
-	note, err := e.member(log + "/checkpoint")
-	if err != nil {
-		return nil, err
-	}
+	note := must(e.member(log + "/checkpoint"))
 	kinds := map[byte]bool{}
 	for _, line := range e.vkeys[log] {
 		key, _ := parseVkey(line)
@@ -189,10 +179,7 @@ func (e *evidence) logged(log string) ([][]byte, error) {
 	if len(e.vkeys[log]) != 2 || !kinds[typeEd25519] || !kinds[typeMLDSA44] {
 		return nil, fmt.Errorf("%s: not one key of each type", log)
 	}
-	stated, err := openCheckpoint(note, e.vkeys[log])
-	if err != nil {
-		return nil, err
-	}
+	stated := must(openCheckpoint(note, e.vkeys[log]))
 	if key, _ := parseVkey(e.vkeys[log][0]); key.name != stated.origin {
 		return nil, fmt.Errorf("%s: a checkpoint of another log", log)
 	}
@@ -205,22 +192,13 @@ func (e *evidence) logged(log string) ([][]byte, error) {
 	sort.Strings(names)
 	entries := [][]byte{}
 	for _, name := range names {
-		fields, err := readArray(e.members[name], 3, name)
-		if err != nil {
-			return nil, err
-		}
-		entry, err := asBytes(fields[0], -1, name)
-		if err != nil {
-			return nil, err
-		}
+		fields := must(readArray(e.members[name], 3, name))
+		entry := must(asBytes(fields[0], -1, name))
 		index, err := asInt(fields[1], name)
 		if err != nil || name != fmt.Sprintf("%s/%010d.cbor", log, index) {
 			return nil, fmt.Errorf("%s: another index than its name says", name)
 		}
-		proof, err := asHashes(fields[2], name)
-		if err != nil {
-			return nil, err
-		}
+		proof := must(asHashes(fields[2], name))
 		if err := verifyInclusion(leafHash(entry), index, stated.size, proof, stated.root); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -230,15 +208,9 @@ func (e *evidence) logged(log string) ([][]byte, error) {
 }
 
 func (e *evidence) readDirectory() error {
-	entries, err := e.logged("directory")
-	if err != nil {
-		return err
-	}
+	entries := must(e.logged("directory"))
 	for _, entry := range entries {
-		fields, err := readArray(entry, 5, "directory entry")
-		if err != nil {
-			return err
-		}
+		fields := must(readArray(entry, 5, "directory entry"))
 		change, _ := fields[1].(string)
 		payload, err := asBytes(fields[4], -1, "directory entry: payload")
 		if err == nil {
@@ -296,15 +268,9 @@ func (e *evidence) apply(change string, encoded []byte) error {
 		e.policies = append(e.policies, published{text(2), text(3), text(4), octets(6), octets(7)})
 		return by(text(2))
 	case "agreement":
-		parties, err := asArray(fields[3], -1, "parties")
-		if err != nil {
-			return err
-		}
+		parties := must(asArray(fields[3], -1, "parties"))
 		for _, party := range parties {
-			row, err := asArray(party, 3, "party")
-			if err != nil {
-				return err
-			}
+			row := must(asArray(party, 3, "party"))
 			name, _ := row[0].(string)
 			if kid, ok := row[2].([]byte); ok && bytes.Equal(kid, e.offices[name].kid) && by(name) == nil {
 				if e.agreements[string(payload)] == nil {
@@ -324,47 +290,44 @@ func officeOf(address string) string {
 	return name
 }
 
-func (e *evidence) signer(device []byte, at int64) (*certified, error) {
-	found := e.devices[string(device)]
-	if found == nil || at < found.notBefore || at >= found.notAfter || at >= found.revokedAt {
-		return nil, fmt.Errorf("signed by a device that was not certified, or revoked, at that time")
+// signedBy verifies a signed object by a device whose certificate is here.
+func (e *evidence) signedBy(encoded []byte, typ string) (payload []byte, ref hash, by *certified, err error) {
+	protected, _, _, err := splitSign1(encoded)
+	if err != nil {
+		return nil, hash{}, nil, err
 	}
-	return found, nil
+	kid := must(asBytes(must(decode(protected)).(map[int64]any)[4], 32, "signed object: kid"))
+	if by = e.devices[string(kid[:16])]; by == nil {
+		return nil, hash{}, nil, fmt.Errorf("signed by a device without a certificate here")
+	}
+	payload, _, ref, err = verifySign1(encoded, by.public, "application/relay-"+typ+"+cose")
+	return payload, ref, by, err
+}
+
+func (c *certified) couldSign(at int64) bool {
+	return c.notBefore <= at && at < c.notAfter && at < c.revokedAt
 }
 
 func (e *evidence) checkExporter() error {
-	protected, _, _, err := splitSign1(e.manifest)
-	if err != nil {
-		return err
+	_, _, by, err := e.signedBy(e.manifest, "evidence")
+	if err == nil && !by.couldSign(e.at) {
+		err = fmt.Errorf("its signer was not certified, or revoked, at that time")
 	}
-	value, _ := decode(protected)
-	header, _ := value.(map[int64]any)
-	kid, err := asBytes(header[4], 32, "manifest: kid")
-	if err != nil {
-		return err
-	}
-	exporter, err := e.signer(kid[:16], e.at)
 	if err != nil {
 		return fmt.Errorf("manifest: %w", err)
 	}
-	_, _, _, err = verifySign1(e.manifest, exporter.public, "application/relay-evidence+cose")
-	return err
+	return nil
 }
 
 func (e *evidence) readEntries() error {
-	entries, err := e.logged("access")
-	if err != nil {
-		return err
-	}
+	entries := must(e.logged("access"))
 	for i, encoded := range entries {
 		value, err := decode(encoded)
 		entry, ok := value.(map[int64]any)
 		if err != nil || !ok || len(entry) != 16 || entry[12] != true {
 			return fmt.Errorf("access entry: not one of something permitted")
 		}
-		id, _ := entry[9].([]byte)
-		ref, _ := entry[10].([]byte)
-		if !bytes.Equal(id, e.id) || !bytes.Equal(ref, e.ref) {
+		if !same(entry[9], e.id) || !same(entry[10], e.ref) {
 			return fmt.Errorf("access entry: of another message")
 		}
 		if (i == 0) != (entry[2] == "accept") {
@@ -373,12 +336,10 @@ func (e *evidence) readEntries() error {
 		if !slices.Contains([]any{"accept", "open", "acknowledge", "recall"}, entry[2]) {
 			return fmt.Errorf("access entry: %v is no evidence", entry[2])
 		}
-		label, _ := entry[11].([]byte)
-		first, _ := append(e.entries, entry)[0][11].([]byte)
-		if !bytes.Equal(label, first) {
+		e.entries = append(e.entries, entry)
+		if !same(entry[11], e.entries[0][11]) {
 			return fmt.Errorf("access entries: different labels")
 		}
-		e.entries = append(e.entries, entry)
 	}
 	if len(e.entries) == 0 {
 		return fmt.Errorf("access entries: none")
@@ -392,71 +353,37 @@ func (e *evidence) checkMessage() error {
 	if !ok {
 		return nil
 	}
-	_, payload, _, err := splitSign1(encoded)
-	if err != nil {
-		return err
-	}
-	unverified := &message{}
-	if fields, err := readArray(payload, 3, "message"); err != nil {
-		return err
-	} else if value, err := decode(fields[0].([]byte)); err != nil {
-		return err
-	} else if unverified.core, ok = value.(map[int64]any); !ok {
-		return fmt.Errorf("message: core")
-	}
-	sender, err := asArray(unverified.core[3], 3, "core: sender")
-	if err != nil {
-		return err
-	}
-	device, _ := sender[1].([]byte)
-	created, _ := unverified.core[4].(int64)
-	certificate, err := e.signer(device, created)
+	_, _, by, err := e.signedBy(encoded, "message")
 	if err != nil {
 		return fmt.Errorf("message: %w", err)
 	}
-	received, err := openSigned(encoded, certificate.public)
-	if err != nil {
-		return err
+	received := must(openSigned(encoded, by.public))
+	core := received.core
+	sender := must(asArray(core[3], 3, "core: sender"))
+	if !by.couldSign(must(asInt(core[4], "core: created"))) || sender[0] != by.address {
+		return fmt.Errorf("message: its sender is not its signer, or was not certified then")
 	}
-	label, _ := received.core[6].([]byte)
-	accepted, _ := e.accept[11].([]byte)
-	id := received.core[2].([]byte)
-	if sender[0] != certificate.address || !bytes.Equal(received.ref[:], e.ref) || !bytes.Equal(id, e.id) || !bytes.Equal(label, accepted) {
-		return fmt.Errorf("message: another message, sender or label than was accepted")
+	if !bytes.Equal(received.ref[:], e.ref) || !same(core[2], e.id) || !same(core[6], e.accept[11]) {
+		return fmt.Errorf("message: another message, or label, than was accepted")
 	}
 	return nil
 }
 
 func (e *evidence) checkOpenings() error {
-	encoded, err := e.member("grants.cbor")
-	if err != nil {
-		return err
-	}
+	encoded := must(e.member("grants.cbor"))
 	if sum := sha256.Sum256(encoded); e.accept[16] != hex.EncodeToString(sum[:]) {
 		return fmt.Errorf("grants.cbor: not what was accepted")
 	}
-	rows, err := readArray(encoded, -1, "grants")
-	if err != nil {
-		return err
-	}
+	rows := must(readArray(encoded, -1, "grants"))
 	for _, row := range rows {
-		pair, err := asArray(row, 2, "grants")
-		if err != nil {
-			return err
-		}
+		pair := must(asArray(row, 2, "grants"))
 		device, err := asBytes(pair[0], 16, "grants: device")
 		if err != nil || e.devices[string(device)] == nil {
 			return fmt.Errorf("grants: a device without a certificate here")
 		}
-		portions, err := asArray(pair[1], -1, "grants: portions")
-		if err != nil {
-			return err
-		}
+		portions := must(asArray(pair[1], -1, "grants: portions"))
 		for _, portion := range portions {
-			number, err := asInt(portion, "grants: portion")
-			if err != nil {
-				return err
-			}
+			number := must(asInt(portion, "grants: portion"))
 			e.grants[string(device)] = append(e.grants[string(device)], number)
 		}
 	}
@@ -490,29 +417,17 @@ func (e *evidence) checkReceipts() error {
 		if !is {
 			continue
 		}
-		_, payload, _, err := splitSign1(encoded)
-		if err != nil {
-			return err
-		}
-		fields, err := readArray(payload, 6, name)
-		if err != nil {
-			return err
-		}
-		device, _ := fields[3].([]byte)
-		state, _ := fields[4].(string)
-		at, _ := fields[5].(int64)
-		id, _ := fields[1].([]byte)
-		ref, _ := fields[2].([]byte)
-		by := hex.EncodeToString(device)
-		if by+"-"+state != stated || !bytes.Equal(id, e.id) || !bytes.Equal(ref, e.ref) || !logged[stated] || !opened[by] {
-			return fmt.Errorf("%s: for another message, not logged, or of one who had not opened", name)
-		}
-		certificate, err := e.signer(device, at)
+		payload, _, signer, err := e.signedBy(encoded, "receipt")
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
-		if _, _, _, err := verifySign1(encoded, certificate.public, "application/relay-receipt+cose"); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		fields := must(readArray(payload, 6, name))
+		by := hex.EncodeToString(fields[3].([]byte))
+		if by+"-"+fields[4].(string) != stated || !same(fields[1], e.id) || !same(fields[2], e.ref) {
+			return fmt.Errorf("%s: for another message, or of another device", name)
+		}
+		if !logged[stated] || !opened[by] || e.devices[string(fields[3].([]byte))] != signer || !signer.couldSign(fields[5].(int64)) {
+			return fmt.Errorf("%s: not logged, or of one who had not opened, or could not sign", name)
 		}
 		delete(logged, stated)
 	}
@@ -529,10 +444,7 @@ func (e *evidence) checkPolicy() error {
 	if err != nil || !ok {
 		return fmt.Errorf("label: malformed")
 	}
-	pin, err := asArray(label[1], 4, "label: policy")
-	if err != nil {
-		return err
-	}
+	pin := must(asArray(label[1], 4, "label: policy"))
 	var newest *published
 	for i, each := range e.policies {
 		if each.office == e.accept[7] && each.name == pin[0] && (each.oid == pin[1] || pin[1] == "") {
