@@ -94,6 +94,12 @@ class Batch:
         """Let the jobs after this one find what it has staged."""
         self.found.setdefault(lookup, {})[key] = value
 
+    def forget(self, lookup: Lookup[K, V], which: Callable[[K], bool]) -> None:
+        """What was found under these keys no longer holds: let the jobs after this one read it again."""
+        found = self.found.get(lookup, {})
+        for key in [key for key in found if which(key)]:  # type: ignore[arg-type]  # the lookup's own keys
+            del found[key]
+
     def add(self, table: Table, row: dict[str, Any]) -> None:
         """Stage a row."""
         self.stage(_insert(table), row)

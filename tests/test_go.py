@@ -293,7 +293,7 @@ def sealed_delivery():
 def released(device_id, ref, event=Event.OPEN):
     entry = AccessEntry(
         event=event, time=NOW * 1000, salt=seed("salt")[:16], device_id=device_id, address="duty@lo-paris",
-        office="lo-paris", message_id=MESSAGE_ID, message_ref=ref,
+        office="lo-paris", message_id=MESSAGE_ID, message_ref=ref, detail="portions 0,2",
     ).encoded()  # fmt: skip
     tree = MerkleTree([leaf_hash(b"before"), leaf_hash(entry), leaf_hash(b"after")])
     return LoggedEntry(entry, 1, tuple(tree.inclusion_proof(1, 3)), signed_checkpoint(3, tree.root()))

@@ -29,6 +29,7 @@ from relay.protocol.envelope import (
     slot_info,
 )
 from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.grants import format_portions
 from relay.protocol.identity import REQUEST, parse_request
 from relay.protocol.merkle import leaf_hash, root_of, verify_inclusion
 from relay.protocol.note import parse_vkey, verify_note
@@ -73,7 +74,7 @@ class Reading:
         if slot.device_id != octets["device_id"]:
             raise Unverified("another device's slot")
         self.step = 7
-        self.check_release(delivery.release, message, octets["device_id"], given["log_vkeys"])
+        self.check_release(delivery.release, message, slot, given["log_vkeys"])
         self.step = 8
         keys = unseal_slot(message, slot, octets["kem_seed"], octets["recipient_kid"])
         self.step = 9
@@ -84,13 +85,15 @@ class Reading:
         self.originals = verify_passed_on(replayed(), message.core)
         return message, portions
 
-    def check_release(self, release, message, device_id, vkeys):
+    def check_release(self, release, message, slot, vkeys):
         stated = parse_checkpoint_body(verify_note(release.checkpoint, [parse_vkey(key) for key in vkeys]))
         verify_inclusion(leaf_hash(release.entry), release.index, stated.size, release.proof, stated.root)
         entry = parse_access_entry(release.entry)
         said = (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.permitted)
-        if said != (Event.OPEN, device_id, message.core.message_id, message.ref, True):
+        if said != (Event.OPEN, slot.device_id, message.core.message_id, message.ref, True):
             raise Unverified("not the entry of this release")
+        if entry.detail != format_portions(slot.granted):
+            raise Unverified("not the portions of this release")
 
 
 def test_the_message_opens_and_every_value_on_the_way_is_the_one_written_down():

@@ -48,6 +48,12 @@ TABLE = {
         f"/v1/messages/{ID}/receipts",
         (401, 404, 404, 404, 404, 404, 401, 401),
     ),
+    "GET /v1/messages/{message_id}/evidence": (
+        f"/v1/messages/{ID}/evidence",
+        (401, 404, 404, 404, 404, 404, 401, 401),
+    ),
+    # A body that is no recall: what a recall may do is in test_recall.py.
+    "POST /v1/messages/{message_id}/recall": (f"/v1/messages/{ID}/recall", (401, 400, 400, 400, 400, 400, 401, 401)),
     "POST /v1/keys": ("/v1/keys", (401, 400, 400, 400, 403, 403, 401, 401)),
     "POST /v1/keys/claim": ("/v1/keys/claim", (401, 400, 400, 400, 403, 403, 401, 401)),
     "GET /v1/keys/stock": ("/v1/keys/stock", (401, 200, 200, 200, 403, 403, 401, 401)),
@@ -62,6 +68,8 @@ TABLE = {
     # Unsigned: the log's own signatures are what counts. This relay is a witness of nobody.
     "POST /add-checkpoint": ("/add-checkpoint", (404,) * 8),
     "GET /v1/audit/entries": ("/v1/audit/entries", (401, 403, 403, 403, 200, 403, 401, 401)),
+    # The auditor is of the originator's office.
+    "GET /v1/audit/messages/{message_id}": (f"/v1/audit/messages/{ID}", (401, 403, 403, 403, 200, 403, 401, 401)),
     "GET /health": ("/health", OPEN_TO_ALL),
     "GET /ready": ("/ready", OPEN_TO_ALL),
     "GET /v1/relay": ("/v1/relay", OPEN_TO_ALL),

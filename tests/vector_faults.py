@@ -61,11 +61,11 @@ class Refused:
         change(fields[13])
         return self.with_core(encode(fields))
 
-    def with_slot(self, slot: bytes) -> dict[str, object]:
+    def with_slot(self, slot: bytes, portions: str = "portions 0") -> dict[str, object]:
         """Another slot under the same core, signed anew."""
         message = signed(self.core, [slot])
         ref = parse_message(message).ref
-        return self.having(slot=slot, message=message, release=release(ref, KEYS[JEAN].device_id))
+        return self.having(slot=slot, message=message, release=release(ref, KEYS[JEAN].device_id, detail=portions))
 
     def sent(self, **changes: object) -> dict[str, object]:
         """A delivery whose sender did something else."""
@@ -142,6 +142,7 @@ class Refused:
             ("release-classical", "no ML-DSA-44 line on the checkpoint", replace(given, checkpoint=classical)),
             ("release-denied", "the entry is a denial", release(ref, device, event=Event.DENY, permitted=False)),
             ("release-message", "the entry is of another message", release(bytes(32), device)),
+            ("release-portions", "the entry names another portion", release(ref, device, detail="portions 1")),
             ("release-device", "the entry is of another device", release(ref, STRANGER.device_id)),
         ]
         return [(name, UNVERIFIED, comment, self.having(release=wrong)) for name, comment, wrong in rows]
@@ -155,7 +156,12 @@ class Refused:
         return [
             ("core-other", UNVERIFIED, "the slot of one message under another", self.with_core(moved)),
             ("recipient-other", UNVERIFIED, "sealed for another identity key", self.sent(reader=strange)),
-            ("grant-other", UNVERIFIED, "sealed for portion 0, granted as portion 1", self.with_slot(regranted)),
+            (
+                "grant-other",
+                UNVERIFIED,
+                "sealed for portion 0, granted as portion 1",
+                self.with_slot(regranted, "portions 1"),
+            ),
             ("prekey-other", UNVERIFIED, "another private key", self.having() | {"kem_seed": seed("another")}),
         ]
 

@@ -181,7 +181,7 @@ def release(ref: bytes, device: bytes, **changes: object) -> LoggedEntry:
     """An open entry between two others, under a signed checkpoint of three."""
     entry = AccessEntry(
         Event.OPEN, NOW * 1000, seed("salt")[:16], device, JEAN, "lo-paris", "lo-warsaw", seed("message")[:16], ref,
-        BANNER, policy=POLICY_REF.digest, request=seed("nonce")[:16],
+        BANNER, policy=POLICY_REF.digest, request=seed("nonce")[:16], detail="portions 0",
     )  # fmt: skip
     encoded = replace(entry, **changes).encoded()  # type: ignore[arg-type]
     tree = MerkleTree(map(leaf_hash, (b"the first entry", encoded, b"the third entry")))

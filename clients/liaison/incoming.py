@@ -13,6 +13,7 @@ from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
 from relay.protocol.errors import Refused, Unverified
+from relay.protocol.grants import format_portions
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
@@ -115,7 +116,7 @@ class Incoming:
         slot = self._own_slot(message, delivery.slot, delivery.index, delivery.proof)
         # 7. the access-log entry that released it, under a checkpoint consistent with every one seen
         entry = self.trust.verify_logged(delivery.release, self.transport)
-        self._check_release(entry, message)
+        self._check_release(entry, message, slot)
         # 8. HPKE
         prekey = self._prekey(slot)
         keys = unseal_slot(message, slot, prekey.seed, self.profile.signing.kid)
@@ -174,10 +175,12 @@ class Incoming:
             raise Unverified("the relay delivered another device's slot")
         return slot
 
-    def _check_release(self, entry: AccessEntry, message: Message) -> None:
+    def _check_release(self, entry: AccessEntry, message: Message, slot: Slot) -> None:
         expected = (Event.OPEN, self.profile.signing.device_id, message.core.message_id, message.ref, True)
         if (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.permitted) != expected:
             raise Unverified("the slot came without a log entry of its own release")
+        if entry.detail != format_portions(slot.granted):
+            raise Unverified("the log entry names other portions than the slot grants")
 
     def _portion(self, message: Message, index: int, key: bytes) -> PortionContent:
         core, folder = message.core, self.profile.cabinet.parts

@@ -26,6 +26,7 @@ from relay.protocol.errors import (
     Unauthenticated,
     Unverified,
 )
+from relay.protocol.grants import Grants, format_grants, grants_digest, grants_of
 from relay.protocol.header import AddresseeKind, Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
@@ -52,6 +53,10 @@ class Submitted:
     proofs: tuple[bytes, ...]
     parts: tuple[bytes | None, ...]  # None: uploaded before
     endorsements: tuple[bytes, ...]
+
+    @property
+    def grants(self) -> Grants:
+        return grants_of(self.slots)
 
 
 def check_submission(directory: Directory, caller: Caller, body: bytes, now: int, claimed: Precedence) -> Submitted:
@@ -273,6 +278,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
         rules=rules,
         policy=deciding_policy(batch.directory, core.office, core.label),
         request=caller.nonce,
+        detail=grants_digest(submitted.grants) if event is Event.ACCEPT else "",
     )
 
 
@@ -282,7 +288,7 @@ def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, b
         "message_id": message_id, "ref": submitted.message.ref, "digest": submitted.digest,
         "sender_device": core.sender_device, "seq": core.seq, "precedence": int(core.handling.precedence),
         "expires": core.expires, "encoded": submitted.message.encoded, "entry": index,
-        "endorsements": encode(list(submitted.endorsements)),
+        "endorsements": encode(list(submitted.endorsements)), "grants": format_grants(submitted.grants),
     })  # fmt: skip
     for position, sealed in enumerate(submitted.parts):
         held = {"sealed": sealed, "upload_id": uploaded.get(position)}

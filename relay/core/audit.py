@@ -6,17 +6,19 @@ import os
 
 from sqlalchemy import select
 
-from relay.batch import Answer, Batch
+from relay.batch import Answer, Batch, Committed
 from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused, Unauthenticated
 from relay.protocol.identity import Kind
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import log_head
+from relay.store.schema import log_head, message
 
 from .caller import Caller
 from .limits import AUDIT_PAGE
+from .open import not_available
 
 
 def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
@@ -24,30 +26,58 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
 
     The read is an entry itself and is committed before anything is shown; it is not part of its own answer.
     """
+    scope = _scope(batch, caller)
+    size = batch.connection.scalar(select(log_head.c.size).where(log_head.c.log == Log.ACCESS)) or 0
+    count = max(0, min(count, AUDIT_PAGE, size - first))
+    rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
+    shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
+    _log_look(batch, caller, f"entries {first} to {first + len(shown)}")
+    answer = encode([size, shown])
+    return lambda _committed: answer
+
+
+def message_header(batch: Batch, caller: Caller, message_id: bytes) -> Answer:
+    """[Message, Grants] of a message, to an auditor whose scope holds the originator's office; to others there is none.
+
+    A look is an entry, also one that finds nothing.
+    """
+    scope = _scope(batch, caller)
+    wanted = select(message.c.encoded, message.c.grants).where(message.c.message_id == message_id)
+    row = batch.connection.execute(wanted).first()
+    core = parse_message(bytes(row.encoded)).core if row is not None else None
+    _log_look(batch, caller, "message", message_id)
+
+    def answer(_committed: Committed) -> bytes:
+        if row is None or core is None or core.office not in scope:
+            raise not_available()
+        return encode([bytes(row.encoded), bytes(row.grants)])
+
+    return answer
+
+
+def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
     device = batch.directory.device(caller.device.device_id, batch.now)
     if device is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
     if device.kind is not Kind.AUDITOR or device.certificate is None:
         raise Refused("only an auditor reads the access log", rules=("auditor",))
-    size = batch.connection.scalar(select(log_head.c.size).where(log_head.c.log == Log.ACCESS)) or 0
-    count = max(0, min(count, AUDIT_PAGE, size - first))
-    scope = frozenset({device.office, *device.certificate.scope})
-    rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
-    shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
+    return frozenset({device.office, *device.certificate.scope})
+
+
+def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | None = None) -> None:
     batch.log(
         AccessEntry(
             event=Event.AUDIT,
             time=batch.now_ms,
             salt=os.urandom(16),
-            device_id=device.device_id,
-            address=device.address,
-            office=device.office,
+            device_id=caller.device.device_id,
+            address=caller.device.address,
+            office=caller.device.office,
+            message_id=message_id,
             request=caller.nonce,
-            detail=f"entries {first} to {first + len(shown)}",
+            detail=detail,
         )
     )
-    answer = encode([size, shown])
-    return lambda _committed: answer
 
 
 def _shown(entry: bytes | None, leaf: bytes, in_scope: frozenset[str]) -> list[object]:

@@ -21,10 +21,11 @@ from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.grants import format_portions
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
 from relay.store.prepared import Prepared
-from relay.store.schema import message, slot
+from relay.store.schema import message, recall, slot
 
 from .caller import Caller
 from .quota import Metered, Quota
@@ -63,6 +64,7 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
     key=lambda row: row[:2],
     value=lambda row: Row(*row[2:]),
 )
+_SPILLED = select(recall.c.spill).where(recall.c.message_id == bindparam("message"))
 _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
 _RELEASE = Prepared(
     update(slot).where(slot.c.id == bindparam("slot_id"), slot.c.released.is_(None)).values(released=bindparam("entry"))
@@ -93,14 +95,15 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     precedence = held.message.core.handling.precedence if held is not None else None
     quota.charge(batch, caller.device, Metered.OPEN, precedence)
     if held is None:
-        found = _message(batch, message_id)
-        return _deny(batch, caller, message_id, found, _why_no_slot(judge, caller, found, batch.now))
+        found = stored_message(batch, message_id)
+        return deny(batch, caller, message_id, found, _why_no_slot(batch, judge, caller, found))
     # 3. the decision, now and not as of submission, for every portion that the slot grants
     rules = failing(judge, caller, held, batch.now)
     if rules:
-        return _deny(batch, caller, message_id, held.message, rules)
+        return deny(batch, caller, message_id, held.message, rules)
     # 4. one transaction: the entry and the slot's state
-    index = batch.log(_entry(batch, caller, message_id, held.message, Event.OPEN, ()))
+    entry = _entry(batch, caller, message_id, held.message, Event.OPEN, ())
+    index = batch.log(replace(entry, detail=format_portions(held.slot.granted)))
     batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "entry": index})
     if held.row.released is None:
         batch.note(ROWS, (message_id, caller.device.device_id), held.row._replace(released=index))
@@ -134,17 +137,19 @@ def denying(
     return tuple(rules)
 
 
-def _message(batch: Batch, message_id: bytes) -> Message | None:
+def stored_message(batch: Batch, message_id: bytes) -> Message | None:
     encoded = batch.connection.scalar(_MESSAGE, {"message": message_id})
     return parse_message(bytes(encoded)) if encoded is not None else None
 
 
-def _why_no_slot(judge: Judge, caller: Caller, found: Message | None, now: int) -> tuple[str, ...]:
+def _why_no_slot(batch: Batch, judge: Judge, caller: Caller, found: Message | None) -> tuple[str, ...]:
     """What the rules would have said, for the auditor: the caller hears none of it."""
     if found is None:
         return _NO_SLOT
+    taken_back = batch.connection.scalars(_SPILLED, {"message": found.core.message_id}).all()
+    why = ("spill",) if any(taken_back) else ("recalled",) if taken_back else ()
     every = range(len(found.core.portions))
-    return (*_NO_SLOT, *denying(judge, caller.device, found, every, Action.OPEN, now))
+    return (*_NO_SLOT, *why, *denying(judge, caller.device, found, every, Action.OPEN, batch.now))
 
 
 def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
@@ -162,7 +167,7 @@ def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
     )
 
 
-def _deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]) -> Answer:
+def deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]) -> Answer:
     """Two entries, always: one for the asker's office, one for the originator's.
 
     The asker's own auditors learn no more than the asker did where their office is no party of the message; the

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import Connection, select, text
 
@@ -11,11 +13,11 @@ from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message, parse_slot
 from relay.protocol.header import Precedence
-from relay.protocol.merkle import consistency_proof, root_of
+from relay.protocol.merkle import consistency_proof, inclusion_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import message, part, receipt, slot
+from relay.store.schema import message, part, recall, receipt, slot
 
 from .limits import INBOX_PAGE, URGENT_AHEAD
 from .open import denying, not_available
@@ -82,11 +84,37 @@ def sealed_part(
 
 def receipts(connection: Connection, device: Device, message_id: bytes) -> list[list[object]]:
     """For the sending device: [device_id, state, signed receipt, index of its entry] of every reader so far."""
+    _check_sender(connection, device, message_id)
+    wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
+    return [[bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)]
+
+
+def evidence(connection: Connection, device: Device, message_id: bytes) -> list[object]:
+    """For the sending device: [checkpoint, grants, [[entry, index, proof]...]] of all that happened to its message.
+
+    That is its acceptance, each device's first opening, each receipt, each recall; all under one checkpoint.
+    """
+    _check_sender(connection, device, message_id)
+    found = connection.execute(
+        select(message.c.entry, message.c.grants).where(message.c.message_id == message_id)
+    ).one()
+    indexes = {found.entry}
+    for column, owner in ((slot.c.released, slot), (receipt.c.entry, receipt), (recall.c.entry, recall)):
+        indexes |= set(connection.scalars(select(column).where(owner.c.message_id == message_id, column.is_not(None))))
+    size, node = log_rows.sizes(connection)[Log.ACCESS], cache(_node_reader(connection, Log.ACCESS))
+    proven = []
+    for index in sorted(indexes):
+        entry = log_rows.entry(connection, Log.ACCESS, index)
+        if entry is not None:  # else its retention is over
+            proven.append([bytes(entry), index, inclusion_proof(index, size, node)])
+    note = log_rows.checkpoint_at(connection, Log.ACCESS, size) or b""
+    return [bytes(note), bytes(found.grants), proven]
+
+
+def _check_sender(connection: Connection, device: Device, message_id: bytes) -> None:
     sender = connection.scalar(select(message.c.sender_device).where(message.c.message_id == message_id))
     if sender is None or bytes(sender) != device.device_id:
         raise not_available()
-    wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
-    return [[bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)]
 
 
 def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:
@@ -107,14 +135,17 @@ def _check_extent(connection: Connection, log: Log, wanted: Tile) -> None:
 
 def consistency(connection: Connection, log: Log, old: int, new: int) -> list[bytes]:
     """Proof between two sizes, from stored hashes: anyone may ask, so it is none of the writer's time."""
+    if not 0 < old <= new <= log_rows.sizes(connection)[log]:
+        raise not_available()
+    return consistency_proof(old, new, _node_reader(connection, log))
 
+
+def _node_reader(connection: Connection, log: Log) -> Callable[[int, int], bytes]:
     def node(level: int, index: int) -> bytes:
         tile_level, height = divmod(level, 8)
         return root_of(log_rows.hashes(connection, log, tile_level, index << height, 1 << height))
 
-    if not 0 < old <= new <= log_rows.sizes(connection)[log]:
-        raise not_available()
-    return consistency_proof(old, new, node)
+    return node
 
 
 def directory_bundle(connection: Connection, wanted: Tile) -> bytes:

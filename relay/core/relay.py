@@ -37,7 +37,7 @@ from relay.store.mail import Ear
 from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, keyroom, open, reading, register, uploads  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
@@ -274,9 +274,24 @@ class Relay:
         logged: bytes = await self._commit(request, prepare)
         return logged
 
+    async def recall(self, request: Request, message_id: bytes, seen: int) -> bytes:
+        """Take a message back from all who have not opened it; the answer says who has: a Recalled."""
+
+        def prepare(caller: Caller) -> Job:
+            signed = recall.check_recalls(self._committer.directory, caller, message_id, request.body, int(time.time()))
+            return Job(lambda batch: recall.recall(batch, caller, signed, request.body, seen))
+
+        recalled: bytes = await self._commit(request, prepare, Precedence.FLASH)
+        return recalled
+
     async def receipts(self, caller: Caller, message_id: bytes) -> bytes:
         return encode(
             await self._look(lambda connection: reading.receipts(connection, caller.device, message_id), caller)
+        )
+
+    async def evidence(self, caller: Caller, message_id: bytes) -> bytes:
+        return encode(
+            await self._look(lambda connection: reading.evidence(connection, caller.device, message_id), caller)
         )
 
     # -- keys -----------------------------------------------------------------------------------------------------
@@ -400,6 +415,13 @@ class Relay:
 
         pulled: bytes = await self._commit(request, prepare)
         return pulled
+
+    async def audit_message(self, request: Request, message_id: bytes) -> bytes:
+        """The header of a message and to which devices it was sealed, for an auditor of its originator's office."""
+        found: bytes = await self._commit(
+            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id))
+        )
+        return found
 
     async def ready(self) -> bool:
         """Whether more may come. Raises Unavailable where the database does not take what is written.

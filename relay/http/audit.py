@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from .app import TheRelay, TheRequest, cbor
-from .responses import Cursor, answers
+from .responses import Cursor, MessageId, answers
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
@@ -18,3 +18,9 @@ async def entries(
 ) -> Response:
     """Entries from number `after` on; those out of the caller's scope as hashes. The read is logged."""
     return cbor(await relay.audit(request, after, count))
+
+
+@router.get("/messages/{message_id}", responses=answers(400, 401, 403, 404, 503, what="[message, grants]"))
+async def message(message_id: MessageId, relay: TheRelay, request: TheRequest) -> Response:
+    """A message's signed header and the devices it was sealed to, in the originator's auditor's scope. Logged."""
+    return cbor(await relay.audit_message(request, bytes.fromhex(message_id)))

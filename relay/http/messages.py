@@ -117,3 +117,22 @@ async def post_receipt(message_id: MessageId, relay: TheRelay, request: TheReque
 async def receipts(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
     """For the sending device: the readers' receipts so far."""
     return cbor(await relay.receipts(caller, bytes.fromhex(message_id)))
+
+
+@router.post(
+    "/messages/{message_id}/recall",
+    responses=answers(400, 401, 404, 422, 503, what="Recalled: the recall entry, and what became of every slot"),
+    openapi_extra=body("[Recall...]: Sign1 of the originator's device or of officers of its office"),
+)
+async def recall_message(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:
+    """Destroy the slots that nobody has opened; nothing of the message opens any more."""
+    return cbor(await relay.recall(request, bytes.fromhex(message_id), seen))
+
+
+@router.get(
+    "/messages/{message_id}/evidence",
+    responses=answers(400, 401, 404, what="[checkpoint, grants, [[entry, index, proof]...]]"),
+)
+async def evidence(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
+    """For the sending device: the log entries of all that happened to its message, proven."""
+    return cbor(await relay.evidence(caller, bytes.fromhex(message_id)))

@@ -18,6 +18,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # a receipt is only given for what survives a power cut
     "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",  # what was recalled is zeroed in its page, not only unlinked
     "PRAGMA busy_timeout=30000",
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-65536",

@@ -141,6 +141,7 @@ message = Table(
     Column("encoded", LargeBinary, nullable=False, comment="the message as received; for holders of a slot"),
     Column("endorsements", LargeBinary, nullable=False, comment="releasing officers' signatures, as received"),
     Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
+    Column("grants", LargeBinary, comment="which device was sealed which portions; outlives the slots; for auditors"),
     UniqueConstraint("sender_device", "seq"),
     Index("ix_message_expires", "expires"),
 )
@@ -224,4 +225,14 @@ receipt = Table(
         comment="signed by the reader; for the originator and auditors",
     ),
     Column("entry", BigInteger, nullable=False),
+)
+
+recall = Table(
+    "recall",
+    metadata,
+    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
+    Column("digest", LargeBinary(32), primary_key=True, comment="SHA-256 of the request: the same again?"),
+    Column("spill", Boolean, nullable=False),
+    Column("encoded", LargeBinary, nullable=False, comment="the signed recalls, as received; for auditors"),
+    Column("entry", BigInteger, nullable=False, comment="index of its entry in the access log"),
 )

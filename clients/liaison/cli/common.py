@@ -14,7 +14,7 @@ import click
 
 from liaison.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
-from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 if TYPE_CHECKING:
     from liaison.authority import Authority
@@ -175,6 +175,14 @@ def say(text: str) -> None:
 def put(value: dict[str, Any]) -> None:
     """One JSON object on stdout; ASCII, so that nothing in a message can act on a terminal."""
     click.echo(json.dumps({"v": 1, **value}))
+
+
+def seconds_of(text: str, option: str) -> int:
+    """A duration such as 90s, 30m, 4h or 2d. Raises Malformed."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    if not text[:-1].isdecimal() or text[-1] not in units:
+        raise Malformed(f"{option} {text!r:.40} is no duration", hint="such as 30m, 4h or 2d")
+    return int(text[:-1]) * units[text[-1]]
 
 
 def check_label_file(label: str) -> None:

@@ -25,7 +25,9 @@ COMMANDS = {
         "reply": ("desk", "Answer a message."),
         "forward": ("desk", "Pass a message on."),
         "consent": ("desk", "Leave to pass a message on."),
+        "recall": ("recall", "Take a message back."),
         "track": ("track", "What became of a message you sent."),
+        "evidence": ("evidence", "What proves what became of it."),
         "explain": ("track", "Who may read this, and which rule says no."),
     },
     "Where it takes two": {

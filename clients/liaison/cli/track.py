@@ -13,30 +13,36 @@ from liaison import render
 from liaison.client import Client
 from liaison.record import OUT, Record, read_record
 from liaison.release import Verdict, review
+from liaison.tracking import evidence_chain, receipts_of
 from relay.protocol.access import Circle
-from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.endorsement import verify_passed_on
-from relay.protocol.envelope import RECEIPT, decode_list, read_receipt
-from relay.protocol.errors import Malformed, Unknown, Unverified
+from relay.protocol.errors import Malformed, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
-from .common import Session, check_label_file, json_option, pass_session, put
+from .common import Session, check_label_file, json_option, pass_session, put, seconds_of
 from .send import show_plan, show_verdicts
 
 
 @click.command()
 @click.argument("message_id", metavar="ID")
+@click.option("--evidence", is_flag=True, help="Positive and negative evidence by rank, proven by the log.")
+@click.option("--within", metavar="T", help="With --evidence: what was due in 4h or 2d; else at the message's expiry.")
 @json_option
 @pass_session
-def track(session: Session, message_id: str, *, as_json: bool) -> None:
+def track(session: Session, message_id: str, within: str | None, *, evidence: bool, as_json: bool) -> None:
     """What became of a message you sent: who has opened it, who has acknowledged it."""
+    due = seconds_of(within, "--within") if within is not None else None
     with session.client() as client:
         client.sync()
         kept = client.profile.cabinet.message(client.find(message_id))
         record = read_record(kept) if kept is not None else None
         if record is None or record.direction != OUT:
             raise Malformed("this is not a message that you sent", hint="tracking is the originator's")
-        rows = list(_receipts(client, record))
+        rows = [] if evidence else list(_receipts(client, record))
+        proven = [row.as_json() for row in evidence_chain(client, record, due)] if evidence else []
+    if evidence:
+        _show_evidence(session, proven, as_json=as_json)
+        return
     if as_json:
         for row in rows:
             put(row)
@@ -48,21 +54,33 @@ def track(session: Session, message_id: str, *, as_json: bool) -> None:
 def _receipts(client: Client, record: Record) -> Iterator[dict[str, Any]]:
     """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
     core, heard = record.message.core, set[str]()
-    answer = client.transport.get(f"/v1/messages/{core.message_id.hex()}/receipts")
-    for device_id, _state, encoded, index in decode_list(answer, "receipts"):
-        device = client.trust.directory.devices.get(device_id)
-        signed = parse_sign1(encoded, RECEIPT)
-        receipt = read_receipt(signed)
-        if device is None or receipt.message_ref != record.message.ref or receipt.device_id != device_id:
-            raise Unverified("the relay showed a receipt for another message or of an unknown device")
-        verify_sign1(signed, device.signature_public)
-        heard.add(device.address)
-        yield {"address": device.address, "state": receipt.state, "time": render.moment(receipt.at), "entry": index}
+    for address, receipt, index in receipts_of(client, record):
+        heard.add(address)
+        yield {"address": address, "state": receipt.state, "time": render.moment(receipt.at), "entry": index}
     for addressee in core.addressees:
         if addressee.kind is not AddresseeKind.EXEMPTED and addressee.address not in heard:
             yield {"address": addressee.address, "state": "released", "time": "", "entry": None}
     for address, rules in record.refused:
         yield {"address": address, "state": f"refused: {', '.join(rules)}", "time": "", "entry": None}
+
+
+def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            put(row)
+        return
+    shown = [
+        [
+            row["address"],
+            f"{row['rank']}{'+' if row['positive'] else '-'}",
+            row["evidence"],
+            row["proof"] if row["entry"] is None else f"{row['proof']}, entry {row['entry']}",
+            render.moment(row["time"] // 1000) if row["time"] is not None else "",
+            row["reason"],
+        ]
+        for row in rows
+    ]
+    render.table(render.page(session.color), ("address", "rank", "evidence", "proof", "time", "reason"), shown)
 
 
 @click.command()

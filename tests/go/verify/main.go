@@ -3,6 +3,7 @@
 //
 //	verify message FIXTURE.json   verify and decrypt one delivery; the plaintexts go to stdout as JSON
 //	verify log DIRECTORY          verify a published log: checkpoint, entries, tiles, proofs
+//	verify evidence FILE.zip [VKEY...]   verify an evidence package, under these keys of the relay if any are given
 //
 // Exit 0 if every check held, 5 if one failed (it is named on stderr), 2 for anything else.
 package main
@@ -14,8 +15,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | verify log DIRECTORY")
+	if len(os.Args) < 3 || len(os.Args) > 3 && os.Args[1] != "evidence" {
+		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | log DIRECTORY | evidence FILE.zip [VKEY...]")
 		os.Exit(2)
 	}
 	var found any
@@ -25,8 +26,10 @@ func main() {
 		found, err = verifyMessage(os.Args[2])
 	case "log":
 		found, err = verifyLog(os.Args[2])
+	case "evidence":
+		found, err = verifyEvidence(os.Args[2], os.Args[3:])
 	default:
-		fmt.Fprintln(os.Stderr, "verify: message or log")
+		fmt.Fprintln(os.Stderr, "verify: message, log or evidence")
 		os.Exit(2)
 	}
 	if err != nil {

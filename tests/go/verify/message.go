@@ -78,7 +78,7 @@ func verifyMessage(path string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := verifyRelease(delivery[4], received, fixture); err != nil {
+	if err := verifyRelease(delivery[4], received, own, fixture); err != nil {
 		return nil, err
 	}
 	keys, err := unwrap(own, received, fixture)
@@ -289,7 +289,7 @@ func readSlot(leaf []byte) (*slot, error) {
 }
 
 // verifyRelease checks that the access log says: this message was opened by this device, permitted.
-func verifyRelease(value any, received *message, fixture messageFixture) error {
+func verifyRelease(value any, received *message, own *slot, fixture messageFixture) error {
 	fields, err := asArray(value, 5, "release")
 	if err != nil {
 		return err
@@ -330,7 +330,29 @@ func verifyRelease(value any, received *message, fixture messageFixture) error {
 	if !bytes.Equal(device, fixture.DeviceID) || !bytes.Equal(ref, received.ref[:]) {
 		return fmt.Errorf("release: the log entry is of another device or message")
 	}
+	if said[16] != namePortions(own.granted) {
+		return fmt.Errorf("release: the log entry names other portions than the slot grants")
+	}
 	return nil
+}
+
+// namePortions writes ascending portions as an open entry does: "portions 0-3,5".
+func namePortions(granted []int64) string {
+	named := "portions "
+	for i := 0; i < len(granted); i++ {
+		first := i
+		for i+1 < len(granted) && granted[i+1] == granted[i]+1 {
+			i++
+		}
+		if first > 0 {
+			named += ","
+		}
+		named += strconv.FormatInt(granted[first], 10)
+		if i > first {
+			named += "-" + strconv.FormatInt(granted[i], 10)
+		}
+	}
+	return named
 }
 
 func unwrap(own *slot, received *message, fixture messageFixture) ([]byte, error) {

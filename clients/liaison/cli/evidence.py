@@ -1,0 +1,88 @@
+"""The evidence package: written by the originator, verified by anyone, offline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from liaison import render
+from liaison.evidence import verify_evidence
+from liaison.private_file import replace_private
+from liaison.safe_text import for_one_line
+from relay.protocol.armor import dearmor
+from relay.protocol.errors import TooLarge
+from relay.protocol.identity import parse_statement
+
+from .common import Session, json_option, pass_session, put, say
+
+_MAX_FILE = 64 * 1024 * 1024
+
+
+class _VerifyOrId(click.Group):
+    """`evidence verify FILE`, and `evidence ID`: whatever is no command's name is a message id."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["export", *args])
+
+
+@click.group(cls=_VerifyOrId, context_settings={"ignore_unknown_options": True})
+def evidence() -> None:
+    """Everything that proves what became of a message, in one file: liaison evidence ID -o FILE.zip."""
+
+
+@evidence.command()
+@click.argument("message_id", metavar="ID")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, metavar="FILE", help="The package."
+)
+@click.option("--hash-only", is_flag=True, help="Only the message's hash, not its header.")
+@json_option
+@pass_session
+def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_json: bool) -> None:
+    """Write the package of a message that you sent."""
+    from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
+
+    with session.client() as client:
+        octets = collect(client, client.find(message_id), hash_only=hash_only)
+    replace_private(out, octets, "evidence package")
+    if as_json:
+        put(verify_evidence(octets).as_json())
+    else:
+        say(f"{out}: {len(octets)} octets, verified")
+
+
+@evidence.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@click.option(
+    "--relay-key", multiple=True, metavar="VKEY", help="A verifier key of the relay that you trust; all of them."
+)
+@click.option(
+    "--authority",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    multiple=True,
+    metavar="STATEMENT",
+    help="An office's statement that you trust; all of them.",
+)
+@json_option
+def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], *, as_json: bool) -> None:
+    """Verify a package: no network, no profile. Says what it had to take on the package's word."""
+    if file.stat().st_size > _MAX_FILE:
+        raise TooLarge(f"{file} has more than {_MAX_FILE} octets")
+    kids = [parse_statement(dearmor(path.read_bytes(), "STATEMENT")).kid for path in authority]
+    told = verify_evidence(file.read_bytes(), relay_key, kids).as_json()
+    if as_json:
+        put(told)
+        return
+    out = render.page("never")
+    for event in told["events"]:
+        out.line(
+            for_one_line(
+                f"entry {event['index']} {render.moment(event['time'] // 1000)} {event['event']} {event['address']}"
+            )
+        )
+    for each in told["assumed"]:
+        say(f"on the package's word: {each}")
+    say(f"message {told['message_id']}: every signature and proof holds")

@@ -1,0 +1,79 @@
+"""Taking a message back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from liaison import render
+from liaison.private_file import replace_private
+from liaison.recalling import recall as take_back
+from liaison.recalling import sign_recall
+from relay.protocol.armor import armor, dearmor
+
+from .common import Session, json_option, pass_session, put, say, yes_option
+
+_KIND = "RECALL"
+
+
+@click.command()
+@click.argument("message_id", metavar="ID")
+@click.option("--reason", required=True, metavar="TEXT", help="One line; the relay and auditors read it.")
+@click.option("--spill", is_flag=True, help="Stop part downloads too: a security officer, or two officers.")
+@click.option(
+    "--sign-only",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write your signature there for another officer to post.",
+)
+@click.option(
+    "--with",
+    "beside",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    multiple=True,
+    help="Another officer's signature.",
+)
+@yes_option
+@json_option
+@pass_session
+def recall(  # noqa: PLR0913 - one parameter for each option
+    session: Session,
+    message_id: str,
+    reason: str,
+    sign_only: Path | None,
+    beside: tuple[Path, ...],
+    *,
+    spill: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Destroy what nobody has opened yet, and learn, proven by the log, who has."""
+    with session.client() as client:
+        found = client.find(message_id)
+        if sign_only is not None:
+            signed = sign_recall(client, found, reason, spill=spill)
+            replace_private(sign_only, armor(signed, _KIND).encode(), "recall")
+            say(f"give {sign_only} to the officer who runs: liaison recall {found.hex()} --with {sign_only} ...")
+            return
+        if not yes:
+            session.confirm(f"Take back message {found.hex()} for good?")
+        others = [dearmor(path.read_bytes(), _KIND) for path in beside]
+        taken = take_back(client, found, reason, spill=spill, beside=others)
+        rows = taken.as_json(client)
+    if as_json:
+        for row in rows:
+            put({"message_id": found.hex(), **row})
+        return
+    shown = [[row["address"], row["device"][:12], row["state"], _opened(row["opened"])] for row in rows]
+    render.table(render.page(session.color), ("address", "device", "state", "opened"), shown)
+    say(f"recalled with entry {taken.index} of the access log, verified")
+
+
+def _opened(opened: dict[str, int] | None) -> str:
+    if opened is None:
+        return ""
+    at = datetime.fromtimestamp(opened["time"] / 1000, UTC)
+    return f"entry {opened['index']}, {at:%Y-%m-%d %H:%M:%SZ}"

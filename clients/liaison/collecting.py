@@ -1,0 +1,118 @@
+"""Collecting an evidence package: what the sender holds, and what the relay proves; verified before it is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from relay.protocol.agreement import AGREEMENT, read_agreement
+from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.cose import parse_sign1
+from relay.protocol.directory import Directory
+from relay.protocol.entry import Change, DirectoryEntry, parse_directory_entry
+from relay.protocol.envelope import decode_list
+from relay.protocol.errors import Malformed
+from relay.protocol.grants import parse_grants
+from relay.protocol.identity import (
+    CERTIFICATE,
+    REVOCATION,
+    office_of,
+    parse_statement,
+    read_certificate,
+    read_revocation,
+)
+from relay.protocol.label import label_of
+from relay.protocol.publication import POLICY, read_published_policy
+
+from .client import Client
+from .evidence import verify_evidence
+from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, write_package
+from .record import OUT, Record, read_record
+from .trust import ACCESS, DIRECTORY, relayed
+
+
+def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> bytes:
+    """The package of a message that this profile sent, signed by this device. Raises Malformed, Unverified."""
+    client.sync()
+    kept = client.profile.cabinet.message(message_id)
+    record = read_record(kept) if kept is not None else None
+    if record is None or record.direction != OUT:
+        raise Malformed("this is not a message that you sent", hint="the evidence is the originator's")
+    package = Package(message_id, record.message.ref, int(time.time()))
+    members = package.members
+    if not hash_only:
+        members[MESSAGE_FILE] = record.encoded
+    members[RELAY_FILE] = "".join(f"{key}\n" for key in client.profile.pins.relay_keys).encode()
+    with relayed():
+        devices = _add_entries(client, package)
+        _add_receipts(client, package)
+    _add_directory(client, package, record, devices)
+    octets = write_package(package, client.profile.signing)
+    verify_evidence(octets, client.profile.pins.relay_keys)  # nothing leaves that would not be believed
+    return octets
+
+
+def _add_entries(client: Client, package: Package) -> frozenset[bytes]:
+    """The log entries with their proofs; the devices that the message was sealed to."""
+    answer = client.transport.get(f"/v1/messages/{package.message_id.hex()}/evidence")
+    note, grants, entries = read_array(answer, 3, "evidence")
+    checkpoint = client.trust.read_checkpoint(ACCESS, expect(note, bytes, "evidence: checkpoint"))
+    client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
+    package.members["access/checkpoint"] = note
+    package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")
+    for row in expect(entries, list, "evidence: entries"):
+        index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
+        package.members[f"access/{index:010}.cbor"] = encode(row)
+    return frozenset(device for device, _granted in parse_grants(grants))
+
+
+def _add_receipts(client: Client, package: Package) -> None:
+    answer = client.transport.get(f"/v1/messages/{package.message_id.hex()}/receipts")
+    for device_id, state, encoded, _index in decode_list(answer, "receipts"):
+        package.members[f"receipts/{expect(device_id, bytes, 'receipt').hex()}-{state}.cose"] = encoded
+
+
+def _add_directory(client: Client, package: Package, record: Record, devices: frozenset[bytes]) -> None:
+    """The directory entries that vouch for whoever appears, under the directory's newest checkpoint."""
+    trust, core = client.trust, record.message.core
+    state = trust.cabinet.log_state(DIRECTORY)
+    if state is None:
+        raise Malformed("the directory was never verified here")
+    people = devices | {core.sender_device, client.profile.signing.device_id}
+    label = label_of(core.label)
+    package.members["directory/checkpoint"], files = state.checkpoint, list[bytes]()
+    for index, encoded in enumerate(trust.cabinet.entries(DIRECTORY)[: state.size]):
+        entry = parse_directory_entry(encoded)
+        if not _concerns(entry, trust.directory, people):
+            continue
+        if entry.change is Change.POLICY:
+            published = read_published_policy(parse_sign1(entry.payload, POLICY))
+            if (published.office, published.spif_digest) != (core.office, label.policy.digest):
+                continue
+            files = [each for each in (published.spif_digest, published.extensions_digest) if each is not None]
+        proof = trust.tree.inclusion_proof(index, state.size)
+        package.members[f"directory/{index:010}.cbor"] = encode([encoded, index, proof])
+    for digest in files:  # those of the newest publication
+        package.members[f"policy/{digest.hex()}"] = client.documents.content(digest)
+
+
+def _concerns(entry: DirectoryEntry, directory: Directory, people: frozenset[bytes]) -> bool:
+    offices = {directory.devices[device].office for device in people}
+    return offices.issuperset(_named(entry, people))
+
+
+def _named(entry: DirectoryEntry, people: frozenset[bytes]) -> Iterator[str]:
+    """The offices that an entry is about; one that is none of ours, where it is about nobody of ours."""
+    if entry.change is Change.OFFICE:
+        yield parse_statement(entry.payload).office
+    elif entry.change is Change.CERTIFICATE:
+        certificate = read_certificate(parse_sign1(entry.payload, CERTIFICATE))
+        yield office_of(certificate.address) if certificate.device_id in people else ""
+    elif entry.change is Change.REVOCATION:
+        revocation = read_revocation(parse_sign1(entry.payload, REVOCATION))
+        yield office_of(revocation.address) if revocation.device_id in people else ""
+    elif entry.change is Change.AGREEMENT:
+        for party in read_agreement(parse_sign1(entry.payload, AGREEMENT).payload).parties:
+            yield party.office
+    elif entry.change is not Change.POLICY:
+        yield ""

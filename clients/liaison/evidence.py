@@ -1,0 +1,260 @@
+"""Verifying an evidence package: offline, by nothing but what is in it and the keys that the verifier trusts.
+
+The steps are those of SPEC.md, "The evidence package". The first failure stops and names itself. What the verifier was
+given no key for is believed on the package's word, and `assumed` says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from relay.protocol.canonical import expect, read_array
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.directory import Device, Directory
+from relay.protocol.entry import AccessEntry, Event, parse_access_entry
+from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions
+from relay.protocol.label import Label, label_of
+from relay.protocol.merkle import leaf_hash, verify_inclusion
+from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, verify_note
+from relay.protocol.recall import read_recall_detail
+from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
+
+from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, read_package
+
+_ABOUT_IT = frozenset({Event.ACCEPT, Event.OPEN, Event.ACKNOWLEDGE, Event.RECALL})
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What a package proves, given what is `assumed`."""
+
+    package: Package
+    exporter: Device
+    directory: Directory
+    accept: AccessEntry
+    label: Label
+    grants: Grants
+    message: Message | None = None
+    entries: list[tuple[int, AccessEntry]] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "verified": True,
+            "message_id": self.package.message_id.hex(),
+            "message_ref": self.package.message_ref.hex(),
+            "hash_only": self.message is None,
+            "exporter": self.exporter.address,
+            "label": {"policy": self.label.policy.name, "classification": self.label.classification},
+            "events": [
+                {"index": index, "time": entry.time, "event": entry.event.value, "address": entry.address,
+                 "detail": entry.detail}
+                for index, entry in self.entries
+            ],
+            "sealed_to": [
+                {"address": self.directory.devices[device].address, "device": device.hex(), "portions": list(granted)}
+                for device, granted in self.grants
+            ],
+            "assumed": self.assumed,
+        }  # fmt: skip
+
+
+def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: Iterable[bytes] = ()) -> Evidence:
+    """What the file proves. `authorities` are kids of authority keys that are trusted. Raises Malformed, Unverified."""
+    # 1. the file, and that it is what its manifest lists
+    package, manifest = read_package(octets)
+    assumed: list[str] = []
+    # 2. the relay's keys: those given, else those in the package
+    vkeys = _relay_keys(package, list(relay_keys), assumed)
+    # 3. directory entries, each in the log, each holding after those before it
+    directory = _directory(package, vkeys)
+    _check_authorities(directory, frozenset(authorities), assumed)
+    # 4. the manifest's signer
+    exporter = _signer(directory, manifest.kid[:16], package.at, "manifest")
+    verify_sign1(manifest, exporter.signature_public)
+    # 5. log entries, each in the log, each of this message
+    entries = _entries(package, vkeys)
+    accept = _only_accept(entries)
+    # 6. the message, the label, the devices it was sealed to
+    message = _message(package, directory, accept)
+    label = label_of(accept.label or b"")
+    grants = parse_grants(_member(package, GRANTS_FILE))
+    if grants_digest(grants) != accept.detail:
+        raise Unverified("grants.cbor is not what was accepted")
+    found = Evidence(package, exporter, directory, accept, label, grants, message, entries, assumed)
+    # 7. openings and recalls
+    _check_openings(found)
+    # 8. receipts: each signed, each logged, none of one who had not opened
+    _check_receipts(found)
+    # 9. the policy that the label pins; 10. agreements between the offices
+    _check_policy(found)
+    _check_agreements(found)
+    assumed.append("that there are no other entries, revocations or withdrawals than those shown")
+    return found
+
+
+def _member(package: Package, name: str) -> bytes:
+    if name not in package.members:
+        raise Unverified(f"the package lacks {name}")
+    return package.members[name]
+
+
+def _relay_keys(package: Package, given: list[str], assumed: list[str]) -> list[NoteVerifier]:
+    *stated, last = _member(package, RELAY_FILE).decode("ascii", "replace").split("\n")
+    if last or not stated:
+        raise Malformed("relay.txt: not one key a line")
+    if given:
+        if sorted(given) != sorted(stated):
+            raise Unverified("the relay's keys in the package are not those that you trust")
+    else:
+        assumed.append("the relay's log keys")
+    return [parse_vkey(line) for line in stated]
+
+
+def _checkpoint(package: Package, log: str, vkeys: list[NoteVerifier]) -> Checkpoint:
+    verifiers = [key for key in vkeys if key.name.rpartition("/")[2] == log]
+    if sorted(key.type for key in verifiers) != sorted((ED25519, MLDSA44)):
+        raise Unverified(f"not one Ed25519 and one ML-DSA-44 key of the relay's {log} log")
+    checkpoint = parse_checkpoint_body(verify_note(_member(package, f"{log}/checkpoint"), verifiers))
+    if any(key.name != checkpoint.origin for key in verifiers):
+        raise Unverified(f"{log}/checkpoint is of another log")
+    return checkpoint
+
+
+def _logged(package: Package, log: str, vkeys: list[NoteVerifier]) -> list[tuple[int, bytes]]:
+    """(index, entry) of a log's members, each included under its checkpoint, in the log's order."""
+    checkpoint, found = _checkpoint(package, log, vkeys), []
+    for name in sorted(name for name in package.members if name.startswith(f"{log}/") and name.endswith(".cbor")):
+        entry, index, proof = read_array(package.members[name], 3, name)
+        if name != f"{log}/{expect(index, int, name):010}.cbor":
+            raise Unverified(f"{name}: is entry {index}")
+        steps = tuple(expect(step, bytes, name) for step in expect(proof, list, name))
+        try:
+            verify_inclusion(leaf_hash(expect(entry, bytes, name)), index, checkpoint.size, steps, checkpoint.root)
+        except LiaisonError as problem:
+            raise Unverified(f"{name}: {problem}") from problem
+        found.append((index, entry))
+    return found
+
+
+def _directory(package: Package, vkeys: list[NoteVerifier]) -> Directory:
+    directory = Directory()
+    for index, entry in _logged(package, "directory", vkeys):
+        try:
+            directory.apply(entry)
+        except LiaisonError as problem:
+            raise Unverified(f"directory entry {index} does not hold: {problem}") from problem
+    return directory
+
+
+def _check_authorities(directory: Directory, trusted: frozenset[bytes], assumed: list[str]) -> None:
+    for statement in directory.statements.values():
+        if not trusted:
+            assumed.append(f"the authority key of {statement.office}")
+        elif statement.kid not in trusted:
+            raise Unverified(f"the authority of {statement.office} is none that you trust")
+
+
+def _signer(directory: Directory, device_id: bytes, at: int, what: str) -> Device:
+    device = directory.devices.get(device_id)
+    if device is None or device.certificate is None or not device.not_before <= at < device.not_after:
+        raise Unverified(f"{what}: signed by a device that was not certified at that time")
+    revocation = directory.revoked.get(device_id)
+    if revocation is not None and revocation.at <= at:
+        raise Unverified(f"{what}: signed by a device that was revoked at that time")
+    return device
+
+
+def _entries(package: Package, vkeys: list[NoteVerifier]) -> list[tuple[int, AccessEntry]]:
+    found = [(index, parse_access_entry(entry)) for index, entry in _logged(package, "access", vkeys)]
+    for index, entry in found:
+        if entry.event not in _ABOUT_IT or not entry.permitted:
+            raise Unverified(f"access entry {index} is no evidence of a message")
+        if (entry.message_id, entry.message_ref) != (package.message_id, package.message_ref):
+            raise Unverified(f"access entry {index} is of another message")
+    return found
+
+
+def _only_accept(entries: list[tuple[int, AccessEntry]]) -> AccessEntry:
+    accepts = [entry for _index, entry in entries if entry.event is Event.ACCEPT]
+    if len(accepts) != 1 or entries[0][1] is not accepts[0]:
+        raise Unverified("the package does not begin with the one entry of the message's acceptance")
+    if any(entry.label != accepts[0].label for _index, entry in entries):
+        raise Unverified("the entries speak of different labels")
+    return accepts[0]
+
+
+def _message(package: Package, directory: Directory, accept: AccessEntry) -> Message | None:
+    if MESSAGE_FILE not in package.members:
+        return None
+    message = parse_message(package.members[MESSAGE_FILE])
+    core = message.core
+    sender = _signer(directory, core.sender_device, core.created, "message")
+    if sender.address != core.sender:
+        raise Unverified("message: its sender is not its signer")
+    verify_sign1(message.signed, sender.signature_public)
+    if (core.message_id, message.ref, core.label) != (package.message_id, package.message_ref, accept.label):
+        raise Unverified("message: another message, or another label, than was accepted")
+    return message
+
+
+def _check_openings(found: Evidence) -> None:
+    grants, recalled = dict(found.grants), False
+    for index, entry in found.entries:
+        if entry.event is Event.RECALL:
+            read_recall_detail(entry.detail)
+            recalled = True
+        elif entry.event is Event.OPEN:
+            if recalled:
+                raise Unverified(f"access entry {index}: opened after a recall")
+            if parse_portions(entry.detail) != grants.get(entry.device_id):
+                raise Unverified(f"access entry {index}: keys left that were not sealed to this device")
+    if unknown := grants.keys() - found.directory.devices.keys():
+        raise Unverified(f"the package lacks the certificate of device {min(unknown).hex()}")
+
+
+def _check_receipts(found: Evidence) -> None:
+    logged = {(entry.device_id, entry.detail) for _index, entry in found.entries if entry.event is Event.ACKNOWLEDGE}
+    opened = {entry.device_id for _index, entry in found.entries if entry.event is Event.OPEN}
+    for name in (name for name in found.package.members if name.startswith("receipts/")):
+        signed = parse_sign1(found.package.members[name], RECEIPT)
+        receipt = read_receipt(signed)
+        own = (found.package.message_id, found.package.message_ref, name)
+        stated = f"receipts/{receipt.device_id.hex()}-{receipt.state}.cose"
+        if (receipt.message_id, receipt.message_ref, stated) != own:
+            raise Unverified(f"{name}: a receipt for another message, or of another device")
+        verify_sign1(signed, _signer(found.directory, receipt.device_id, receipt.at, name).signature_public)
+        if (receipt.device_id, receipt.state) not in logged or receipt.device_id not in opened:
+            raise Unverified(f"{name}: a receipt that was not logged, or of one who had not opened")
+        logged.remove((receipt.device_id, receipt.state))
+    if logged:
+        raise Unverified("the package lacks a receipt that was logged")
+
+
+def _check_policy(found: Evidence) -> None:
+    pinned, published = (
+        found.label.policy,
+        found.directory.policy_of(found.accept.office, found.label.policy.name, found.label.policy.oid),
+    )
+    if published is None or published.spif_digest != pinned.digest:
+        raise Unverified("the package lacks the publication of the policy that the label pins")
+    wanted = {digest.hex() for digest in (published.spif_digest, published.extensions_digest) if digest is not None}
+    held = {
+        name.removeprefix("policy/"): content for name, content in found.package.members.items() if "policy/" in name
+    }
+    if held.keys() != wanted or any(hashlib.sha256(content).hexdigest() != name for name, content in held.items()):
+        raise Unverified("the policy files are not those that were published")
+
+
+def _check_agreements(found: Evidence) -> None:
+    own = found.accept.office
+    others = {found.directory.devices[device].office for device, _granted in found.grants} - {own}
+    for office in sorted(others):
+        states = found.directory.agreements_between(own, office)
+        if not any(all(party.office in state.signed for party in state.agreement.parties) for state in states):
+            raise Unverified(f"the package lacks an agreement that {own} and {office} have signed")

@@ -1,0 +1,83 @@
+"""Taking a message back: sign, post, and believe of the answer what the log proves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from relay.protocol.canonical import encode
+from relay.protocol.entry import AccessEntry, parse_access_entry
+from relay.protocol.errors import Unverified
+from relay.protocol.merkle import leaf_hash, verify_inclusion
+from relay.protocol.recall import RECALL, Recall, Recalled, RecallState, check_reason, parse_recalled, verify_recalled
+
+from .client import Client
+from .record import OUT, read_record
+from .trust import ACCESS, relayed
+
+
+@dataclass(frozen=True, slots=True)
+class TakenBack:
+    """What the log proves of a recall: its entry, and every device's state with the entry of its opening."""
+
+    index: int
+    entry: AccessEntry
+    states: tuple[tuple[RecallState, AccessEntry | None], ...]
+
+    def as_json(self, client: Client) -> list[dict[str, Any]]:
+        """A row per device."""
+        devices = client.trust.directory.devices
+        return [
+            {
+                "address": devices[state.device_id].address,
+                "device": state.device_id.hex(),
+                "portions": list(state.granted),
+                "state": "destroyed unread" if opened is None else "opened",
+                "opened": {"index": state.opened, "time": opened.time} if opened is not None else None,
+                "recalled": {"index": self.index, "time": self.entry.time},
+            }
+            for state, opened in self.states
+        ]
+
+
+def sign_recall(client: Client, message_id: bytes, reason: str, *, spill: bool) -> bytes:
+    """The own signature under a recall: to be posted, or given to the officer who posts it."""
+    device_id = client.profile.signing.device_id
+    stated = Recall(message_id, device_id, spill, check_reason(reason), int(time.time()))
+    return client.profile.signing.sign_object(RECALL, stated.payload())
+
+
+def recall(client: Client, message_id: bytes, reason: str, *, spill: bool, beside: Sequence[bytes] = ()) -> TakenBack:
+    """Take the message back, with the signatures of others beside one's own. Raises Unknown if it is not ours to."""
+    client.sync()
+    signed = sign_recall(client, message_id, reason, spill=spill)
+    path = f"/v1/messages/{message_id.hex()}/recall"
+    answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
+    asked = Recall(message_id, client.profile.signing.device_id, spill, reason, 0)
+    with relayed():
+        return _verified(client, parse_recalled(answer), asked)
+
+
+def _verified(client: Client, answer: Recalled, asked: Recall) -> TakenBack:
+    trust = client.trust
+    # 1. the recall's own entry, under a checkpoint that extends every one seen
+    entry = trust.verify_logged(answer.recall, client.transport)
+    if entry.device_id != asked.device_id:
+        raise Unverified("the relay logged another device's recall")
+    # 2. the other entries under the same checkpoint
+    checkpoint = trust.read_checkpoint(ACCESS, answer.recall.checkpoint)
+    for each in answer.entries():
+        verify_inclusion(leaf_hash(each.entry), each.index, checkpoint.size, each.proof, checkpoint.root)
+    # 3. the states are whole, and are those that were logged
+    verify_recalled(answer, asked)
+    # 4. where the message is our own, it is that one
+    kept = client.profile.cabinet.message(asked.message_id)
+    record = read_record(kept) if kept is not None else None
+    if record is not None and record.direction == OUT and record.message.ref != entry.message_ref:
+        raise Unverified("the relay recalled another message under this id")
+    if any(state.device_id not in trust.directory.devices for state in answer.states):
+        raise Unverified("a state of a device that is not in the directory")
+    openings = [parse_access_entry(each.entry) if each is not None else None for each in answer.openings]
+    return TakenBack(answer.recall.index, entry, tuple(zip(answer.states, openings, strict=True)))

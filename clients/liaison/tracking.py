@@ -1,0 +1,80 @@
+"""The originator's own view of what became of a message: entries proven by the log, receipts by their signers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from relay.protocol.canonical import expect, expect_bytes, read_array
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.entry import parse_access_entry
+from relay.protocol.envelope import RECEIPT, Receipt, decode_list, read_receipt
+from relay.protocol.errors import Unverified
+from relay.protocol.grants import grants_digest, parse_grants
+from relay.protocol.merkle import leaf_hash, verify_inclusion
+from relay.protocol.note import MLDSA44, signed_at
+
+from .audit import PulledEntry
+from .chain import ChainRow, Limit, chain
+from .client import Client
+from .exposure import Exposure, exposures
+from .record import Record
+from .trust import ACCESS, relayed
+
+
+def receipts_of(client: Client, record: Record) -> Iterator[tuple[str, Receipt, int]]:
+    """(address, receipt, index of its entry) of every receipt whose signature holds. Raises Unverified for others."""
+    answer = client.transport.get(f"/v1/messages/{record.message.core.message_id.hex()}/receipts")
+    for device_id, _state, encoded, index in decode_list(answer, "receipts"):
+        device = client.trust.directory.devices.get(device_id)
+        signed = parse_sign1(encoded, RECEIPT)
+        receipt = read_receipt(signed)
+        if device is None or receipt.message_ref != record.message.ref or receipt.device_id != device_id:
+            raise Unverified("the relay showed a receipt for another message or of an unknown device")
+        verify_sign1(signed, device.signature_public)
+        yield device.address, receipt, index
+
+
+def evidence_chain(client: Client, record: Record, within: int | None) -> list[ChainRow]:
+    """The evidence of a message that was sent; negative evidence after `within` seconds, or after its expiry."""
+    core = record.message.core
+    with relayed():
+        receipts = {(receipt.device_id, receipt.state) for _address, receipt, _index in receipts_of(client, record)}
+        found, as_of = _proven(client, record)
+    due = core.expires if within is None else min(core.expires, core.created + within)
+    refused = dict(record.refused)
+    return chain(found, core, client.trust.directory, Limit(due, as_of), receipts=receipts, refused=refused)
+
+
+def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
+    """What the relay proves of this message, and when the checkpoint over it was signed, in seconds."""
+    trust, core = client.trust, record.message.core
+    answer = client.transport.get(f"/v1/messages/{core.message_id.hex()}/evidence")
+    given, listed, rows = read_array(answer, 3, "evidence")
+    note = expect(given, bytes, "evidence: checkpoint")
+    checkpoint = trust.read_checkpoint(ACCESS, note)
+    trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
+    pulled = []
+    for row in expect(rows, list, "evidence: entries"):
+        encoded, index, proof = expect(row, list, "evidence: entry")
+        steps = tuple(expect_bytes(step, 32, "evidence: proof") for step in expect(proof, list, "evidence: proof"))
+        leaf = leaf_hash(expect(encoded, bytes, "evidence: entry"))
+        verify_inclusion(leaf, expect(index, int, "evidence: index"), checkpoint.size, steps, checkpoint.root)
+        pulled.append(PulledEntry(index, leaf, parse_access_entry(encoded)))
+    (found,) = exposures(pulled, [core.message_id])
+    found.grants = parse_grants(expect(listed, bytes, "evidence: grants"))
+    accepts = [(entry.message_ref, entry.detail) for _index, entry in found.accepts]
+    if accepts != [(record.message.ref, grants_digest(found.grants))]:
+        raise Unverified("the relay shows another acceptance, or other devices, than this message's")
+    verifier = next(key for key in trust.verifiers(ACCESS) if key.type == MLDSA44)
+    return found, signed_at(note, verifier)
+
+
+def audited_chain(client: Client, found: Exposure, within: int | None = None) -> list[ChainRow]:
+    """The same from an auditor's whole and verified log, where silence is proven; nothing where it is not complete."""
+    if found.message is None:
+        return []
+    state, core = client.trust.cabinet.log_state(ACCESS), found.message.core
+    verifier = next(key for key in client.trust.verifiers(ACCESS) if key.type == MLDSA44)
+    as_of = signed_at(state.checkpoint, verifier) if state is not None else 0
+    due = core.expires if within is None else min(core.expires, core.created + within)
+    return chain(found, core, client.trust.directory, Limit(due, as_of))

@@ -1,0 +1,166 @@
+"""Recall: the slots that nobody has opened are destroyed with the log entry that says so, or not at all.
+
+The steps are those of SPEC.md, "Recall". Whoever may not recall a message is told what everybody is told who may not
+open it, and is logged in the same way. A recall may be repeated; each one is an entry, and states who had opened.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sqlalchemy import Connection, delete, select, update
+
+from relay.batch import Answer, Batch, Committed
+from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.directory import Device, Directory
+from relay.protocol.entry import AccessEntry, Event, LoggedEntry
+from relay.protocol.envelope import Message, decode_list, parse_message
+from relay.protocol.errors import Conflict, Malformed, Unauthenticated
+from relay.protocol.grants import parse_grants
+from relay.protocol.recall import (
+    MAX_SIGNERS,
+    RECALL,
+    Recall,
+    Recalled,
+    RecallState,
+    may_recall,
+    read_recall,
+    recall_detail,
+)
+from relay.store import log as log_rows
+from relay.store.log import Log
+from relay.store.schema import log_entry, message, part, slot
+from relay.store.schema import recall as recall_table
+
+from .caller import Caller
+from .limits import MAX_CLOCK_AHEAD, MAX_RECALL_AGE
+from .open import ROWS, deny
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRecall:
+    """What was asked for, and whose signatures hold."""
+
+    asked: Recall
+    signers: tuple[Device, ...]
+
+
+def check_recalls(directory: Directory, caller: Caller, message_id: bytes, body: bytes, now: int) -> SignedRecall:
+    """Steps 1 and 2: one to eight recalls of this message that say the same, each signed, one of them by the caller."""
+    encoded = decode_list(body, "recalls")
+    if not 0 < len(encoded) <= MAX_SIGNERS:
+        raise Malformed(f"recalls: expected 1 to {MAX_SIGNERS} signatures")
+    signers, asked = dict[bytes, Device](), dict[bytes, Recall]()
+    for each in encoded:
+        signed = parse_sign1(each, RECALL)
+        stated, device = read_recall(signed), directory.device(signed.kid[:16], now)
+        if device is None or device.device_id != stated.device_id:
+            raise Unauthenticated("a recall by a device that is not enrolled, no longer valid, or revoked")
+        if stated.message_id != message_id or not now - MAX_RECALL_AGE <= stated.at <= now + MAX_CLOCK_AHEAD:
+            raise Malformed("recall: of another message, or signed too long ago")
+        verify_sign1(signed, device.signature_public)
+        signers[device.device_id], asked[device.device_id] = device, stated
+    own = asked.get(caller.device.device_id)
+    if own is None:
+        raise Unauthenticated("a recall is posted by one of those who signed it")
+    if len(signers) != len(encoded) or any(each.spill is not own.spill for each in asked.values()):
+        raise Malformed("recalls: not one of each signer, or not all for the same")
+    return SignedRecall(own, tuple(signers.values()))
+
+
+def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen: int) -> Answer:
+    """Take the message back, or log that this was denied. The answer is a Recalled."""
+    # 3. the certificates, as of this transaction
+    if any(batch.directory.device(each.device_id, batch.now) is None for each in signed.signers):
+        raise Unauthenticated("a device that signed is no longer valid, or revoked")
+    batch.flush()
+    asked = signed.asked
+    row = batch.connection.execute(select(message).where(message.c.message_id == asked.message_id)).first()
+    found = parse_message(bytes(row.encoded)) if row is not None else None
+    # 4. these persons may take this message back
+    if row is None or found is None or not may_recall(signed.signers, found.core.sender, spill=asked.spill):
+        return deny(batch, caller, asked.message_id, found, ("recall",))
+    states = _states(batch.connection, asked.message_id, bytes(row.grants))
+    # 5. the same request again has the answer of the first
+    digest = hashlib.sha256(body).digest()
+    index = _earlier(batch.connection, asked.message_id, digest)
+    if index is None:
+        # 6. one transaction: slots, a spill's parts, and the entry
+        index = batch.log(_entry(batch, caller, found, asked, states))
+        _destroy(batch, asked)
+        batch.add(recall_table, {
+            "message_id": asked.message_id, "digest": digest, "spill": asked.spill, "encoded": body, "entry": index,
+        })  # fmt: skip
+    return _answer(batch, _Indexes(index, row.entry), states, seen)
+
+
+class _Indexes(NamedTuple):
+    recall: int
+    accept: int
+
+
+def _states(connection: Connection, message_id: bytes, grants: bytes) -> tuple[RecallState, ...]:
+    wanted = select(slot.c.device_id, slot.c.released).where(slot.c.message_id == message_id)
+    released = {bytes(row.device_id): row.released for row in connection.execute(wanted)}
+    return tuple(RecallState(device_id, granted, released[device_id]) for device_id, granted in parse_grants(grants))
+
+
+def _earlier(connection: Connection, message_id: bytes, digest: bytes) -> int | None:
+    same = (recall_table.c.message_id == message_id, recall_table.c.digest == digest)
+    return connection.scalar(select(recall_table.c.entry).where(*same))
+
+
+def _destroy(batch: Batch, asked: Recall) -> None:
+    batch.connection.execute(update(slot).where(slot.c.message_id == asked.message_id).values(encoded=None))
+    if asked.spill:
+        batch.connection.execute(delete(part).where(part.c.message_id == asked.message_id))
+    batch.forget(ROWS, lambda key: key[0] == asked.message_id)
+
+
+def _entry(batch: Batch, caller: Caller, found: Message, asked: Recall, states: Sequence[RecallState]) -> AccessEntry:
+    return AccessEntry(
+        event=Event.RECALL,
+        time=batch.now_ms,
+        salt=os.urandom(16),
+        device_id=caller.device.device_id,
+        address=caller.device.address,
+        office=caller.device.office,
+        message_id=asked.message_id,
+        message_ref=found.ref,
+        label=found.core.label,
+        request=caller.nonce,
+        detail=recall_detail(states, asked.reason, spill=asked.spill),
+    )
+
+
+def _answer(batch: Batch, indexes: _Indexes, states: Sequence[RecallState], seen: int) -> Answer:
+    """The entry with its proof, and those of acceptance and of every opening under the same checkpoint."""
+    connection, opened = batch.connection, [state.opened for state in states if state.opened is not None]
+    wanted = select(log_entry.c.idx, log_entry.c.entry).where(log_entry.c.log == Log.ACCESS)
+    stored = connection.execute(wanted.where(log_entry.c.idx.in_({*indexes, *opened}))).all()
+    rows = {row.idx: row.entry for row in stored}
+    if None in rows.values():
+        raise Conflict("an entry of this message is no longer held: its retention is over")
+    note = None
+    if indexes.recall < batch.sizes[Log.ACCESS]:
+        note = log_rows.first_checkpoint_after(connection, Log.ACCESS, indexes.recall)
+
+    def answer(committed: Committed) -> bytes:
+        under = note if note is not None else committed.notes[Log.ACCESS]
+
+        def prove(index: int, seen: int = 0) -> LoggedEntry:
+            entry = rows[index] if index in rows else committed.entries[Log.ACCESS, index]
+            return committed.prove_stored(bytes(entry), index, under, seen)
+
+        return Recalled(
+            recall=prove(indexes.recall, seen),
+            accept=prove(indexes.accept),
+            grants=tuple((state.device_id, state.granted) for state in states),
+            openings=tuple(prove(state.opened) if state.opened is not None else None for state in states),
+        ).encoded()
+
+    return answer

@@ -1,0 +1,295 @@
+"""Recall: what nobody has opened is gone, provably; what was opened is named, provably."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from acts import as_json, gets_nothing, run, screen, slots_of
+from forge import call, problem
+from liaison.recalling import recall, sign_recall
+from liaison.trust import ACCESS
+from relay.protocol.canonical import encode
+from relay.protocol.entry import Event, parse_access_entry
+from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.identity import Kind
+from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled
+from relay.store.log import Log
+from relay.store.schema import part, slot
+from simulator import Forger, altered, database_of, double, lying
+from world import clearance, world
+
+LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
+PETIT, BAS = "jean.petit@lo-paris", "luc.bas@lo-paris"
+
+
+@pytest.fixture(scope="module")
+def setting(tmp_path_factory):
+    with world(tmp_path_factory.mktemp("recall")) as built:
+        for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
+            built.office(office, nation)
+        built.agreement("lo-warsaw", "lo-paris")
+        pol, fra = [clearance(nations=["POL"])], [clearance(nations=["FRA"])]
+        built.device("anna.nowak@lo-warsaw", clearances=pol)
+        built.device("jan.lis@lo-warsaw", clearances=pol)
+        built.device("ewa.sowa@lo-warsaw", clearances=pol, roles=["security"])
+        built.device("feed@lo-warsaw", clearances=pol, kind=Kind.SYSTEM)
+        built.device(PETIT, clearances=fra, roles=["security"])
+        built.device(BAS, clearances=fra)
+        built.device("audit@lo-warsaw", kind=Kind.AUDITOR, clearances=[])
+        yield built
+
+
+@pytest.fixture
+def people(setting):
+    return [setting.clients[name] for name in ("anna.nowak@lo-warsaw", PETIT, BAS)]
+
+
+def sent(anna, *to: str) -> bytes:
+    return anna.send(list(to), label=LABEL, body="Meet at nine.\n").message_id
+
+
+def last_entries(setting, message_id: bytes) -> list:
+    entries = [parse_access_entry(each) for each in Forger(setting).entries(Log.ACCESS)]
+    return [entry for entry in entries if entry.message_id == message_id]
+
+
+def test_a_recall_destroys_what_is_unread_and_names_who_has_opened(setting, people):
+    anna, jean, luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    taken = recall(anna, message_id, "Wrong annex", spill=False)
+    states = {state.device_id: (state.opened, opened) for state, opened in taken.states}
+    index, opened = states[jean.profile.signing.device_id]
+    assert (opened.event, opened.address, opened.message_id) == (Event.OPEN, PETIT, message_id)
+    assert parse_access_entry(Forger(setting).entries(Log.ACCESS)[index]) == opened
+    assert states[luc.profile.signing.device_id] == (None, None)
+    assert gets_nothing(luc, message_id)
+
+
+def test_after_a_recall_no_slot_is_stored_and_a_device_that_had_opened_is_given_it_no_more(setting, people):
+    anna, jean, _luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    recall(anna, message_id, "Wrong annex", spill=False)
+    with setting.relay._readers.connect() as connection:
+        assert set(connection.scalars(select(slot.c.encoded).where(slot.c.message_id == message_id))) == {None}
+    again = call(jean, "POST", f"/v1/messages/{message_id.hex()}/open")
+    assert (again.status_code, problem(again)["detail"]) == (404, "no such message is available to this device")
+    # what it opened it may finish reading
+    assert call(jean, "GET", f"/v1/messages/{message_id.hex()}/parts/0").status_code == 200
+
+
+def test_a_spill_stops_part_downloads_too(setting, people):
+    anna, jean, _luc = people
+    message_id = sent(anna, PETIT)
+    jean.read(message_id)
+    recall(setting.clients["ewa.sowa@lo-warsaw"], message_id, "Codeword in the clear", spill=True)
+    assert call(jean, "GET", f"/v1/messages/{message_id.hex()}/parts/0").status_code == 404
+    with setting.relay._readers.connect() as connection:
+        assert connection.scalars(select(part.c.idx).where(part.c.message_id == message_id)).all() == []
+
+
+def test_the_reader_is_told_nothing_and_the_auditor_why(setting, people):
+    anna, _jean, luc = people
+    recalled, spilled, absent = sent(anna, BAS), sent(anna, BAS), os.urandom(16)
+    recall(anna, recalled, "Wrong annex", spill=False)
+    recall(setting.clients["ewa.sowa@lo-warsaw"], spilled, "Codeword in the clear", spill=True)
+    answers = [call(luc, "POST", f"/v1/messages/{each.hex()}/open") for each in (recalled, spilled, absent)]
+    assert len({(each.status_code, each.content) for each in answers}) == 1
+    for message_id, rule in ((recalled, "recalled"), (spilled, "spill")):
+        denied = [entry for entry in last_entries(setting, message_id) if entry.event is Event.DENY]
+        assert [(entry.office, entry.rules) for entry in denied] == [
+            ("lo-paris", ("no-slot", rule)), ("lo-warsaw", ("no-slot", rule)),
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("who", "spill", "allowed"),
+    [
+        ("anna.nowak@lo-warsaw", False, True),
+        ("anna.nowak@lo-warsaw", True, False),  # one officer is not two
+        ("ewa.sowa@lo-warsaw", False, True),
+        ("ewa.sowa@lo-warsaw", True, True),
+        ("jan.lis@lo-warsaw", False, False),  # neither originator nor security officer
+        ("feed@lo-warsaw", False, False),
+        (PETIT, False, False),  # a security officer, but of another office
+        (PETIT, True, False),
+    ],
+)
+def test_who_may_take_a_message_back(setting, people, who, spill, allowed):
+    anna, _jean, luc = people
+    message_id, asker = sent(anna, BAS), setting.clients[who]
+    if allowed:
+        recall(asker, message_id, "Because", spill=spill)
+        assert gets_nothing(luc, message_id)
+        return
+    with pytest.raises(Unknown, match="no such message is available"):
+        recall(asker, message_id, "Because", spill=spill)
+    assert [entry.rules for entry in last_entries(setting, message_id)][-1] == ("recall",)
+    luc.read(message_id)
+
+
+def test_two_officers_together_stop_a_spill(setting, people):
+    anna, _jean, luc = people
+    jan, message_id = setting.clients["jan.lis@lo-warsaw"], sent(anna, BAS)
+    beside = sign_recall(anna, message_id, "Codeword in the clear", spill=True)
+    recall(jan, message_id, "Codeword in the clear", spill=True, beside=[beside])
+    assert gets_nothing(luc, message_id)
+
+
+def test_two_signatures_of_one_person_are_one_person(setting, people):
+    anna, _jean, luc = people
+    message_id = sent(anna, BAS)
+    beside = sign_recall(anna, message_id, "Twice", spill=True)
+    with pytest.raises(Malformed, match="one of each signer"):
+        recall(anna, message_id, "Twice", spill=True, beside=[beside])
+    jan, less = setting.clients["jan.lis@lo-warsaw"], sign_recall(anna, message_id, "x", spill=False)
+    with pytest.raises(Malformed, match="one of each signer"):  # the other signature is for less than is asked
+        recall(jan, message_id, "x", spill=True, beside=[less])
+    luc.read(message_id)
+
+
+def test_a_recall_that_is_old_or_for_another_message_or_signed_by_another_is_refused(setting, people):
+    anna, _jean, luc = people
+    message_id, other = sent(anna, BAS), sent(anna, BAS)
+    key, path = anna.profile.signing, f"/v1/messages/{message_id.hex()}/recall"
+    right = Recall(message_id, key.device_id, spill=False, reason="x", at=int(time.time()))
+    for stated, status in (
+        (replace(right, at=right.at - 90_000), 400),
+        (replace(right, at=right.at + 900), 400),
+        (replace(right, message_id=other), 400),
+        (replace(right, reason=" "), 400),
+        (replace(right, reason="two\nlines"), 400),
+        (replace(right, device_id=luc.profile.signing.device_id), 401),
+    ):
+        assert call(anna, "POST", path, encode([key.sign_object(RECALL, stated.payload())])).status_code == status
+    forged = encode([key.sign_object(RECALL, right.payload())[:-1] + b"\0"])
+    assert call(anna, "POST", path, forged).status_code == 422
+    signed = encode([key.sign_object(RECALL, right.payload())])
+    assert call(luc, "POST", path, signed).status_code == 401  # who overheard it posts it
+    luc.read(message_id)
+    luc.read(other)
+
+
+def test_the_same_recall_again_has_the_answer_of_the_first_and_another_one_is_logged(setting, people):
+    anna, _jean, _luc = people
+    message_id = sent(anna, BAS)
+    body = encode([sign_recall(anna, message_id, "Once", spill=False)])
+    first, again = (call(anna, "POST", f"/v1/messages/{message_id.hex()}/recall", body).content for _ in range(2))
+    assert parse_recalled(first).recall.entry == parse_recalled(again).recall.entry
+    recall(anna, message_id, "Twice", spill=False)
+    recalls = [entry for entry in last_entries(setting, message_id) if entry.event is Event.RECALL]
+    assert [entry.detail.split(" ", 2)[2] for entry in recalls] == ["Once", "Twice"]
+
+
+LIES = {
+    "an opening is called destroyed unread": lambda it: replace(it, openings=(None,) * len(it.openings)),
+    "a device is left out": lambda it: replace(it, grants=it.grants[1:], openings=it.openings[1:]),
+    "a device's portions are others": lambda it: replace(it, grants=tuple((device, (0, 1)) for device, _ in it.grants)),
+    "the opening of another entry": lambda it: replace(
+        it, openings=tuple(it.accept if each is not None else None for each in it.openings)
+    ),
+    "an entry without its proof": lambda it: replace(it, accept=replace(it.accept, proof=it.accept.proof[:-1])),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_relay_that_lies_about_a_recall_is_caught(setting, people, lie, tmp_path):
+    anna, jean, _luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    with double(anna, tmp_path / "anna") as twin, lying(twin) as relay:
+        relay.lie("POST", r"/recall$", lambda answer: LIES[lie](parse_recalled(answer)).encoded())
+        with pytest.raises(Unverified):
+            recall(twin, message_id, "Wrong annex", spill=False)
+
+
+def test_a_relay_that_logs_a_false_state_is_caught_by_the_recall_that_it_signed(setting, people, tmp_path):
+    """The operator hides an opening, in an entry and a log that are correctly signed: the answer contradicts itself."""
+    anna, jean, _luc = people
+    message_id = sent(anna, PETIT)
+    jean.read(message_id)
+    forger = Forger(setting)
+
+    def other_reason(answer: bytes) -> bytes:
+        given = parse_recalled(answer)
+        entries = forger.entries(Log.ACCESS)
+        entry = parse_access_entry(given.recall.entry)
+        entries[given.recall.index] = altered(entry, detail=entry.detail + "!")
+        logged = forger.logged(entries, given.recall.index, twin.trust.seen(ACCESS))
+        return Recalled(logged, given.accept, given.grants, given.openings).encoded()
+
+    with double(anna, tmp_path / "anna") as twin, lying(twin) as relay:
+        relay.lie("POST", r"/recall$", other_reason)
+        with pytest.raises(Unverified):
+            recall(twin, message_id, "Wrong annex", spill=False)
+
+
+def test_a_copy_of_the_database_made_after_the_recall_holds_no_slot(setting, people, tmp_path):
+    anna, _jean, _luc = people
+    message_id = sent(anna, BAS)
+    (wrapped,) = [each.wrapped for each in slots_of(setting, message_id).values()]
+    kept = tmp_path / "before.sqlite"
+    with sqlite3.connect(database_of(setting)) as source, sqlite3.connect(kept) as target:
+        source.backup(target)
+    assert wrapped in kept.read_bytes()
+    recall(anna, message_id, "Wrong annex", spill=False)
+    copy = tmp_path / "after.sqlite"
+    with sqlite3.connect(database_of(setting)) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    assert wrapped not in copy.read_bytes()
+    with sqlite3.connect(database_of(setting)) as checkpointing:
+        assert checkpointing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    assert wrapped not in database_of(setting).read_bytes()
+
+
+def test_a_recall_and_openings_in_one_commit_agree_on_who_was_first(setting, people):
+    """The keys that left before it are named, and none leave after it, also within one transaction."""
+    anna, jean, luc = people
+    for _ in range(5):
+        message_id = sent(anna, PETIT, BAS)
+        body = encode([sign_recall(anna, message_id, "Race", spill=False)])
+        path = f"/v1/messages/{message_id.hex()}"
+        with ThreadPoolExecutor(3) as pool:
+            opened = [pool.submit(call, who, "POST", f"{path}/open") for who in (jean, luc)]
+            recalled = pool.submit(call, anna, "POST", f"{path}/recall", body)
+            got = {
+                who.profile.signing.device_id: each.result().status_code == 200
+                for who, each in zip((jean, luc), opened, strict=True)
+            }
+        states = parse_recalled(recalled.result().content).states
+        assert {each.device_id: each.opened is not None for each in states} == got
+
+
+def test_the_command_prints_one_state_a_device_and_asks_first(setting, people, tmp_path):
+    anna, jean, luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    refused = run(anna, "recall", message_id.hex(), "--reason", "Wrong annex")
+    assert refused.exit_code == 3
+    lines = [
+        json.loads(each) for each in screen(anna, "recall", message_id.hex()[:12], "--reason", "x", "--yes", "--json")
+    ]
+    assert {(each["address"], each["state"]) for each in lines} == {(PETIT, "opened"), (BAS, "destroyed unread")}
+    spilled, file = sent(anna, BAS), tmp_path / "anna.recall"
+    jan = setting.clients["jan.lis@lo-warsaw"]
+    assert run(anna, "recall", spilled.hex(), "--spill", "--reason", "y", "--sign-only", str(file)).exit_code == 0
+    row = as_json(jan, "recall", spilled.hex(), "--spill", "--reason", "y", "--with", str(file), "--yes")
+    assert (row["address"], row["state"], row["opened"]) == (BAS, "destroyed unread", None)
+    assert gets_nothing(luc, spilled)
+
+
+def test_a_revoked_originator_recalls_nothing(setting):
+    lost = setting.device("lost@lo-warsaw", clearances=[clearance(nations=["POL"])])
+    message_id = sent(lost, BAS)
+    setting.authorities["lo-warsaw"].revoke("lost@lo-warsaw", "lost")
+    with pytest.raises(Unauthenticated):
+        recall(lost, message_id, "x", spill=False)
