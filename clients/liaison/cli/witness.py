@@ -11,7 +11,7 @@ from liaison.witness import Witness, create_witness
 from liaison.witness import serve as bind
 from relay.protocol.words import words_for
 
-from .common import say
+from .common import json_option, put, say
 
 
 @click.group()
@@ -22,20 +22,29 @@ def witness() -> None:
 @witness.command("init")
 @click.argument("name")
 @click.option("--logs", required=True, type=click.File("r"), metavar="FILE", help="The logs' keys, from `relay key`.")
-def init(name: str, logs: Any) -> None:
+@json_option
+def init(name: str, logs: Any, *, as_json: bool) -> None:
     """Make the keys of a witness called NAME; prints them as lines of a witness policy."""
     vkeys = create_witness(home_folder(), name, logs.read()).vkeys()
-    for kind, vkey in zip(("ed25519", "mldsa44"), vkeys, strict=True):
-        click.echo(f"witness {name}-{kind} {vkey}")
+    if as_json:
+        put({"name": name, "keys": list(vkeys)})
+    else:
+        for kind, vkey in zip(("ed25519", "mldsa44"), vkeys, strict=True):
+            click.echo(f"witness {name}-{kind} {vkey}")
     say(f"words to compare: {words_for(vkeys)}")
 
 
 @witness.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=8441, show_default=True, help="0 for a free one.")
-def serve(host: str, port: int) -> None:
+@json_option
+def serve(host: str, port: int, *, as_json: bool) -> None:
     """Answer logs until interrupted."""
     opened = Witness.open(home_folder())
     with bind(opened, host, port) as server:
-        click.echo(f"witness: serving as {opened.keys.name} on http://{host}:{server.server_address[1]}")
+        url = f"http://{host}:{server.server_address[1]}"
+        if as_json:
+            put({"serving": url, "name": opened.keys.name})
+        else:
+            click.echo(f"witness: serving as {opened.keys.name} on {url}")
         server.serve_forever()
