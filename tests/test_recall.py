@@ -8,11 +8,13 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from acts import as_json, gets_nothing, run, screen, slots_of
+from databases import BOTH, fresh_database
 from forge import call, problem
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
@@ -21,18 +23,29 @@ from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.identity import Kind
 from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled
+from relay.store.engine import open_writer
 from relay.store.log import Log
+from relay.store.migrate import upgrade
 from relay.store.schema import part, slot
-from simulator import Forger, altered, database_of, double, lying
+from simulator import Forger, altered, double, lying
 from world import clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 PETIT, BAS = "jean.petit@lo-paris", "luc.bas@lo-paris"
 
 
-@pytest.fixture(scope="module")
-def setting(tmp_path_factory):
-    with world(tmp_path_factory.mktemp("recall")) as built:
+@pytest.fixture(scope="module", params=BOTH)
+def setting(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("recall")
+    with fresh_database(request.param, folder / "database") as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        engine.dispose()
+        yield from peopled(folder, url)
+
+
+def peopled(folder, url):
+    with world(folder, database=url) as built:
         for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
             built.office(office, nation)
         built.agreement("lo-warsaw", "lo-paris")
@@ -234,21 +247,23 @@ def test_a_relay_that_logs_a_false_state_is_caught_by_the_recall_that_it_signed(
 
 
 def test_a_copy_of_the_database_made_after_the_recall_holds_no_slot(setting, people, tmp_path):
+    if setting.settings.database_url.startswith("postgresql"):
+        pytest.skip("a copy of the files is a matter of VACUUM there: SPEC.md, not reached")
     anna, _jean, _luc = people
     message_id = sent(anna, BAS)
     (wrapped,) = [each.wrapped for each in slots_of(setting, message_id).values()]
-    kept = tmp_path / "before.sqlite"
-    with sqlite3.connect(database_of(setting)) as source, sqlite3.connect(kept) as target:
+    kept, database = tmp_path / "before.sqlite", Path(make_url(setting.settings.database_url).database)
+    with sqlite3.connect(database) as source, sqlite3.connect(kept) as target:
         source.backup(target)
     assert wrapped in kept.read_bytes()
     recall(anna, message_id, "Wrong annex", spill=False)
     copy = tmp_path / "after.sqlite"
-    with sqlite3.connect(database_of(setting)) as source, sqlite3.connect(copy) as target:
+    with sqlite3.connect(database) as source, sqlite3.connect(copy) as target:
         source.backup(target)
     assert wrapped not in copy.read_bytes()
-    with sqlite3.connect(database_of(setting)) as checkpointing:
+    with sqlite3.connect(database) as checkpointing:
         assert checkpointing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-    assert wrapped not in database_of(setting).read_bytes()
+    assert wrapped not in database.read_bytes()
 
 
 def test_a_recall_and_openings_in_one_commit_agree_on_who_was_first(setting, people):
