@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from relay.committer import Batch
+from relay.batch import Batch
 from relay.house import commit_alone
 from relay.protocol.entry import AccessEntry, Event
 from relay.settings import Settings

@@ -57,7 +57,9 @@ class Device:
     def device_id(self) -> bytes:
         return self.signing.device_id
 
-    def ask(self, authority: str, method: str, path: str, body: bytes = b"", seen: int = 0) -> bytes:
+    def ask(
+        self, authority: str, method: str, path: str, body: bytes = b"", seen: int = 0, level: str = "ROUTINE"
+    ) -> bytes:
         """A signed request as it goes over the wire. Good once, and for a minute."""
         fields = sign_request(
             self.request, self.device_id.hex(), method, authority, f"http://{authority}{path}",
@@ -66,7 +68,7 @@ class Device:
         if body:
             fields["content-type"] = CBOR
         lines = [f"{method} {path} HTTP/1.1", f"host: {authority}", f"content-length: {len(body)}"]
-        lines += [f"relay-seen: {seen}", *(f"{name}: {value}" for name, value in fields.items())]
+        lines += [f"relay-seen: {seen}", f"relay-precedence: {level}", *(f"{name}: {value}" for name, value in fields.items())]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
@@ -80,6 +82,7 @@ class Letter:
     ref: bytes
     body: bytes  # the submission
     receipt: bytes  # the first reader's acknowledgement
+    level: str = "ROUTINE"
 
 
 @dataclass
@@ -102,11 +105,11 @@ class World:
     # -- requests -------------------------------------------------------------------------------------------------
 
     def post(self, letter: Letter, seen: int = 0) -> bytes:
-        return letter.sender.ask(self.server.authority, "POST", "/v1/messages", letter.body, seen)
+        return letter.sender.ask(self.server.authority, "POST", "/v1/messages", letter.body, seen, letter.level)
 
     def open(self, letter: Letter, seen: int = 0) -> bytes:
         path = f"/v1/messages/{letter.message_id.hex()}/open"
-        return letter.readers[0].ask(self.server.authority, "POST", path, b"", seen)
+        return letter.readers[0].ask(self.server.authority, "POST", path, b"", seen, letter.level)
 
     def part(self, letter: Letter) -> bytes:
         path = f"/v1/messages/{letter.message_id.hex()}/parts/0"
@@ -178,7 +181,7 @@ class World:
         stated = Receipt(core.message_id, ref, first.device_id, "acknowledged", core.created)
         return Letter(
             sender, tuple(device for device, _ in claimed), core.message_id, ref, submission.encoded(),
-            first.signing.sign_object(RECEIPT, stated.payload()),
+            first.signing.sign_object(RECEIPT, stated.payload()), precedence.name,
         )  # fmt: skip
 
     def sealing(
