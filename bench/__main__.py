@@ -103,8 +103,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             numbers = (1, 10, 100) if given.quick else (1, 10, 100, 500)
             results["recipients"] = recipients.measure(lite, numbers, (1024, 4096, 1 << 20), given.rounds)
         if "profile" in given.sections:
-            whole = results["side_by_side"]["relay SQLite"]["accept"][str(max(clients))]["server_us"]
-            results["profile"] = anatomy.measure(lite, whole)
+            results["profile"] = anatomy.measure(lite, 1 if given.smallest else 4 if given.quick else 16)
         if "precedence" in given.sections and not given.smallest:
             results["precedence"] = precedence.measure(lite, given.rounds, 20 if given.quick else 100, given.count)
         if "chain" in given.sections and not given.smallest:
