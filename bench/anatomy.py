@@ -1,4 +1,4 @@
-"""Where the time of one accept goes: the product's own functions in this process, each with the processor time of its own.
+"""Where the time of one accept goes: the product's own functions in this process, each with its own processor time.
 
 The functions are wrapped while a few batches of real submissions run through them, one thread doing what the relay's
 threads do; a piece's time is without that of the pieces inside it. The framework is the product's HTTP application

@@ -1,4 +1,4 @@
-"""The floor: the same bytes, signatures and durable commits through the bare driver. No HTTP, no rules, no tree of ours.
+"""The floor: the same bytes, signatures and durable commits through the bare driver. No HTTP, no rules, no tree.
 
 An accept verifies, on the letter's own bytes, one Ed25519 signature of the request and the message's composite one
 (ML-DSA-65 with Ed25519), and hashes the body; it inserts message, part, slot and log entry and marks the key package

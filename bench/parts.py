@@ -132,7 +132,12 @@ def section(size: int) -> dict[str, Any]:
         for name in ("seal", "upload", "download", "open")
     ]
     grown = [
-        (f"{side}'s memory grown while {size} MiB passed, MiB", float(memory[side] - memory[f"{side} before"]), 64.0, False)
+        (
+            f"{side}'s memory grown while {size} MiB passed, MiB",
+            float(memory[side] - memory[f"{side} before"]),
+            64.0,
+            False,
+        )
         for side in ("relay", "client")
     ]
     return {"size_mib": size, "steps": steps, "memory_mib": memory, "claims": [*claims, *grown]}

@@ -68,7 +68,11 @@ class Device:
         if body:
             fields["content-type"] = CBOR
         lines = [f"{method} {path} HTTP/1.1", f"host: {authority}", f"content-length: {len(body)}"]
-        lines += [f"relay-seen: {seen}", f"relay-precedence: {level}", *(f"{name}: {value}" for name, value in fields.items())]
+        lines += [
+            f"relay-seen: {seen}",
+            f"relay-precedence: {level}",
+            *(f"{name}: {value}" for name, value in fields.items()),
+        ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
