@@ -2,7 +2,7 @@
 
 Two devices at a relay of their own, one message at a time, nobody else there. The reader listens on the event stream;
 the push counts from the posting of the message to the reader being told. The client's steps hold its own work too:
-reading the directory, verifying, its store on the disk. Sealing is told apart from posting by the time spent in the transport.
+reading the directory, verifying, its store on the disk. Sealing is told from posting by the time in the transport.
 """
 
 from __future__ import annotations
