@@ -1,100 +1,170 @@
-"""Where the time of one accept goes: the product's own functions, timed one by one on a real submission.
+"""Where the time of one accept goes: the product's own functions in this process, each with its own processor time.
 
-Nothing in the product is instrumented. A piece that has been renamed or taken apart is reported as not measured.
+The functions are wrapped while a few batches of real submissions run through them, one thread doing what the relay's
+threads do; a piece's time is without that of the pieces inside it. The framework is the product's HTTP application
+with a stub behind it, as a server of its own. Whatever no piece claims is our own Python.
 """
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
-from statistics import median
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
 from typing import Any
+from unittest.mock import patch
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from sqlalchemy.engine.base import Transaction
 
-from relay.protocol.envelope import parse_message, parse_slot, parse_submission
-from relay.protocol.httpsig import parse_signature, verify_request
-from relay.protocol.label import label_of
-from relay.protocol.merkle import leaf_hash
-from relay.protocol.suite import suite_signing_with
+from relay.batch import Batch, Committed, Job
+from relay.committer import Committer
+from relay.core import accept, caller
+from relay.core.caller import Request
+from relay.house import open_relay
+from relay.logkeys import LogKeys
+from relay.protocol.header import Precedence
+from relay.settings import Settings
+from relay.store import log as log_rows
 
-from .world import CBOR, World
+from . import generator
+from .processes import end, free_port, processor_seconds, spawn
+from .world import CBOR, Letter, World
 
-TIMES = 300
+BATCH = 64
+CRYPTOGRAPHY = ("request signature", "message signature", "checkpoint signatures")
+DATABASE = ("database statements", "database commit")
+PIECES: tuple[tuple[Any, str, str], ...] = (
+    (caller, "verify_request", "request signature"),
+    (accept, "verify_sign1", "message signature"),
+    (accept, "parse_submission", "parse"),
+    (accept, "parse_message", "parse"),
+    (accept, "parse_slot", "parse"),
+    (accept, "_failing", "decision"),
+    (Batch, "read", "database statements"),
+    (Batch, "flush", "database statements"),
+    (log_rows, "lock_sizes", "database statements"),
+    (log_rows, "add_entries", "database statements"),
+    (log_rows, "add_nodes", "database statements"),
+    (log_rows, "set_size", "database statements"),
+    (log_rows, "add_checkpoint", "database statements"),
+    (Transaction, "commit", "database commit"),
+    (LogKeys, "sign_checkpoint", "checkpoint signatures"),
+    (Committer, "_append", "log: leaves and tree"),
+    (Committed, "prove", "answer: proof"),
+)
 
 
-def microseconds(call: Callable[[], object], times: int = TIMES) -> float:
-    """The median of single calls."""
-    taken = []
-    for _ in range(times):
-        began = time.perf_counter()
-        call()
-        taken.append(time.perf_counter() - began)
-    return median(taken) * 1e6
+class Clock:
+    """Processor seconds by piece, each without what runs inside it."""
+
+    def __init__(self) -> None:
+        self.spent: dict[str, float] = defaultdict(float)
+        self._inside, self._at = ["everything else of ours"], time.thread_time()
+
+    @contextmanager
+    def of(self, piece: str) -> Iterator[None]:
+        self._turn()
+        self._inside.append(piece)
+        try:
+            yield
+        finally:
+            self._turn()
+            self._inside.pop()
+
+    def wrapped(self, call: Callable[..., Any], piece: str) -> Callable[..., Any]:
+        @wraps(call)
+        def timed(*given: Any, **named: Any) -> Any:
+            with self.of(piece):
+                return call(*given, **named)
+
+        return timed
+
+    def _turn(self) -> None:
+        now = time.thread_time()
+        self.spent[self._inside[-1]] += now - self._at
+        self._at = now
 
 
-def measure(world: World, whole_us: float) -> dict[str, Any]:
-    """Microseconds by piece; `whole_us` is the relay's processor time of one accept in the same run."""
-    letter = world.letters(1)[0]
-    pieces = {
-        name: round(microseconds(call), 1) for name, call in _pieces(world, world.post(letter), letter.body).items()
-    }
-    signatures = pieces["request: Ed25519 alone"] + pieces["message: both signatures alone"]
-    checkpoint = round(microseconds(_checkpoint(world), 60), 1)
-    named = sum(cost for name, cost in pieces.items() if not name.endswith("alone"))
+def measure(world: World, batches: int) -> dict[str, Any]:
+    """Microseconds of one accept by piece. The world's relay must be SQLite's and is stopped for it."""
+    framework = _framework(world, world.letters(BATCH * batches))
+    letters = world.letters(BATCH * (batches + 1))
+    world.server.stop()
+    try:
+        pieces = _pieces(world, letters)
+    finally:
+        world.server.start()
+    pieces = {"framework and server": framework, **pieces}
+    whole = sum(pieces.values())
+    named = sum(pieces[name] for name in (*CRYPTOGRAPHY, *DATABASE)) + framework
+    own = 1 - named / whole
+    told = {name: round(cost, 1) for name, cost in sorted(pieces.items(), key=lambda each: -each[1])}
+    return {"pieces_us": told, "whole_us": round(whole, 1), "own_python_share": round(own, 3)}
+
+
+def _pieces(world: World, letters: Sequence[Letter]) -> dict[str, float]:
+    relay = open_relay(Settings(data=world.server.data, quota_messages=0, quota_office_messages=0))
+    try:
+        _accept(relay, [_request(world, letter) for letter in letters[:BATCH]])  # warm
+        with ExitStack() as stack:
+            clock = Clock()
+            for owner, name, piece in PIECES:
+                stack.enter_context(patch.object(owner, name, clock.wrapped(getattr(owner, name), piece)))
+            for start in range(BATCH, len(letters), BATCH):
+                with clock.of("making the requests, not counted"):
+                    requests = [_request(world, letter) for letter in letters[start : start + BATCH]]
+                _accept(relay, requests)
+            with clock.of("end"):
+                pass
+    finally:
+        relay.close()
     return {
-        "pieces_us": {**pieces, "checkpoint signatures, once per batch": checkpoint},
-        "whole_us": round(whole_us, 1),
-        "cryptography_us": round(signatures, 1),
-        "rest_us": round(whole_us - named, 1),  # framework, decision, database, log, answer
-        "rest_share": round(1 - named / whole_us, 3),
+        piece: spent / (len(letters) - BATCH) * 1e6
+        for piece, spent in clock.spent.items()
+        if piece not in {"making the requests, not counted", "end"}
     }
 
 
-def _pieces(world: World, raw: bytes, body: bytes) -> dict[str, Callable[[], object]]:
-    head = raw.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
-    headers = dict(line.split(": ", 1) for line in head)
-    authority, sender = world.server.authority, world.senders[0]
-    key = sender.request.public_key().public_bytes_raw()
-    signature = parse_signature(headers["signature-input"], headers["signature"])
-    submission = parse_submission(body)
-    message = parse_message(submission.message)
-    scheme = suite_signing_with(message.signed.alg).signature
-    public = sender.signing.public
-    ed, octets = Ed25519PublicKey.from_public_bytes(key), bytes(400)
-    ed_signature = sender.request.sign(octets)
-
-    def verify() -> None:
-        parsed = parse_signature(headers["signature-input"], headers["signature"])
-        url = f"http://{authority}/v1/messages"
-        now = signature.created
-        verify_request(key, parsed, "POST", authority, url, body, CBOR, headers["content-digest"], now)
-
-    return {
-        "request: parse, digest, verify": verify,
-        "request: Ed25519 alone": lambda: ed.verify(ed_signature, octets),
-        "message: strict parse of submission, message, slot, label": lambda: _parse(body),
-        "message: composite signature": lambda: scheme.verify(
-            public, message.signed.to_be_signed, message.signed.signature
-        ),
-        "message: both signatures alone": lambda: scheme.verify(
-            public, message.signed.to_be_signed, message.signed.signature
-        ),
-        "message: slot leaf": lambda: leaf_hash(submission.slots[0]),
-    }
+def _accept(relay: Any, requests: Sequence[Request]) -> None:
+    now, directory, jobs = int(time.time()), relay._committer.directory, []
+    for request in requests:
+        who = relay._doorkeeper.authenticate(request, directory, now)
+        submitted = accept.check_submission(directory, who, request.body, now, Precedence.ROUTINE)
+        run = lambda batch, who=who, submitted=submitted: accept.accept(  # noqa: E731
+            batch, relay.judge(), who, submitted, 0, relay._quota
+        )
+        jobs.append(Job(run, accept.needs(submitted)))
+    for outcome in relay._committer.commit(jobs):
+        if outcome.error is not None:
+            raise outcome.error
 
 
-def _parse(body: bytes) -> None:
-    submission = parse_submission(body)
-    message = parse_message(submission.message)
-    for each in submission.slots:
-        parse_slot(each, message.core)
-    for label in (message.core.label, *(portion.label for portion in message.core.portions)):
-        label_of(label)
+def _request(world: World, letter: Letter) -> Request:
+    raw = world.post(letter).partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
+    headers = dict(line.split(": ", 1) for line in raw)
+    authority = world.server.authority
+    return Request(
+        "POST", authority, f"http://{authority}/v1/messages", letter.body, CBOR,
+        headers["content-digest"], headers["signature-input"], headers["signature"],
+    )  # fmt: skip
 
 
-def _checkpoint(world: World) -> Callable[[], object]:
-    from relay.logkeys import load_log_keys  # noqa: PLC0415 - the profile's one look into the relay's folder
-
-    keys = load_log_keys(world.server.data / "log-keys.json")
-    return lambda: keys.sign_checkpoint("bench/access", 12345, bytes(32), int(time.time()))
+def _framework(world: World, letters: Sequence[Letter]) -> float:
+    """Processor microseconds of one request through uvicorn, Starlette and FastAPI, 64 clients."""
+    port = free_port()
+    process = spawn([sys.executable, "-m", "bench.stub", str(port)])
+    try:
+        units = [(world.post(letter),) for letter in letters]
+        for _ in range(100):
+            try:
+                generator.run(units[:BATCH], (201,), port, 1)
+                break
+            except OSError:
+                time.sleep(0.1)
+        before = processor_seconds(process.pid)
+        generator.run(units, (201,), port, BATCH)
+        return (processor_seconds(process.pid) - before) / len(units) * 1e6
+    finally:
+        end(process)

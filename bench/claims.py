@@ -30,7 +30,6 @@ def _beside_peers(side: dict[str, Any], name: str) -> Iterator[Claim]:
         ("accept", "synapse", "send", 20.0),
         ("accept", "nats", "send", 0.35),
         ("accept+open", "nats", "send+fetch", 0.7),
-        ("accept+open+part", "nats", "send+fetch", 0.7),
         ("accept+open+acknowledge", "synapse", "send+fetch", 10.0),
     ):
         ours, other = _most(side, name, work), _most(side, peer, theirs)
@@ -55,6 +54,6 @@ def _beside_floor(side: dict[str, Any], name: str) -> Iterator[Claim]:
 
 def _extra(results: dict[str, Any]) -> Iterator[Claim]:
     """Claims that a section has computed as (words, ratio, bound, at least)."""
-    for section in ("recipients", "precedence", "growth", "workers"):
+    for section in ("recipients", "precedence", "workers", "profile", "parts", "growth"):
         for words, ratio, bound, at_least in results.get(section, {}).get("claims", []):
             yield Claim(words, ratio, bound, at_least=at_least)

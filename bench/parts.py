@@ -1,7 +1,5 @@
 """A large attachment: sealed, uploaded, downloaded, opened; each step beside the floor, in one run.
 
-    python bench/parts.py [--size MiB] [--json]
-
 The floor is SHA-256 plus AES-256-GCM in pieces of 16 KiB over the same bytes, on one thread, in memory, no disk and
 no network. `disk` is the same bytes written to the same disk and synced: no step that promises durability can beat it.
 A real relay serves in a process of its own; the steps are those of the client library.
@@ -9,7 +7,6 @@ A real relay serves in a process of its own; the steps are those of the client l
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import os
@@ -20,6 +17,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import httpx2
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -31,6 +29,8 @@ from liaison.sealed import check_file, no_meter, save, seal_file  # noqa: E402
 from relay.protocol.header import Portion  # noqa: E402
 from relay.settings import Settings  # noqa: E402
 from world import World, clearance  # noqa: E402
+
+from .processes import end, spawn  # noqa: E402
 
 PIECE, ANNA, JEAN = 16384, "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 
@@ -56,7 +56,7 @@ def synced(content: bytes, path: Path) -> None:
 
 def started(folder: Path) -> tuple[subprocess.Popen[str], World]:
     command = [str(Path(sys.executable).parent / "relay"), "serve", "--data", str(folder / "relay"), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = spawn(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     url = next(word for word in process.stdout.readline().split() if word.startswith("http"))
     keys = json.loads(httpx2.get(f"{url}/v1/relay").content)["keys"]
@@ -115,29 +115,29 @@ def measure(folder: Path, size: int) -> tuple[dict[str, float], dict[str, int]]:
             assert hashlib.file_digest(before, "sha256").digest() == hashlib.file_digest(after, "sha256").digest()
         world.close()
     finally:
-        process.terminate()
-        process.wait()
+        end(process)
     return seconds, memory
 
 
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--size", type=int, default=100, metavar="MiB")
-    options.add_argument("--json", action="store_true")
-    given = options.parse_args()
+def section(size: int) -> dict[str, Any]:
+    """The steps over `size` MiB: MiB/s, the share of the floor's speed, the most memory that each side had."""
     with tempfile.TemporaryDirectory() as folder:
-        seconds, memory = measure(Path(folder), given.size << 20)
-    rows = {
-        name: {"MiB/s": round(given.size / spent), "of floor": round(seconds["floor"] / spent, 3)}
+        seconds, memory = measure(Path(folder), size << 20)
+    steps = {
+        name: {"mib_s": round(size / spent), "of_floor": round(seconds["floor"] / spent, 3)}
         for name, spent in seconds.items()
     }
-    if given.json:
-        print(json.dumps({"v": 1, "size MiB": given.size, "steps": rows, "peak memory MiB": memory}))
-        return
-    for name, row in rows.items():
-        print(f"{name:<10}{row['MiB/s']:>7} MiB/s   {row['of floor']:>6} of the floor")
-    print("peak memory, MiB:", ", ".join(f"{name} {mebibytes}" for name, mebibytes in memory.items()))
-
-
-if __name__ == "__main__":
-    main()
+    claims = [
+        (f"{size} MiB {name} / SHA-256 and AES-256-GCM", steps[name]["of_floor"], 0.5, True)
+        for name in ("seal", "upload", "download", "open")
+    ]
+    grown = [
+        (
+            f"{side}'s memory grown while {size} MiB passed, MiB",
+            float(memory[side] - memory[f"{side} before"]),
+            64.0,
+            False,
+        )
+        for side in ("relay", "client")
+    ]
+    return {"size_mib": size, "steps": steps, "memory_mib": memory, "claims": [*claims, *grown]}

@@ -1,4 +1,7 @@
-"""How long a FLASH takes while nobody else asks for anything, and while 64 clients post ROUTINE without a pause."""
+"""How long a FLASH takes while nobody else asks for anything, and while 64 clients post ROUTINE without a pause.
+
+The FLASH client states its precedence in the request, as the client library does.
+"""
 
 from __future__ import annotations
 

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import os
+import signal
 import socket
+import subprocess
 from pathlib import Path
+from typing import Any
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def spawn(command: list[str], **given: Any) -> subprocess.Popen[Any]:
+    """Start a program as the head of a group of its own; nothing of the group outlives this process."""
+    process = subprocess.Popen(command, start_new_session=True, **given)
+    atexit.register(end, process, 0.0)
+    return process
+
+
+def end(process: subprocess.Popen[Any], patience: float = 30.0) -> None:
+    """Ask a program to end, then end whatever is left of its group."""
+    if process.returncode is not None:  # it was waited for: its number may be another's by now
+        return
+    if patience:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def family(pid: int) -> list[int]:

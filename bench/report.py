@@ -36,6 +36,13 @@ def table(results: dict[str, Any]) -> str:
             f"| {subject} | {work} | {each['rate']:,.0f} | {each['p50_ms']:.2f} | {each['p99_ms']:.1f} "
             f"| {spent:,.0f} | {each['generator_share']:.0%} |"
         )
+    if profile := results.get("profile"):
+        pieces = ", ".join(f"{name} {cost:,.0f}" for name, cost in profile["pieces_us"].items())
+        lines += ["", f"Where one accept's {profile['whole_us']:,.0f} µs of processor time go: {pieces}."]
+        lines += [f"Our own Python, outside cryptography, database and framework: {profile['own_python_share']:.0%}."]
+    if chain := results.get("chain"):
+        steps = ", ".join(f"{name} {taken:.1f}" for name, taken in chain["ms"].items())
+        lines += ["", f"One message through the client library, idle relay, ms: {steps}."]
     lines += [f"\nNot measured: {reason}" for reason in results["skipped"]]
     return "\n".join(lines)
 

@@ -58,7 +58,7 @@ class Device:
         return self.signing.device_id
 
     def ask(
-        self, authority: str, method: str, path: str, body: bytes = b"", seen: int = 0, urgency: str = "ROUTINE"
+        self, authority: str, method: str, path: str, body: bytes = b"", seen: int = 0, level: str = "ROUTINE"
     ) -> bytes:
         """A signed request as it goes over the wire. Good once, and for a minute."""
         fields = sign_request(
@@ -70,7 +70,7 @@ class Device:
         lines = [f"{method} {path} HTTP/1.1", f"host: {authority}", f"content-length: {len(body)}"]
         lines += [
             f"relay-seen: {seen}",
-            f"relay-precedence: {urgency}",
+            f"relay-precedence: {level}",
             *(f"{name}: {value}" for name, value in fields.items()),
         ]
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
@@ -86,7 +86,7 @@ class Letter:
     ref: bytes
     body: bytes  # the submission
     receipt: bytes  # the first reader's acknowledgement
-    precedence: Precedence = Precedence.ROUTINE
+    level: str = "ROUTINE"
 
 
 @dataclass
@@ -109,13 +109,11 @@ class World:
     # -- requests -------------------------------------------------------------------------------------------------
 
     def post(self, letter: Letter, seen: int = 0) -> bytes:
-        return letter.sender.ask(
-            self.server.authority, "POST", "/v1/messages", letter.body, seen, letter.precedence.name
-        )
+        return letter.sender.ask(self.server.authority, "POST", "/v1/messages", letter.body, seen, letter.level)
 
     def open(self, letter: Letter, seen: int = 0) -> bytes:
         path = f"/v1/messages/{letter.message_id.hex()}/open"
-        return letter.readers[0].ask(self.server.authority, "POST", path, b"", seen)
+        return letter.readers[0].ask(self.server.authority, "POST", path, b"", seen, letter.level)
 
     def part(self, letter: Letter) -> bytes:
         path = f"/v1/messages/{letter.message_id.hex()}/parts/0"
@@ -187,7 +185,7 @@ class World:
         stated = Receipt(core.message_id, ref, first.device_id, "acknowledged", core.created)
         return Letter(
             sender, tuple(device for device, _ in claimed), core.message_id, ref, submission.encoded(),
-            first.signing.sign_object(RECEIPT, stated.payload()), precedence,
+            first.signing.sign_object(RECEIPT, stated.payload()), precedence.name,
         )  # fmt: skip
 
     def sealing(

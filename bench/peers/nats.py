@@ -20,7 +20,7 @@ import uvloop
 
 from bench.figures import Measured
 from bench.postgres import Missing
-from bench.processes import free_port, processor_seconds
+from bench.processes import end, free_port, processor_seconds, spawn
 
 PAYLOAD = os.urandom(4096)
 
@@ -37,13 +37,12 @@ class Nats:
             f'listen: "127.0.0.1:{self.port}"\njetstream {{ store_dir: "{self._folder}/js", sync_interval: always }}\n'
         )
         with (self._folder / "log").open("w") as log:
-            self._process = subprocess.Popen([str(_binary(cache)), "-c", str(config)], stdout=log, stderr=log)
+            self._process = spawn([str(_binary(cache)), "-c", str(config)], stdout=log, stderr=log)
         time.sleep(1.5)
         uvloop.run(self._set_up())
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(20)
+        end(self._process)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     async def _set_up(self) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from bench import generator
 from bench.figures import Measured
 from bench.postgres import Cluster, Missing
-from bench.processes import free_port, processor_seconds
+from bench.processes import end, free_port, processor_seconds, spawn
 
 TEXT = os.urandom(2048).hex()
 RATES = "".join(
@@ -59,7 +59,7 @@ class Synapse:
         command = [str(python), "-m", "synapse.app.homeserver", "-c", str(home / "homeserver.yaml")]
         subprocess.run([*command, "--generate-keys"], check=True, capture_output=True, cwd=home)
         with (home / "log").open("w") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=home)
+            self._process = spawn(command, stdout=log, stderr=log, cwd=home)
         self._wait(home)
         self._sender, self._reader = self._register("anna"), self._register("jean")
         made = self._call("POST", "/_matrix/client/v3/createRoom", self._sender, {"preset": "public_chat"})
@@ -67,8 +67,7 @@ class Synapse:
         self._call("POST", f"/_matrix/client/v3/join/{self._room}", self._reader, {})
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
+        end(self._process)
 
     def measure(self, work: str, number: int, clients: int) -> Measured:
         """One round of `send` or `send+fetch`; the fetch follows on what was sent before the round's clock."""
