@@ -59,7 +59,7 @@ def _harmless(cell: str) -> str:
 
 
 def _escaped(value: str) -> str:
-    """RFC 5424 6.3.3; and control characters as \\uXXXX, so that one entry stays one line."""
+    """RFC 5424 6.3.3; and control characters by their code point, so that one entry stays one line."""
     value = value.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
     return "".join(each if each.isprintable() else f"\\u{ord(each):04x}" for each in value)
 
