@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -327,6 +328,45 @@ def test_a_database_set_back_to_an_earlier_backup_is_found(stopped, tmp_path):
 def test_a_full_check_finds_an_old_entry_edited_under_its_true_hash(stopped, tmp_path):
     """A pull has the true entry already and asks only for what is new; `audit verify` asks for all."""
     with restarted(stopped, tmp_path, edit_entry) as client, pytest.raises(Unverified, match="entry 5"):
+        AuditPull(client).verify()
+
+
+def back_date(connection):
+    """Entry 5 says that it was written an hour earlier than it was."""
+    entry = parse_access_entry(_entry(connection, 5))
+    forged = replace(entry, time=entry.time - 3_600_000).encoded()
+    connection.execute(
+        "UPDATE log_entry SET entry = ?, leaf_hash = ? WHERE log = 2 AND idx = 5", (forged, leaf_hash(forged))
+    )
+
+
+LOCATED = [(edit, 5) for edit in (edit_entry_and_hash, hide_entry, drop_entry, reorder_entries, back_date)]
+
+
+@pytest.mark.parametrize(("edit", "index"), LOCATED)
+def test_a_full_check_names_the_entry_though_the_operator_signed_again(stopped, tmp_path, edit, index):
+    with (
+        restarted(stopped, tmp_path, signed_again(edit)) as client,
+        pytest.raises(Unverified, match=f"^entry {index} of"),
+    ):
+        AuditPull(client).verify()
+
+
+@pytest.mark.parametrize("data", ["relay", "earlier"])
+def test_a_full_check_names_the_first_entry_that_is_gone(stopped, tmp_path, data):
+    edit = signed_again(truncate) if data == "relay" else change_nothing
+    with restarted(stopped, tmp_path, edit, data=data) as client:
+        size = int(client.transport.get("/v1/log/access/checkpoint").split(b"\n")[1])
+        with pytest.raises(Unverified) as found:
+            AuditPull(client).verify()
+    assert str(found.value).startswith(f"entry {size} of the access log is gone")
+
+
+def test_a_first_pull_finds_a_back_dated_entry_without_anything_to_compare_with(stopped, tmp_path):
+    with (
+        restarted(stopped, tmp_path, signed_again(back_date), profile="never-pulled") as client,
+        pytest.raises(Unverified, match=r"^entry 5 of the access log is dated before"),
+    ):
         AuditPull(client).verify()
 
 

@@ -7,7 +7,7 @@ must extend the last one seen. Nothing is printed past the first entry that does
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,6 +23,7 @@ from .trust import ACCESS
 from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
+BACK_DATING_TOLERANCE = 60_000  # milliseconds; as long as a signed request is good
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,18 +84,18 @@ class AuditPull:
         if pinned is not None:
             foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
         kept = self._cabinet.entries(ACCESS)
-        rows = self._checked([], 0)
-        for index, (earlier, now) in enumerate(zip(kept, rows, strict=False)):
-            if _leaf(earlier) != _leaf(now):
-                raise self._alarm(f"entry {index} of the access log is not the one that was pulled before", now)
+        rows = self._checked([], 0, earlier=kept)
         if len(rows) > len(kept):
             self._cabinet.append_entries(ACCESS, len(kept), rows[len(kept) :])
         for log, note, whose in foreign:  # the head they are held against is now that of all leaves above
             compare(client.trust, client.transport, log, note, whose)
         return len(rows)
 
-    def _checked(self, kept: list[bytes], start: int) -> list[bytes]:
-        """Rows from `start` on which, after those kept, hash to the signed root of a log that only grew."""
+    def _checked(self, kept: list[bytes], start: int, earlier: Sequence[bytes] = ()) -> list[bytes]:
+        """Rows from `start` on which, after those kept, hash to the signed root of a log that only grew.
+
+        `earlier` pulls are compared first: a root says that something changed, they say which entry.
+        """
         client, trust = self._client, self._client.trust
         tree, fresh = MerkleTree(_leaf(row) for row in kept), list[bytes]()
         # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
@@ -102,6 +103,7 @@ class AuditPull:
         checkpoint = trust.alarmed(note, lambda: trust.read_checkpoint(ACCESS, note))
         while start + len(fresh) < checkpoint.size:
             fresh += self._page(start + len(fresh), checkpoint.size)
+        self._compare(earlier, fresh, note)
         for row in fresh:
             tree.append(_leaf(row))
         if tree.size > checkpoint.size:
@@ -109,7 +111,17 @@ class AuditPull:
         if tree.root() != checkpoint.root:
             raise self._alarm(f"{self._where(tree, start)} of the access log does not hold", note)
         trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
+        if (late := back_dated([*kept, *fresh])) is not None:
+            raise self._alarm(f"entry {late} of the access log is dated before an earlier one", note)
         return fresh
+
+    def _compare(self, earlier: Sequence[bytes], rows: Sequence[bytes], evidence: bytes) -> None:
+        for index, (before, now) in enumerate(zip(earlier, rows, strict=False)):
+            if _leaf(before) != _leaf(now):
+                raise self._alarm(f"entry {index} of the access log is not the one that was pulled before", evidence)
+        if len(rows) < len(earlier):
+            gone = f"entry {len(rows)} of the access log is gone"
+            raise self._alarm(f"{gone}: it went back from {len(earlier)} entries to {len(rows)}", evidence)
 
     def _page(self, first: int, size: int) -> list[bytes]:
         answer = self._client.transport.get("/v1/audit/entries", after=first, count=min(_PAGE, size - first))
@@ -147,6 +159,18 @@ class AuditPull:
 
     def count(self) -> int:
         return self._cabinet.count_entries(ACCESS)
+
+
+def back_dated(rows: Iterable[bytes]) -> int | None:
+    """The first entry whose time is more than the tolerance before the latest time of those in front of it."""
+    latest = 0
+    for index, row in enumerate(rows):
+        if row[:1] == b"\x01":
+            at = parse_access_entry(row[1:]).time
+            if at < latest - BACK_DATING_TOLERANCE:
+                return index
+            latest = max(latest, at)
+    return None
 
 
 def _row(value: object) -> bytes:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import click
 
 from liaison import render
-from liaison.audit import AuditPull
+from liaison.audit import AuditPull, PulledEntry
 from liaison.client import Client
+from liaison.exports import FORMS
 from liaison.exposure import exposure as find_exposure
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
@@ -30,26 +30,28 @@ def audit() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout."
 )
-@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option("--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True)
 @click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
-def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:  # noqa: ARG001 - one form so far
-    """Fetch new entries, verify them, then print them: one JSON object per line."""
+def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:
+    """Fetch new entries, verify them, then print them: a line each."""
     with session.client() as client:
         client.sync()
         audited = AuditPull(client)
         first = audited.count() if since_last else 0
         audited.pull()
         if out is None:
-            _write(client, audited, first, sys.stdout)
+            _write(client, audited.entries(first), form, sys.stdout)
         else:
-            with out.open("w") as file:
-                _write(client, audited, first, file)
+            with out.open("w", encoding="utf-8", newline="") as file:
+                _write(client, audited.entries(first), form, file)
         say(f"{audited.count()} entries verified, {audited.count() - first} shown")
 
 
-def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None:
-    file.writelines(json.dumps(entry.as_json(client)) + "\n" for entry in audited.entries(first))
+def _write(client: Client, entries: Iterable[PulledEntry], form: str, file: TextIO) -> None:
+    heading, line = FORMS[form]
+    file.write(heading())
+    file.writelines(line(entry.as_json(client)) for entry in entries)
 
 
 @audit.command()
