@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from sqlalchemy import make_url
 from relay.batch import Answer, Batch, Job
 from relay.committer import Committer
 from relay.core import Relay
+from relay.core.retention import Swept
 from relay.logkeys import LogKeys, load_log_keys
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
@@ -42,6 +44,16 @@ def open_relay(settings: Settings) -> Relay:
         writer.dispose()
         readers.dispose()
         raise
+
+
+def sweep(settings: Settings) -> Swept:
+    """Destroy what is due, beside a relay that may be serving."""
+    relay = open_relay(settings)
+    relay.start()
+    try:
+        return asyncio.run(relay.sweep())
+    finally:
+        relay.close()
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

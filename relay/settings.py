@@ -18,6 +18,7 @@ class Settings(BaseSettings):
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
     name: str | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = 1
+    sweep_every: float = 3600  # seconds between sweeps of what is due for destruction
 
     @property
     def database_url(self) -> str:

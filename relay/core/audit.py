@@ -11,6 +11,7 @@ from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Refused, Unauthenticated
 from relay.protocol.identity import Kind
+from relay.protocol.retention import EVERYONE
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import log_head
@@ -20,7 +21,7 @@ from .limits import AUDIT_PAGE
 
 
 def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
-    """Entries from `first` on, as [size, [entry or leaf hash...]] where a leaf hash stands for an entry out of scope.
+    """Entries from `first` on, as [size, [[shown, content]...]]; `_shown` says what of each.
 
     The read is an entry itself and is committed before anything is shown; it is not part of its own answer.
     """
@@ -31,7 +32,7 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
         raise Refused("only an auditor reads the access log", rules=("auditor",))
     size = batch.connection.scalar(select(log_head.c.size).where(log_head.c.log == Log.ACCESS)) or 0
     count = max(0, min(count, AUDIT_PAGE, size - first))
-    scope = frozenset({device.office, *device.certificate.scope})
+    scope = frozenset({device.office, *device.certificate.scope, EVERYONE})
     rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
     shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
     batch.log(
@@ -51,7 +52,9 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
 
 
 def _shown(entry: bytes | None, leaf: bytes, in_scope: frozenset[str]) -> list[object]:
-    """[True, entry] or [False, leaf hash]: which of the two it is never depends on the bytes."""
-    if entry is not None and in_scope:
+    """[True, entry] in scope, [False, leaf hash] out of it, [None, leaf hash] for everyone once erased."""
+    if entry is None:
+        return [None, bytes(leaf)]
+    if in_scope:
         return [True, bytes(entry)]
     return [False, bytes(leaf)]

@@ -8,6 +8,7 @@ says is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -27,18 +28,20 @@ from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
-from relay.store.engine import DATABASE_AWAY, unavailable
+from relay.store.engine import DATABASE_AWAY, forget_erased, unavailable
 from relay.store.log import Log
 from relay.store.schema import document
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, keyroom, open, reading, register  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, hold, keyroom, open, reading, register  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
 from .policies import PolicyShelf
+from .retention import Sweep, Swept
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 _POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
@@ -191,6 +194,35 @@ class Relay:
         return encode(
             await self._look(lambda connection: reading.receipts(connection, caller.device, message_id), caller)
         )
+
+    async def hold(self, request: Request, message_id: bytes, seen: int) -> bytes:
+        """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
+
+        def prepare(caller: Caller) -> Job:
+            stated = hold.check_hold(caller, message_id, request.body, int(time.time()))
+            return Job(lambda batch: hold.state_hold(batch, caller, stated, request.body, seen))
+
+        logged: bytes = await self._commit(request, prepare)
+        return logged
+
+    async def sweep(self) -> Swept:
+        """Destroy what is due, a little at a time and behind all traffic."""
+        sweep, messages, entries = Sweep(), 0, 0
+        while (job := await self._look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
+            run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
+            swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
+            messages, entries = messages + swept.messages, entries + swept.entries
+        await _reading(lambda: forget_erased(self._readers))
+        return Swept(messages, entries)
+
+    async def keep_swept(self, every: float) -> None:
+        """Sweep every so many seconds, for ever; what fails is said, and tried again the next time."""
+        while True:
+            await asyncio.sleep(every)
+            try:
+                await self.sweep()
+            except Exception:  # noqa: BLE001 - whatever it was, keeping too long is the safe side, and the next turn comes
+                _log.exception("the sweep of what is due did not end")
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

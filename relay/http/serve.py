@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -35,7 +36,11 @@ def serve_forever(settings: Settings) -> None:
         relay.refuse_before(first)
         await asyncio.sleep(first - time.time())
         print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
+        sweeping = asyncio.create_task(relay.keep_swept(settings.sweep_every))
         yield
+        sweeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await sweeping
         relay.close()
 
     listening = _bind(settings)

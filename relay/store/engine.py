@@ -18,6 +18,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",  # a receipt is only given for what survives a power cut
     "PRAGMA foreign_keys=ON",
+    "PRAGMA secure_delete=ON",  # what is erased is overwritten
     "PRAGMA busy_timeout=30000",
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-65536",
@@ -37,6 +38,28 @@ def open_writer(url: str) -> Engine:
 def open_readers(url: str) -> Engine:
     """The engine of everyone who only looks."""
     return _open(url, begin="BEGIN", pool_size=4)
+
+
+def forget_erased(engine: Engine) -> bool:
+    """Bring SQLite's file up to its write-ahead log and empty that: erased bytes stand in neither any more.
+
+    False if somebody kept reading meanwhile: the next time will do. PostgreSQL is left to its operator (SPEC.md, 21).
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_PATIENCE}")  # writers wait while this waits for readers
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (busy, *_pages) = cursor.fetchone() or (1,)
+        cursor.execute("PRAGMA busy_timeout=30000")
+        return not busy
+    finally:
+        connection.close()
+
+
+_PATIENCE = 1000  # ms
 
 
 def _open(url: str, *, begin: str, pool_size: int) -> Engine:
