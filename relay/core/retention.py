@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, delete, select, tuple_, update
+from sqlalchemy import Connection, delete, select, tuple_, update
 
 from relay.batch import Answer, Batch
 from relay.protocol.access import Judge, deciding_policy
@@ -29,7 +29,7 @@ from relay.store.schema import log_entry, message
 
 from .hold import held
 
-Rows = Iterable[Row[Any]]
+Rows = Iterable[Any]  # of the two selections below
 RELAY = "relay"
 _MESSAGES, _OCTETS = 64, 4 << 20  # at most so much in one transaction: others wait for it
 
