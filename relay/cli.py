@@ -212,6 +212,20 @@ def office_remove(name: str, **given: Any) -> None:
     click.echo(f"relay: office {name} removed", err=True)
 
 
+@main.command("sweep")
+@data_option
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def sweep_now(*, as_json: bool, **given: Any) -> None:
+    """Destroy now what is due by the offices' policies; a relay that serves does so by itself."""
+    from relay.house import sweep  # noqa: PLC0415
+
+    swept = sweep(_settings(**given))
+    if as_json:
+        click.echo(json.dumps({"v": 1, "messages": swept.messages, "entries": swept.entries}))
+    click.echo(f"relay: {swept.messages} messages and the contents of {swept.entries} entries destroyed", err=True)
+
+
 @main.command()
 def demo() -> None:
     """The whole story in a temporary folder; exit 0 only if every claim held."""

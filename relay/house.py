@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 
@@ -12,6 +13,7 @@ from relay.check import check_database
 from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
+from relay.core.retention import Swept
 from relay.core.uploads import Chunks
 from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
@@ -122,6 +124,16 @@ def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
     if settings.witness_policy is not None:
         relay.witness_policy = parse_witness_policy(settings.witness_policy.read_bytes())
         require_own_logs(relay.witness_policy, relay.vkeys)
+
+
+def sweep(settings: Settings) -> Swept:
+    """Destroy what is due, beside a relay that may be serving."""
+    relay = open_relay(settings)
+    relay.start()
+    try:
+        return asyncio.run(relay.sweep())
+    finally:
+        relay.close()
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     parts: str | None = None  # where large parts lie: a folder or s3://BUCKET/PREFIX; default: in the data folder
     witness_policy: Path | None = None  # C2SP tlog-policy: who cosigns our checkpoints, with URLs
     witness_logs: Path | None = None  # verifier keys of the logs whose checkpoints we cosign
+    sweep_every: float = 3600  # seconds between sweeps of what is due for destruction
 
     @property
     def database_url(self) -> str:

@@ -402,6 +402,8 @@ besides = ["ASTER"]
         b"owners = [{ tag_set = 'Release' }]",
         b"companions = [{ tag_set = 'a', partner_set = 'b', partner_value = 'c', more = 'd' }]",
         b"retention = 1.5",
+        b"retention = { SECRET = 0 }",
+        b"entry_retention = ['SECRET']",
         b"\xff",
         b"mandatory = ",
     ],
@@ -411,7 +413,9 @@ def test_extensions_with_anything_unknown_are_malformed(text):
         parse_extensions(text)
 
 
-@pytest.mark.parametrize("text", [b"mandatory = ['Nothing']", b"one_time_key_from = 'NOTHING'"])
+@pytest.mark.parametrize(
+    "text", [b"mandatory = ['Nothing']", b"one_time_key_from = 'NOTHING'", b"retention = { NOTHING = 1 }"]
+)
 def test_extensions_that_name_nothing_of_the_policy_are_malformed(text):
     with pytest.raises(Malformed):
         replace(meridian(), extensions=parse_extensions(text))

@@ -54,6 +54,8 @@ TABLE = {
     ),
     # A body that is no recall: what a recall may do is in test_recall.py.
     "POST /v1/messages/{message_id}/recall": (f"/v1/messages/{ID}/recall", (401, 400, 400, 400, 400, 400, 401, 401)),
+    # A body that is no hold; who may hold what is in test_legal_hold.py.
+    "POST /v1/messages/{message_id}/holds": (f"/v1/messages/{ID}/holds", (401, 400, 400, 400, 400, 400, 401, 401)),
     "POST /v1/keys": ("/v1/keys", (401, 400, 400, 400, 403, 403, 401, 401)),
     "POST /v1/keys/claim": ("/v1/keys/claim", (401, 400, 400, 400, 403, 403, 401, 401)),
     "GET /v1/keys/stock": ("/v1/keys/stock", (401, 200, 200, 200, 403, 403, 401, 401)),

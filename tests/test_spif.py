@@ -217,7 +217,7 @@ def test_a_least_number_of_values_counts_for_labels_without_the_tag_too():
 def test_a_standards_prose_holds_beside_the_extensions_of_a_policy():
     extensions = parse_extensions(b"retention = 60\nportion_marks = { SECRET = 'S' }")
     policy, _ = read_spif(shared("nato-policy.xml"), extensions)
-    assert policy.extensions.retention == 60
+    assert policy.extensions.retention == ((None, 60),)
     assert policy.extensions.mandatory == ("Context",)
     assert policy.extensions.portion_marks == (("SECRET", "S"),)
 

@@ -1,7 +1,8 @@
 """Pulling the access log: verified entry by entry before anything is shown.
 
 The pulled leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree
-must extend the last one seen. Nothing is printed past the first entry that does not hold.
+must extend the last one seen. An entry that is erased must be named by a destruction record after it. Nothing is
+printed past the first entry that does not hold.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.protocol.canonical import expect, expect_bytes
-from relay.protocol.entry import AccessEntry, parse_access_entry
+from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import decode_list
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.retention import parse_destruction
 
 from .client import Client
 from .trust import ACCESS
@@ -28,17 +30,19 @@ BACK_DATING_TOLERANCE = 60_000  # milliseconds; as long as a signed request is g
 
 @dataclass(frozen=True, slots=True)
 class PulledEntry:
-    """An entry of the log: in scope with its content, out of scope as a hash."""
+    """An entry of the log: in scope with its content, out of scope or once erased as a hash."""
 
     index: int
     leaf_hash: bytes
     entry: AccessEntry | None
+    is_erased: bool = False
 
     def as_json(self, client: Client) -> dict[str, Any]:
         """The line of `audit pull`."""
         entry = self.entry
         if entry is None:
-            return {"v": 1, "index": self.index, "event": None, "leaf_hash": self.leaf_hash.hex()}
+            erased = {"erased": True} if self.is_erased else {}
+            return {"v": 1, "index": self.index, "event": None, "leaf_hash": self.leaf_hash.hex(), **erased}
         label = client.labels.label_of(entry.label) if entry.label is not None else None
         return {
             "v": 1,
@@ -91,7 +95,9 @@ class AuditPull:
             compare(client.trust, client.transport, log, note, whose)
         return len(rows)
 
-    def _checked(self, kept: list[bytes], start: int, earlier: Sequence[bytes] = ()) -> list[bytes]:
+    def _checked(
+        self, kept: list[bytes], start: int, earlier: Sequence[bytes] = (), *, is_again: bool = False
+    ) -> list[bytes]:
         """Rows from `start` on which, after those kept, hash to the signed root of a log that only grew.
 
         `earlier` pulls are compared first: a root says that something changed, they say which entry.
@@ -104,12 +110,18 @@ class AuditPull:
         while start + len(fresh) < checkpoint.size:
             fresh += self._page(start + len(fresh), checkpoint.size)
         self._compare(earlier, fresh, note)
+        unaccounted = _unaccounted([*kept, *fresh])
+        if unaccounted is not None and not is_again:
+            # Erased while we pulled, perhaps: then its record is under a newer checkpoint.
+            return self._checked(kept, start, earlier, is_again=True)
         for row in fresh:
             tree.append(_leaf(row))
         if tree.size > checkpoint.size:
             raise self._alarm(f"the access log went back from {tree.size} entries to {checkpoint.size}", note)
         if tree.root() != checkpoint.root:
             raise self._alarm(f"{self._where(tree, start)} of the access log does not hold", note)
+        if unaccounted is not None:
+            raise self._alarm(f"entry {unaccounted} of the access log was erased, and no record says so", note)
         trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
         if (late := back_dated([*kept, *fresh])) is not None:
             raise self._alarm(f"entry {late} of the access log is dated before an earlier one", note)
@@ -153,9 +165,8 @@ class AuditPull:
     def entries(self, first: int = 0) -> Iterator[PulledEntry]:
         """What has been verified, from entry `first` on."""
         for offset, row in enumerate(self._cabinet.entries(ACCESS, first)):
-            content = row[1:]
-            entry = parse_access_entry(content) if row[:1] == b"\x01" else None
-            yield PulledEntry(first + offset, _leaf(row), entry)
+            entry = parse_access_entry(row[1:]) if row[:1] == _SHOWN else None
+            yield PulledEntry(first + offset, _leaf(row), entry, row[:1] == _ERASED)
 
     def count(self) -> int:
         return self._cabinet.count_entries(ACCESS)
@@ -173,16 +184,33 @@ def back_dated(rows: Iterable[bytes]) -> int | None:
     return None
 
 
+_HIDDEN, _SHOWN, _ERASED = b"\x00", b"\x01", b"\x02"
+
+
+def _unaccounted(rows: list[bytes]) -> int | None:
+    """The first entry that is erased without a later record that names it."""
+    erased = [index for index, row in enumerate(rows) if row[:1] == _ERASED]
+    if not erased:
+        return None
+    named: set[int] = set()
+    for index, row in enumerate(rows):
+        if row[:1] == _SHOWN and (entry := parse_access_entry(row[1:])).event is Event.DESTROY:
+            named |= {each for each in parse_destruction(entry.detail).entries if each < index}
+    return next((index for index in erased if index not in named), None)
+
+
 def _row(value: object) -> bytes:
-    """As kept: 1 and the entry, or 0 and its leaf hash."""
-    shown, content = expect(value, list, "audit entry") if isinstance(value, list) and len(value) == 2 else (None, None)
+    """As kept: 1 and the entry, 0 and its leaf hash, or 2 and the leaf hash of one that is erased."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise Malformed("audit entry: not a pair")
+    shown, content = value
     if shown is True:
         parse_access_entry(expect(content, bytes, "audit entry"))
-        return b"\x01" + bytes(content or b"")
-    if shown is False:
-        return b"\x00" + expect_bytes(content, 32, "audit entry: hash")
+        return _SHOWN + bytes(content)
+    if shown is False or shown is None:
+        return (_ERASED if shown is None else _HIDDEN) + expect_bytes(content, 32, "audit entry: hash")
     raise Malformed("audit entry: neither an entry nor a hash")
 
 
 def _leaf(row: bytes) -> bytes:
-    return leaf_hash(row[1:]) if row[:1] == b"\x01" else row[1:]
+    return leaf_hash(row[1:]) if row[:1] == _SHOWN else row[1:]

@@ -12,6 +12,7 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused, Unauthenticated
 from relay.protocol.identity import Kind
+from relay.protocol.retention import EVERYONE
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import log_head, message
@@ -22,7 +23,7 @@ from .open import not_available
 
 
 def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
-    """Entries from `first` on, as [size, [entry or leaf hash...]] where a leaf hash stands for an entry out of scope.
+    """Entries from `first` on, as [size, [[shown, content]...]]; `_shown` says what of each.
 
     The read is an entry itself and is committed before anything is shown; it is not part of its own answer.
     """
@@ -61,7 +62,7 @@ def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
         raise Unauthenticated("this device is no longer valid, or revoked")
     if device.kind is not Kind.AUDITOR or device.certificate is None:
         raise Refused("only an auditor reads the access log", rules=("auditor",))
-    return frozenset({device.office, *device.certificate.scope})
+    return frozenset({device.office, *device.certificate.scope, EVERYONE})
 
 
 def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | None = None) -> None:
@@ -81,7 +82,9 @@ def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | Non
 
 
 def _shown(entry: bytes | None, leaf: bytes, in_scope: frozenset[str]) -> list[object]:
-    """[True, entry] or [False, leaf hash]: which of the two it is never depends on the bytes."""
-    if entry is not None and in_scope:
+    """[True, entry] in scope, [False, leaf hash] out of it, [None, leaf hash] for everyone once erased."""
+    if entry is None:
+        return [None, bytes(leaf)]
+    if in_scope:
         return [True, bytes(entry)]
     return [False, bytes(leaf)]

@@ -31,19 +31,20 @@ from relay.protocol.tiles import parse_tile_path
 from relay.protocol.witness_policy import WitnessPolicy
 from relay.store import log as log_rows
 from relay.store import witness as witness_rows
-from relay.store.engine import DATABASE_AWAY, is_shared, unavailable
+from relay.store.engine import DATABASE_AWAY, forget_erased, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
 from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
 from .nonces import once, use_up
 from .policies import PolicyShelf
 from .quota import Quota
+from .retention import Sweep, Swept
 from .witness import WitnessDesk
 
 T = TypeVar("T")
@@ -254,7 +255,7 @@ class Relay:
         if await asyncio.to_thread(self._chunks.take, row, chunk, sealed):
             await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
 
-    async def sweep(self) -> None:
+    async def _sweep_parts(self) -> None:
         """Remove uploads that no message took up, and chunks of uploads that are no more."""
         stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
         await self._writer.submit(uploads.drop_orphans)
@@ -293,6 +294,27 @@ class Relay:
         return encode(
             await self._look(lambda connection: reading.evidence(connection, caller.device, message_id), caller)
         )
+
+    async def hold(self, request: Request, message_id: bytes, seen: int) -> bytes:
+        """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
+
+        def prepare(caller: Caller) -> Job:
+            stated = hold.check_hold(caller, message_id, request.body, int(time.time()))
+            return Job(lambda batch: hold.state_hold(batch, caller, stated, request.body, seen))
+
+        logged: bytes = await self._commit(request, prepare)
+        return logged
+
+    async def sweep(self) -> Swept:
+        """Destroy what is due, a little at a time and behind all traffic."""
+        sweep, messages, entries = Sweep(), 0, 0
+        while (job := await self._look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
+            run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
+            swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
+            messages, entries = messages + swept.messages, entries + swept.entries
+        await _reading(lambda: forget_erased(self._readers))
+        await self._sweep_parts()
+        return Swept(messages, entries)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

@@ -25,8 +25,6 @@ from relay.settings import Settings
 from .app import create_app
 from .workers import supervise
 
-SWEEP_SECONDS = 3600
-
 
 def serve_forever(settings: Settings) -> None:
     """Bind, say where, serve. A line on stdout tells scripts that the relay is ready."""
@@ -56,7 +54,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         if worker == 0:
             print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         tell(logging.INFO, "serving", worker=worker)
-        sweeping = asyncio.create_task(_sweep(relay))
+        sweeping = asyncio.create_task(_sweep(relay, settings.sweep_every))
         if cosigning is not None:
             cosigning.start()
         yield
@@ -99,12 +97,12 @@ class DrainingServer(uvicorn.Server):
         tell(logging.INFO, "stopped", reason="told to")
 
 
-async def _sweep(relay: Relay) -> None:
-    """Now and every hour, as long as the relay serves; what fails now is done an hour later."""
+async def _sweep(relay: Relay, every: float) -> None:
+    """Now and every so many seconds, as long as the relay serves; what fails now is done the next time."""
     while True:
         with suppress(LiaisonError):
             await relay.sweep()
-        await asyncio.sleep(SWEEP_SECONDS)
+        await asyncio.sleep(every)
 
 
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:

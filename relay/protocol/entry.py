@@ -30,6 +30,8 @@ class Event(StrEnum):
     ACKNOWLEDGE = "acknowledge"
     RECALL = "recall"
     EXPIRE = "expire"
+    HOLD = "hold"
+    DESTROY = "destroy"
     CLAIM = "claim"
     DIRECTORY = "directory"
     AUDIT = "audit"

@@ -277,6 +277,7 @@ def _check_extensions(policy: Policy) -> None:
         if policy.tag_set(name) is None:
             raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
     ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
+    ranks += [name for name, _ in (*extensions.retention, *extensions.entry_retention)]
     for rank in (*ranks, *(name for name, _ in extensions.portion_marks)):
         if rank is not None and policy.classification(rank) is None:
             raise Malformed(f"policy extensions: {policy.name} has no classification {rank!r}")

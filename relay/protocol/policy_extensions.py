@@ -11,6 +11,7 @@ The rules:
     absent = { "Releasable To" = "owner_only" }
     memberships = { KFOR = ["SWE", "IRL"] }
     portion_marks = { SECRET = "NS" }
+    retention = { SECRET = 31536000 }
     [[companions]]
     tag_set = "Releasable To"
     partner_set = "Context"
@@ -64,7 +65,10 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class PolicyExtensions:
-    """`*_from` names the lowest classification with that obligation; `retention` is in seconds."""
+    """`*_from` names the lowest classification with that obligation.
+
+    `retention` and `entry_retention` are in seconds, for every classification (None) or for those named.
+    """
 
     mandatory: tuple[str, ...] = ()
     absent: tuple[tuple[str, str], ...] = ()
@@ -76,7 +80,8 @@ class PolicyExtensions:
     one_time_key_from: str | None = None
     two_person_release_from: str | None = None
     recovery_addressee: str | None = None
-    retention: int | None = None
+    retention: tuple[tuple[str | None, int], ...] = ()
+    entry_retention: tuple[tuple[str | None, int], ...] = ()
     withhold: str = "marked"
     portion_marks: tuple[tuple[str, str], ...] = ()
     portion_prefixes: tuple[tuple[str, str], ...] = ()
@@ -177,6 +182,13 @@ def _number(least: int) -> Callable[[Any, str], int]:
     return read
 
 
+def _periods(value: Any, what: str) -> tuple[tuple[str | None, int], ...]:
+    seconds = _number(1)
+    if type(value) is int:
+        return ((None, seconds(value, what)),)
+    return tuple((check_name(name, what), seconds(each, what)) for name, each in _table(value, what).items())
+
+
 def _withhold(value: Any, what: str) -> str:
     if value not in WITHHOLD_STYLES:
         raise Malformed(f"{what}: expected one of {sorted(WITHHOLD_STYLES)}")
@@ -213,7 +225,8 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "one_time_key_from": _name,
     "two_person_release_from": _name,
     "recovery_addressee": _name,
-    "retention": _number(1),
+    "retention": _periods,
+    "entry_retention": _periods,
     "withhold": _withhold,
     "portion_marks": _texts,
     "portion_prefixes": _texts,

@@ -65,6 +65,28 @@ def open_snapshot(url: str) -> Engine:
     return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
 
 
+def forget_erased(engine: Engine) -> bool:
+    """Bring SQLite's file up to its write-ahead log and empty that: erased bytes stand in neither any more.
+
+    False if somebody kept reading meanwhile: the next time will do. PostgreSQL is left to its operator (SPEC.md, 21).
+    """
+    if engine.dialect.name != "sqlite":
+        return True
+    connection = engine.raw_connection()
+    try:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_PATIENCE}")  # writers wait while this waits for readers
+        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (busy, *_pages) = cursor.fetchone() or (1,)
+        cursor.execute("PRAGMA busy_timeout=30000")
+        return not busy
+    finally:
+        connection.close()
+
+
+_PATIENCE = 1000  # ms
+
+
 def _open(url: str, *, begin: str, pool_size: int) -> Engine:
     if (given := make_url(url)).get_backend_name() != "sqlite":
         ours = {name: value for name, value in _POSTGRES.items() if name not in given.query}

@@ -212,6 +212,20 @@ nonce = Table(
     Column("expires", BigInteger, nullable=False, comment="seconds; of no use a while after"),
 )
 
+hold = Table(
+    "hold",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
+    Column("office", String(63), nullable=False, comment="whose hold it is"),
+    Column("device_id", LargeBinary(16), nullable=False),
+    Column("address", String(128), nullable=False, comment="the officer who stated it"),
+    Column("completes", Boolean, nullable=False, comment="the second word: from here on held, or no longer"),
+    Column("encoded", LargeBinary, nullable=False, comment="signed by the officer; for auditors"),
+    Column("entry", BigInteger, nullable=False, comment="index of its entry in the access log"),
+    Index("ix_hold_message", "message_id", "office"),
+)
+
 receipt = Table(
     "receipt",
     metadata,

@@ -38,6 +38,7 @@ COMMANDS = {
     "Security officers": {
         "authority": ("authority", "Act as an office's authority."),
         "agreement": ("agreement", "Information-sharing agreements."),
+        "hold": ("hold", "Keep a message from being destroyed."),
     },
     "Auditors and witnesses": {
         "audit": ("audit", "Pull and verify the access log."),
