@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, func, select, tuple_
+from sqlalchemy import Connection, Row, Table, select, tuple_
 
 from relay.logkeys import LogKeys
 from relay.logwalk import PAGE, Fault, LogWalk, Progress
@@ -22,56 +22,93 @@ from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message, parse_slot
 from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.header import Portion
 from relay.protocol.merkle import leaf_hash, verify_inclusion
+from relay.protocol.parts import chunk_count, chunk_length
 from relay.protocol.prekey import KEY_BATCH, batch_digest, parse_key_package
 from relay.protocol.tlog import Checkpoint
 from relay.store import log as log_rows
+from relay.store.blobs import Blobs
 from relay.store.log import Log
-from relay.store.schema import document, key_batch, key_package, message, metadata, part, receipt, slot
+from relay.store.schema import document, key_batch, key_package, message, metadata, part, recall, receipt, slot
 
 
 def check_database(
-    connection: Connection, keys: LogKeys, name: str, outside: Sequence[Checkpoint], progress: Progress
+    connection: Connection,
+    keys: LogKeys,
+    name: str,
+    outside: Sequence[Checkpoint],
+    progress: Progress,
+    blobs: Blobs,
 ) -> Iterator[Fault]:
     """Everything, in the order of the module's rules. `outside` are checkpoints that others hold."""
     walks = {log: LogWalk(connection, keys, f"{name}/{log.name.lower()}", log) for log in Log}
-    walks[Log.ACCESS].speaks_of = lambda entries: _check_spoken_of(connection, entries)
+    spoken = _Spoken(connection)
+    walks[Log.ACCESS].speaks_of = spoken.faults
     for walk in walks.values():
         walk.hold_against(outside)
         yield from walk.faults(progress)
+    yield from spoken.left()
     directory = walks[Log.DIRECTORY].directory
     yield from _check_documents(connection, directory)
     yield from _check_batches(connection, directory)
     yield from _check_packages(connection, progress)
-    yield from _check_messages(connection, progress)
+    yield from _check_messages(connection, progress, blobs)
     yield from _check_receipts(connection)
     for table in metadata.sorted_tables:
         yield from _check_parents(connection, table)
 
 
-def _check_spoken_of(connection: Connection, entries: Sequence[tuple[int, AccessEntry]]) -> Iterator[Fault]:
-    """What each entry says happened is there: the message, the release, the receipt."""
-    ids = {entry.message_id for _index, entry in entries if entry.message_id is not None}
-    found = connection.execute(select(message.c.message_id, message.c.entry).where(message.c.message_id.in_(ids)))
-    accepted = {bytes(row.message_id): row.entry for row in found}
-    columns = select(slot.c.message_id, slot.c.device_id, slot.c.released)
-    found = connection.execute(columns.where(slot.c.message_id.in_(ids), slot.c.released.is_not(None)))
-    released = {(bytes(row.message_id), bytes(row.device_id)): row.released for row in found}
-    columns = select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry)
-    found = connection.execute(columns.where(receipt.c.message_id.in_(ids)))
-    receipts = {(bytes(row.message_id), bytes(row.device_id), row.state): row.entry for row in found}
-    for index, entry in entries:
-        place, held = f"access log, entry {index}", entry.message_id or b""
-        if entry.event is Event.ACCEPT and accepted.get(held) != index:
-            yield Fault(place, f"the message {held.hex()} that it accepts is not stored under it")
-        elif entry.event is Event.OPEN:
-            first = released.get((held, entry.device_id))
-            if first is None or first > index:
-                yield Fault(
-                    place, f"the slot of {entry.device_id.hex()} in {held.hex()} is not marked as released by it"
-                )
-        elif entry.event is Event.ACKNOWLEDGE and receipts.get((held, entry.device_id, entry.detail)) != index:
-            yield Fault(place, f"the receipt that it logs for {held.hex()} is not stored under it")
+class _Spoken:
+    """What entries say happened is there: the message, the release, the receipt; or a later entry says it is gone."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._missing: dict[bytes, list[Fault]] = {}
+
+    def left(self) -> Iterator[Fault]:
+        """Faults of messages that are not there, and that no `expire` entry has accounted for."""
+        for faults in self._missing.values():
+            yield from faults
+
+    def faults(self, entries: Sequence[tuple[int, AccessEntry]]) -> Iterator[Fault]:
+        connection, ids = self._connection, {entry.message_id for _, entry in entries if entry.message_id is not None}
+        found = connection.execute(select(message.c.message_id, message.c.entry).where(message.c.message_id.in_(ids)))
+        accepted = {bytes(row.message_id): row.entry for row in found}
+        columns = select(slot.c.message_id, slot.c.device_id, slot.c.released)
+        found = connection.execute(columns.where(slot.c.message_id.in_(ids), slot.c.released.is_not(None)))
+        released = {(bytes(row.message_id), bytes(row.device_id)): row.released for row in found}
+        columns = select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry)
+        found = connection.execute(columns.where(receipt.c.message_id.in_(ids)))
+        receipts = {(bytes(row.message_id), bytes(row.device_id), row.state): row.entry for row in found}
+        for index, entry in entries:
+            held = entry.message_id or b""
+            fault = _fault(index, entry, accepted, released, receipts)
+            if entry.event is Event.EXPIRE:
+                self._missing.pop(held, None)
+            elif fault is not None and held not in accepted:
+                self._missing.setdefault(held, []).append(fault)
+            elif fault is not None:
+                yield fault
+
+
+def _fault(
+    index: int,
+    entry: AccessEntry,
+    accepted: dict[bytes, int],
+    released: dict[tuple[bytes, bytes], int],
+    receipts: dict[tuple[bytes, bytes, str], int],
+) -> Fault | None:
+    place, held = f"access log, entry {index}", entry.message_id or b""
+    if entry.event is Event.ACCEPT and accepted.get(held) != index:
+        return Fault(place, f"the message {held.hex()} that it accepts is not stored under it")
+    if entry.event is Event.OPEN:
+        first = released.get((held, entry.device_id))
+        if first is None or first > index:
+            return Fault(place, f"the slot of {entry.device_id.hex()} in {held.hex()} is not marked as released by it")
+    if entry.event is Event.ACKNOWLEDGE and receipts.get((held, entry.device_id, entry.detail)) != index:
+        return Fault(place, f"the receipt that it logs for {held.hex()} is not stored under it")
+    return None
 
 
 def _check_documents(connection: Connection, directory: Directory) -> Iterator[Fault]:
@@ -110,7 +147,7 @@ def _check_packages(connection: Connection, progress: Progress) -> Iterator[Faul
             progress("key packages", count)
 
 
-def _check_messages(connection: Connection, progress: Progress) -> Iterator[Fault]:
+def _check_messages(connection: Connection, progress: Progress, blobs: Blobs) -> Iterator[Fault]:
     for count, row in enumerate(_rows(connection, message, 64), 1):
         place = f"message {bytes(row.message_id).hex()}"
         try:
@@ -121,7 +158,7 @@ def _check_messages(connection: Connection, progress: Progress) -> Iterator[Faul
             yield Fault(place, str(problem))
             continue
         yield from _check_slots(connection, place, found)
-        yield from _check_parts(connection, place, found)
+        yield from _check_parts(connection, place, found, blobs)
         if count % PAGE == 0:
             progress("messages", count)
 
@@ -189,16 +226,36 @@ def _check_slots(connection: Connection, place: str, found: Message) -> Iterator
         yield Fault(place, f"has slots {positions}, and {found.slot_count} were signed")
 
 
-def _check_parts(connection: Connection, place: str, found: Message) -> Iterator[Fault]:
-    held = select(func.count()).select_from(part).where(part.c.message_id == found.core.message_id)
-    if (count := connection.scalar(held)) != len(found.core.portions):
-        yield Fault(place, f"has {count} parts, and {len(found.core.portions)} were signed")
+def _check_parts(connection: Connection, place: str, found: Message, blobs: Blobs) -> Iterator[Fault]:
+    of_message = part.c.message_id == found.core.message_id
+    rows = {row.idx: row for row in connection.execute(select(part.c.idx, part.c.upload_id).where(of_message))}
+    spilt = select(recall.c.entry).where(recall.c.message_id == found.core.message_id, recall.c.spill.is_(True))
+    if not rows and connection.scalar(spilt.limit(1)) is not None:
+        return  # destroyed on purpose, with the entry that says so
+    if len(rows) != len(found.core.portions):
+        yield Fault(place, f"has {len(rows)} parts, and {len(found.core.portions)} were signed")
     for index, portion in enumerate(found.core.portions):
-        sealed = connection.scalar(
-            select(part.c.sealed).where(part.c.message_id == found.core.message_id, part.c.idx == index)
-        )
-        if sealed is not None and hashlib.sha256(sealed).digest() != portion.digest:
-            yield Fault(f"{place}, part {index}", "is not of the digest that was signed")
+        where, row = f"{place}, part {index}", rows.get(index)
+        if row is None:
+            continue
+        if row.upload_id is not None:
+            yield from _check_upload(bytes(row.upload_id), portion, where, blobs)
+            continue
+        sealed = connection.scalar(select(part.c.sealed).where(of_message, part.c.idx == index))
+        if sealed is None or hashlib.sha256(sealed).digest() != portion.digest:
+            yield Fault(where, "is not of the digest that was signed")
+
+
+def _check_upload(upload_id: bytes, portion: Portion, where: str, blobs: Blobs) -> Iterator[Fault]:
+    hashed = hashlib.sha256()
+    for chunk in range(chunk_count(portion.length)):
+        sealed = blobs.get(upload_id, chunk)
+        if sealed is None or len(sealed) != chunk_length(portion.length, chunk):
+            yield Fault(where, f"chunk {chunk} of {upload_id.hex()} is missing, or not of its length")
+            return
+        hashed.update(sealed)
+    if hashed.digest() != portion.digest:
+        yield Fault(where, f"the chunks of {upload_id.hex()} are not of the digest that was signed")
 
 
 def _rows(connection: Connection, table: Table, count: int) -> Iterator[Row[Any]]:

@@ -104,7 +104,8 @@ def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) ->
     try:
         name = relay_name(engine)
         with engine.connect() as connection:
-            yield from check_database(connection, keys, name, read_checkpoints(keys, name, notes), progress)
+            seen, blobs = read_checkpoints(keys, name, notes), open_blobs(settings.parts_place)
+            yield from check_database(connection, keys, name, seen, progress, blobs)
     finally:
         engine.dispose()
 

@@ -244,9 +244,9 @@ class Outgoing:
 
         An answer in FINAL takes the message out of the outbox and marks its record as failed.
         """
-        posted = parse_submission(submission)
-        message = parse_message(posted.message)
         try:
+            posted = parse_submission(submission)
+            message = parse_message(posted.message)
             for portion, part in zip(message.core.portions, posted.parts, strict=True):
                 if part is None:
                     upload(self.profile.cabinet.parts, portion, self.transport, self.meter)
