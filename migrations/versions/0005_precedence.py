@@ -24,9 +24,7 @@ def upgrade() -> None:
         "UPDATE slot SET precedence = "
         "(SELECT message.precedence FROM message WHERE message.message_id = slot.message_id)"
     )
-    op.create_index(
-        "ix_slot_urgent", "slot", ["device_id", "id"], sqlite_where=URGENT, postgresql_where=URGENT
-    )
+    op.create_index("ix_slot_urgent", "slot", ["device_id", "id"], sqlite_where=URGENT, postgresql_where=URGENT)
 
 
 def downgrade() -> None:
