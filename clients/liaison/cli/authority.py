@@ -21,6 +21,7 @@ from relay.protocol.words import words_for
 
 from .common import Session, json_option, pass_session, put, say
 from .people import relay_keys
+from .quorum import drill, recover, split
 
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])
 
@@ -28,6 +29,10 @@ _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value
 @click.group()
 def authority() -> None:
     """Act as an office's authority (its security officer)."""
+
+
+for command in (split, drill, recover):
+    authority.add_command(command)
 
 
 @authority.command()

@@ -1,0 +1,100 @@
+"""The authority's keys among named people: any M of N shares rebuild them, fewer tell nothing.
+
+    sealed = AES-256-GCM(key, [signing seeds, request key, pins], kid)        the same octets in every share
+    share  = a vault under that person's own passphrase: sealed, kid, M, and one SLIP-39 share of `key`
+
+What is rebuilt must be the pair of the public keys in the authority's statement, else it is not used. Only the
+authority's keys are shared: no message key is in them, and none can be derived from them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from shamir_mnemonic import (  # type: ignore[import-untyped]
+    MnemonicError,
+    combine_mnemonics,
+    generate_mnemonics,
+)
+
+from relay.protocol.canonical import decode, encode, expect, expect_bytes, expect_texts, read_array
+from relay.protocol.errors import Malformed, Refused, Unverified
+from relay.protocol.identity import Statement, parse_statement
+
+from .keys import SigningKey
+from .profile import AUTHORITY, Pins, Profile
+from .vault import create_vault, open_vault
+
+MAX_SHARES = 16
+_NONCE = bytes(12)  # the key is new with every split and seals once
+
+
+def split_authority(profile: Profile, threshold: int, holders: Sequence[tuple[Path, str]]) -> None:
+    """Write one share for each (file, passphrase); `threshold` of them recover the authority."""
+    if not 2 <= threshold <= len(holders) <= MAX_SHARES:
+        raise Refused(
+            f"{threshold} of {len(holders)} is no quorum",
+            rules=("quorum",),
+            hint=f"at least 2, at most {MAX_SHARES} people",
+        )
+    key, kid = os.urandom(32), profile.statement.kid
+    secret = encode([profile.signing.seeds, profile.request.private_bytes_raw(), profile.pins.encoded()])
+    sealed = AESGCM(key).encrypt(_NONCE, secret, kid)
+    (shares,) = generate_mnemonics(1, [(threshold, len(holders))], key)
+    for (path, passphrase), share in zip(holders, shares, strict=True):
+        secrets = {"kid": kid, "sealed": sealed, "share": share.encode(), "threshold": encode(threshold)}
+        create_vault(path, passphrase, secrets)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recovered:
+    """An authority rebuilt from shares, held against its statement."""
+
+    pins: Pins
+    statement: Statement
+    signing: SigningKey
+    request: Ed25519PrivateKey
+
+
+def combine_shares(holders: Sequence[tuple[Path, str]]) -> Recovered:
+    """Rebuild from (file, passphrase) of enough people; writes nothing.
+
+    Raises Unauthenticated (a passphrase), Refused (too few), Unverified (mixed, or not what the statement says).
+    """
+    opened = [open_vault(path, passphrase).secrets for path, passphrase in holders]
+    for secrets in opened:
+        if secrets.keys() != {"kid", "sealed", "share", "threshold"}:
+            raise Malformed("a file that is no share of an authority's keys")
+    for (path, _passphrase), secrets in zip(holders, opened, strict=True):
+        if (secrets["kid"], secrets["sealed"]) != (opened[0]["kid"], opened[0]["sealed"]):
+            raise Unverified(f"{path} is a share of another authority, or of another splitting than {holders[0][0]}")
+    shares = {secrets["share"].decode() for secrets in opened}
+    needed = int(expect(decode(opened[0]["threshold"], "share: threshold"), int, "share: threshold"))
+    if len(shares) < needed:
+        raise Refused(f"{len(shares)} different shares; it takes {needed}", rules=("quorum",))
+    try:
+        # Exactly as many as it takes; the others were opened, and are of the same splitting.
+        key = combine_mnemonics(sorted(shares)[:needed])
+        secret = AESGCM(key).decrypt(_NONCE, opened[0]["sealed"], opened[0]["kid"])
+    except (MnemonicError, InvalidTag) as problem:
+        raise Unverified("these shares do not make the authority's keys: one of them was altered") from problem
+    return _held_against_its_statement(secret)
+
+
+def _held_against_its_statement(secret: bytes) -> Recovered:
+    seeds, request_key, listed = read_array(secret, 3, "shared authority")
+    kind, address, relay_url, signed, relay_keys = read_array(expect(listed, bytes, "pins"), 5, "pins")
+    pins = Pins(kind, address, relay_url, signed, expect_texts(relay_keys, "pins: relay keys"))
+    statement = parse_statement(pins.statement)
+    signing = SigningKey.from_seeds(expect_bytes(seeds, 64, "signing key"))
+    request = Ed25519PrivateKey.from_private_bytes(expect_bytes(request_key, 32, "request key"))
+    own = (signing.public, request.public_key().public_bytes_raw())
+    if own != (statement.authority_public, statement.request_public) or kind != AUTHORITY:
+        raise Unverified("what was rebuilt is not the pair of the keys in the authority's statement")
+    return Recovered(pins, statement, signing, request)

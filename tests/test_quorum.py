@@ -1,0 +1,105 @@
+"""The authority's keys among named people: enough shares make it anew, too few, mixed or altered ones do not."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from liaison.authority import Authority, found_authority
+from liaison.cli import main
+from liaison.profile import open_profile
+from liaison.quorum import combine_shares, split_authority
+from liaison.vault import open_vault
+from relay.protocol.errors import Conflict, Refused, Unauthenticated, Unverified
+from world import PASSPHRASE, world
+
+NAMES = ("anna", "ewa", "jan")
+
+
+def holders(folder):
+    return [(folder / f"{name}.share", f"own words of {name}") for name in NAMES]
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("authority")
+    found_authority(folder, "lo-warsaw", "POL", "http://127.0.0.1:1", [], PASSPHRASE)
+    opened = open_profile(folder, PASSPHRASE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def shares(profile, tmp_path_factory):
+    found = holders(tmp_path_factory.mktemp("shares"))
+    split_authority(profile, 2, found)
+    return found
+
+
+@pytest.mark.parametrize("who", [(0, 1), (2, 0), (0, 1, 2)])
+def test_any_two_of_three_make_the_very_keys(profile, shares, who):
+    rebuilt = combine_shares([shares[each] for each in who])
+    assert (rebuilt.signing.seeds, rebuilt.pins) == (profile.signing.seeds, profile.pins)
+
+
+def test_one_alone_or_twice_makes_nothing(shares):
+    for too_few in ([shares[0]], [shares[0], shares[0]]):
+        with pytest.raises(Refused, match="1 different shares; it takes 2"):
+            combine_shares(too_few)
+
+
+def test_a_wrong_passphrase_is_named_with_its_share(shares):
+    with pytest.raises(Unauthenticated, match=r"jan\.share"):
+        combine_shares([shares[0], (shares[2][0], "guessed words")])
+
+
+def test_shares_of_two_splittings_are_found(profile, shares, tmp_path):
+    other = holders(tmp_path)
+    split_authority(profile, 2, other)
+    with pytest.raises(Unverified, match=r"ewa\.share is a share of another"):
+        combine_shares([shares[0], other[1]])
+
+
+def test_an_altered_share_is_found_by_the_digest_inside(profile, tmp_path):
+    mine = holders(tmp_path)
+    split_authority(profile, 2, mine)
+    vault = open_vault(*mine[1])
+    words = vault.secrets["share"].decode().split()
+    vault.secrets["share"] = " ".join([*words[:8], words[9], words[8], *words[10:]]).encode()
+    vault.store()
+    with pytest.raises(Unverified, match="one of them was altered"):
+        combine_shares(mine[:2])
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 4])
+def test_one_of_many_and_more_than_there_are_is_no_quorum(profile, tmp_path, threshold):
+    with pytest.raises(Refused, match="no quorum"):
+        split_authority(profile, threshold, holders(tmp_path))
+
+
+def test_an_authority_is_split_drilled_lost_and_recovered_on_another_machine(tmp_path, monkeypatch):
+    with world(tmp_path / "world") as built:
+        built.office("lo-warsaw", "POL")
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "words").mkdir()
+        for name in NAMES:
+            (tmp_path / "words" / name).write_text(f"own words of {name}")
+        (tmp_path / "passphrase").write_text(PASSPHRASE)
+
+        def run(home, *words):
+            told = {"LIAISON_HOME": str(home), "LIAISON_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+            given = ["--no-input", "authority", *words, "--passphrases", "words"]
+            return CliRunner().invoke(main, given, env=told)
+
+        old, new = built.authorities["lo-warsaw"].profile.folder, tmp_path / "new"
+        names = [word for name in NAMES for word in ("--name", name)]
+        assert run(old, "split", "--threshold", "2", *names).stdout.split() == [f"{name}.share" for name in NAMES]
+        drilled = run(new, "drill", "anna.share", "jan.share")
+        assert "lo-warsaw: recovered from anna, jan" in drilled.stdout
+        assert not new.exists()
+        assert run(new, "drill", "anna.share").exit_code == 6
+        assert run(new, "recover", "jan.share", "ewa.share").exit_code == 0
+        with Authority.open(new, passphrase=PASSPHRASE) as authority:
+            authority.sync()
+            assert authority.office == "lo-warsaw"
+        assert isinstance(run(new, "recover", "jan.share", "ewa.share").exception, SystemExit | Conflict)
