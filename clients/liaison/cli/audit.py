@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 import click
 
 from liaison.audit import AuditPull
-from liaison.client import Client
+from liaison.export import FORMS
 
 from .common import Session, json_option, pass_session, put, say
 
@@ -26,26 +25,27 @@ def audit() -> None:
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout."
 )
-@click.option("--format", "form", type=click.Choice(["jsonl"]), default="jsonl", show_default=True)
+@click.option("--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True)
 @click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
-def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:  # noqa: ARG001 - one form so far
-    """Fetch new entries, verify them, then print them: one JSON object per line."""
+def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:
+    """Fetch new entries, verify them, then print them.
+
+    jsonl and ocsf (API Activity) are one JSON object per line, syslog is one RFC 5424 message per line. ocsf leaves
+    out what is out of the auditor's scope: such an entry has no time.
+    """
     with session.client() as client:
         client.sync()
         audited = AuditPull(client)
         first = audited.count() if since_last else 0
         audited.pull()
+        lines = FORMS[form](audited.entries(first), client)
         if out is None:
-            _write(client, audited, first, sys.stdout)
+            sys.stdout.writelines(lines)
         else:
-            with out.open("w") as file:
-                _write(client, audited, first, file)
+            with out.open("w", encoding="utf-8", newline="") as file:
+                file.writelines(lines)
         say(f"{audited.count()} entries verified, {audited.count() - first} shown")
-
-
-def _write(client: Client, audited: AuditPull, first: int, file: TextIO) -> None:
-    file.writelines(json.dumps(entry.as_json(client)) + "\n" for entry in audited.entries(first))
 
 
 @audit.command()
