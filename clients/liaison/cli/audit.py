@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import click
 
 from liaison.audit import AuditPull
 from liaison.export import FORMS
+from liaison.report import audit_report
 
 from .common import Session, json_option, pass_session, put, say
 
@@ -61,3 +64,41 @@ def verify(session: Session, checkpoint: Sequence[BinaryIO], *, as_json: bool) -
             put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
         else:
             say(f"{size} entries of the access log and {client.trust.tree.size} of the directory log hold")
+
+
+@audit.command()
+@click.option(
+    "-o",
+    "out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    required=True,
+    help="Write there.",
+)
+@click.option("--hours", default="07-19", show_default=True, metavar="HH-HH", help="Hours of work, on every day.")
+@click.option("--zone", default="UTC", show_default=True, metavar="ZONE", help="Zone of days and hours: Europe/Paris.")
+@pass_session
+def report(session: Session, out: Path, *, hours: str, zone: str) -> None:
+    """Fetch new entries, verify them, then write a report over all of them: one HTML page without a script."""
+    window, place = _hours(hours), _zone(zone)
+    with session.client() as client:
+        client.sync()
+        audited = AuditPull(client)
+        audited.pull()
+        out.write_text(audit_report(client, list(audited.entries()), place, window), encoding="utf-8")
+        say(f"{audited.count()} entries verified, report in {out}")
+
+
+def _hours(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d\d?)-(\d\d?)", text)
+    first, after = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not first < after <= 24:
+        raise click.BadParameter(f"{text}: expected two hours of one day, such as 07-19", param_hint="--hours")
+    return first, after
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise click.BadParameter(f"{name}: no such time zone here", param_hint="--zone") from None
