@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from acts import run
 from liaison.audit import PulledEntry
 from liaison.report import Cover, page
+from liaison.report_style import style
 from liaison.tally import tally
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Unknown
@@ -150,6 +151,13 @@ def test_the_page_says_what_was_counted_and_under_which_tree():
 def test_the_marking_stands_first_and_last():
     words = [word for word in Reader(written(summed(WEEKS)).partition("<body>")[2]).words if word]
     assert words[0] == words[-1] == MARKING
+
+
+def test_the_marking_stands_on_every_printed_page_as_text_only():
+    sheet = style('TOP"; } </style>')
+    assert sheet.count("@top-center") == sheet.count("@bottom-center") == 1
+    assert "</" not in sheet
+    assert "\\54 \\4f \\50 \\22 \\3b " in sheet
 
 
 def test_the_page_needs_nothing_and_runs_nothing():

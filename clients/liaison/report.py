@@ -20,7 +20,8 @@ from .audit import PulledEntry
 from .charts import Bar, columns, rows, text
 from .client import Client
 from .labels import SYSTEM_HIGH
-from .report_style import STYLE
+from .report_style import style
+from .safe_text import for_one_line
 from .tally import DEVIATIONS, MIN_DAYS, Tally, tally
 from .trust import ACCESS
 from .witnessing import pinned_policy
@@ -80,7 +81,8 @@ def page(cover: Cover, sums: Tally, classification: Callable[[bytes], str], mark
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{text(cover.marking)} - access log of {text(cover.log)}</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<title>{text(cover.marking)} - access log of {text(cover.log)}</title>\n"
+        f"<style>{style(for_one_line(cover.marking))}</style>\n</head>\n"
         f"<body>\n{banner}\n<main>\n" + "\n".join(parts) + f"\n</main>\n{banner}\n</body>\n</html>\n"
     )
 

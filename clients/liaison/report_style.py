@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+
+def style(marking: str) -> str:
+    """The sheet, with the marking in the margins of every printed page: each character a CSS escape, so only text."""
+    words = "".join(f"\\{ord(character):x} " for character in marking)
+    edges = "".join(
+        f'@{edge}-center {{ content: "{words}"; font: 700 10pt sans-serif; }} ' for edge in ("top", "bottom")
+    )
+    return f"{STYLE}@page {{ margin: 18mm 14mm; {edges}}}\n"
+
+
 STYLE = """
 :root { --page: #fbfbfa; --ink: #1d2226; --soft: #59636b; --line: #d5dade; --panel: #fff;
   --s0: #2b6cb0; --s1: #7a9a3a; --s2: #b9472f; }
@@ -43,5 +53,6 @@ td.n { font-variant-numeric: tabular-nums; }
   --s0: #2b6cb0; --s1: #7a9a3a; --s2: #b9472f; }
   body { font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; } .banner { background: none; color: #000; border: 2px solid #000; }
-  figure, tr, .tiles div { break-inside: avoid; } h2 { break-after: avoid; } details { display: none; } }
+  figure, tr, .tiles div { break-inside: avoid; } h2, section > p:has(+ figure) { break-after: avoid; }
+  .tiles { grid-template-columns: repeat(7, 1fr); } details { display: none; } }
 """
