@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from html.parser import HTMLParser
 from zoneinfo import ZoneInfo
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from acts import run
 from liaison.audit import PulledEntry
+from liaison.labels import SYSTEM_HIGH
 from liaison.report import Cover, page
 from liaison.report_style import style
 from liaison.tally import tally
@@ -227,6 +229,13 @@ def test_an_auditor_writes_a_report_of_what_he_verified(auditor, tmp_path):
     assert "Europe/Paris" in text
     assert "no-slot" in words
     assert "Ferry" not in text
+
+
+def test_a_label_that_cannot_be_read_makes_the_report_system_high(auditor):
+    known = auditor.labels.read("TEST OPEN RELEASABLE TO FRA")
+    assert auditor.labels.highest([known]) == "TEST OPEN RELEASABLE TO FRA"
+    for labels in ([known, None], [], [known, replace(known, classification="UNHEARD OF")]):
+        assert auditor.labels.highest(labels) == SYSTEM_HIGH
 
 
 @pytest.mark.parametrize(

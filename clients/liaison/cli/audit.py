@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, tzinfo
 from pathlib import Path
 from typing import BinaryIO
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -97,8 +98,8 @@ def _hours(text: str) -> tuple[int, int]:
     return first, after
 
 
-def _zone(name: str) -> ZoneInfo:
+def _zone(name: str) -> tzinfo:
     try:
-        return ZoneInfo(name)
+        return UTC if name == "UTC" else ZoneInfo(name)  # the default must not need a time zone database
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise click.BadParameter(f"{name}: no such time zone here", param_hint="--zone") from None
