@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from acts import run
+from acts import as_json, run
 from liaison.audit import PulledEntry
 from liaison.labels import SYSTEM_HIGH
 from liaison.report import Cover, page
@@ -244,6 +244,12 @@ def test_a_label_that_cannot_be_read_makes_the_report_system_high(auditor):
 def test_hours_and_zone_are_checked_before_anything_is_fetched(auditor, tmp_path, wrong):
     assert run(auditor, "audit", "report", "-o", str(tmp_path / "report.html"), *wrong).exit_code == 2
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_program_is_told_where_the_report_is(auditor, tmp_path):
+    told = as_json(auditor, "audit", "report", "-o", str(tmp_path / "report.html"))
+    assert told == {"v": 1, "report": str(tmp_path / "report.html"), "entries": told["entries"]}
+    assert f"Verified up to size {told['entries']}:" in (tmp_path / "report.html").read_text()
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to draw the page")

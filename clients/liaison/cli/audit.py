@@ -78,8 +78,9 @@ def verify(session: Session, checkpoint: Sequence[BinaryIO], *, as_json: bool) -
 )
 @click.option("--hours", default="07-19", show_default=True, metavar="HH-HH", help="Hours of work, on every day.")
 @click.option("--zone", default="UTC", show_default=True, metavar="ZONE", help="Zone of days and hours: Europe/Paris.")
+@json_option
 @pass_session
-def report(session: Session, out: Path, *, hours: str, zone: str) -> None:
+def report(session: Session, out: Path, *, hours: str, zone: str, as_json: bool) -> None:
     """Fetch new entries, verify them, then write a report over all of them: one HTML page without a script."""
     window, place = _hours(hours), _zone(zone)
     with session.client() as client:
@@ -87,7 +88,10 @@ def report(session: Session, out: Path, *, hours: str, zone: str) -> None:
         audited = AuditPull(client)
         audited.pull()
         out.write_text(audit_report(client, list(audited.entries()), place, window), encoding="utf-8")
-        say(f"{audited.count()} entries verified, report in {out}")
+        if as_json:
+            put({"report": str(out), "entries": audited.count()})
+        else:
+            say(f"{audited.count()} entries verified, report in {out}")
 
 
 def _hours(text: str) -> tuple[int, int]:
