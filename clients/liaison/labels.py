@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.protocol.aggregate import effective_label
+from relay.protocol.aggregate import Nobody, effective_label, join
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import Label, label_of
@@ -100,6 +100,22 @@ class LabelReader:
             return format_marking(policy, effective_label(label, int(time.time())))
         except LiaisonError:
             return SYSTEM_HIGH
+
+    def highest(self, labels: Iterable[Label | None]) -> str:
+        """The marking over all of these, policy by policy; system-high where one is not known here or they exclude."""
+        members: dict[str, tuple[Policy, list[Label]]] = {}
+        now = int(time.time())
+        for label in labels:
+            policy = self.policy_shown(label) if label is not None else None
+            if label is None or policy is None:
+                return SYSTEM_HIGH
+            members.setdefault(policy.oid, (policy, []))[1].append(effective_label(label, now))
+        try:
+            joined = [join(policy, each) for policy, each in members.values()]
+        except LiaisonError:
+            return SYSTEM_HIGH
+        markings = {self.marking(None if isinstance(each, Nobody) else each) for each in joined}
+        return SYSTEM_HIGH if SYSTEM_HIGH in markings else " / ".join(sorted(markings)) or SYSTEM_HIGH
 
     def withholds_silently(self, label: Label) -> bool:
         """Whether the policy says that a withheld portion is not even mentioned."""

@@ -1,0 +1,115 @@
+"""What an auditor's verified entries add up to. Pure: no clock, no profile.
+
+The rules:
+  - an entry out of scope is counted as one, and tells nothing else;
+  - a denial is two entries with one request: it is counted once, with the rules of both;
+  - days and hours are those of the zone that the auditor names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date, datetime, tzinfo
+from statistics import median
+
+from relay.protocol.entry import AccessEntry, Event
+
+from .audit import PulledEntry
+
+MIN_DAYS = 5  # fewer active days say nothing about what is usual for a device
+DEVIATIONS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A day on which a device did more than it usually does."""
+
+    day: date
+    address: str
+    device_id: bytes
+    count: int
+    median: float
+    deviation: float
+
+
+@dataclass(slots=True)
+class Tally:
+    entries: int = 0
+    withheld: int = 0
+    first: int | None = None  # milliseconds
+    last: int | None = None
+    released: Counter[str] = field(default_factory=Counter)  # by office
+    opened: Counter[str] = field(default_factory=Counter)
+    denied: Counter[str] = field(default_factory=Counter)
+    labels: Counter[bytes] = field(default_factory=Counter)  # of what was released, by encoded label
+    seen_labels: set[bytes] = field(default_factory=set)  # of every entry
+    permitted_days: Counter[date] = field(default_factory=Counter)
+    denied_days: Counter[date] = field(default_factory=Counter)
+    rules: Counter[str] = field(default_factory=Counter)
+    out_of_hours: list[tuple[datetime, AccessEntry]] = field(default_factory=list)
+    volumes: list[Volume] = field(default_factory=list)
+
+
+def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -> Tally:
+    """Add them up; `hours` are the first hour of work and the first after it."""
+    sums, daily, denials = Tally(), defaultdict[bytes, Counter[date]](Counter), dict[object, set[str]]()
+    addresses = dict[bytes, str]()
+    for found in pulled:
+        sums.entries += 1
+        entry = found.entry
+        if entry is None:
+            sums.withheld += 1
+            continue
+        local = datetime.fromtimestamp(entry.time / 1000, zone)
+        _count(sums, entry, local, hours)
+        if not entry.permitted:
+            denial = (entry.device_id, entry.request or found.index)
+            again = denial in denials
+            denials.setdefault(denial, set()).update(entry.rules)
+            if again:
+                continue
+        sums.denied_days[local.date()] += not entry.permitted
+        sums.permitted_days[local.date()] += entry.permitted
+        sums.denied[_office(entry)] += not entry.permitted
+        if entry.event is not Event.OPERATOR:
+            daily[entry.device_id][local.date()] += 1
+            addresses[entry.device_id] = entry.address
+    sums.rules.update(rule for rules in denials.values() for rule in rules)
+    sums.volumes = [
+        each for device, days in sorted(daily.items()) for each in _unusual(device, addresses[device], days)
+    ]
+    return sums
+
+
+def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, int]) -> None:
+    sums.first = entry.time if sums.first is None else min(sums.first, entry.time)
+    sums.last = entry.time if sums.last is None else max(sums.last, entry.time)
+    if entry.label is not None:
+        sums.seen_labels.add(entry.label)
+    if entry.event is Event.ACCEPT and entry.permitted:
+        sums.released[_office(entry)] += 1
+        if entry.label is not None:
+            sums.labels[entry.label] += 1
+    elif entry.event is Event.OPEN and entry.permitted:
+        sums.opened[_office(entry)] += 1
+        if not hours[0] <= local.hour < hours[1]:
+            sums.out_of_hours.append((local, entry))
+
+
+def _office(entry: AccessEntry) -> str:
+    """The office of the one who acted; of a denial, `office` says only whose auditors may see the entry."""
+    return entry.address.rpartition("@")[2] or entry.office
+
+
+def _unusual(device: bytes, address: str, days: Counter[date]) -> list[Volume]:
+    """Days far above the device's median, by the median absolute deviation, which outliers do not move."""
+    if len(days) < MIN_DAYS:
+        return []
+    usual = median(days.values())
+    deviation = median(abs(count - usual) for count in days.values())
+    limit = usual + DEVIATIONS * max(deviation, 1)
+    return [
+        Volume(day, address, device, count, usual, deviation) for day, count in sorted(days.items()) if count > limit
+    ]

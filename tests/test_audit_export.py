@@ -1,0 +1,162 @@
+"""What `audit pull` writes for other programs: nothing in the log can become a formula, a field or a line there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from acts import run, screen
+from liaison.audit import PulledEntry
+from liaison.export import FORMS, csv_cell, csv_row, syslog_value
+from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.errors import Unknown
+from relay.protocol.identity import Kind
+from world import clearance, world
+
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
+LABEL = "TEST SEALED RELEASABLE TO POL, FRA"
+NASTY = st.text(st.sampled_from("=+-@\t\r\n\"\\]',; a\u202e\x1b\uff1d"), max_size=12) | st.text(max_size=20)
+# RFC 5424, section 6, as one expression: header, one structured element, text.
+PARAM = r'[!#-<>-\\^-~]{1,32}="(?:[^"\\\]\n]|\\["\\\]])*"'
+MESSAGE = re.compile(
+    rf"<(?P<pri>\d{{1,3}})>1 (?P<time>-|\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z) - liaison-relay - (?P<event>[!-~]{{1,32}}) "
+    rf"\[liaison@32473(?P<params>(?: {PARAM})*)\] (?P<text>[^\n]*)\n"
+)
+# What the OCSF 1.6.0 schema requires of every event of class 6003.
+REQUIRED = {
+    "activity_id", "actor", "api", "category_uid", "class_uid", "metadata", "severity_id", "src_endpoint", "time", "type_uid",
+}  # fmt: skip
+
+
+def entry(event=Event.OPEN, **fields):
+    given = {
+        "time": 1_790_000_000_123, "salt": bytes(16), "device_id": b"d" * 16, "address": JEAN, "office": "lo-paris",
+    } | fields  # fmt: skip
+    return AccessEntry(event, **given)
+
+
+def written(form, *entries, withheld=0):
+    pulled = [PulledEntry(index, bytes([index]) * 32, each) for index, each in enumerate(entries)]
+    pulled += [PulledEntry(len(pulled) + more, b"h" * 32, None) for more in range(withheld)]
+    client = SimpleNamespace(labels=SimpleNamespace(label_of=lambda label: label, marking=lambda label: label))
+    return list(FORMS[form](pulled, client))
+
+
+def values(line):
+    """The structured fields of a syslog line, unescaped."""
+    found = re.findall(r'([!-~]+?)="((?:[^"\\\]]|\\.)*)"', MESSAGE.fullmatch(line)["params"])
+    return {name: re.sub(r"\\(.)", r"\1", value) for name, value in found}
+
+
+@given(NASTY)
+def test_no_cell_begins_a_formula_or_a_line(text):
+    shown = csv_cell(text)
+    assert not shown.startswith(tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"))
+    assert not set(shown) & set("\r\n\t\x1b\u202e")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_a_formula_is_marked_as_text(text):
+    assert csv_cell(text).startswith("'")
+
+
+@given(st.lists(NASTY, min_size=1, max_size=5))
+def test_a_csv_record_reads_back_as_the_cells_that_were_written(cells):
+    record = csv_row(cells)
+    assert record.endswith("\r\n")
+    assert record.count("\n") == 1
+    assert list(csv.reader(io.StringIO(record, newline=""), strict=True)) == [[csv_cell(cell) for cell in cells]]
+
+
+@given(NASTY)
+def test_a_syslog_value_ends_where_it_should(text):
+    assert re.fullmatch(r'(?:[^"\\\]\n]|\\["\\\]])*', syslog_value(text))
+
+
+@given(NASTY, NASTY, NASTY)
+def test_a_syslog_message_has_the_grammar_of_rfc_5424_whatever_the_entry_says(address, office, rule):
+    (line,) = written("syslog", entry(Event.DENY, address=address, office=office, permitted=False, rules=(rule,)))
+    assert MESSAGE.fullmatch(line)["pri"] == "108"
+    assert values(line)["decision"] == "deny"
+    assert set(values(line)) == {"index", "actor", "office", "decision", "rules", "leaf_hash"}
+
+
+@pytest.mark.parametrize("event", Event)
+def test_every_event_has_what_ocsf_requires_of_an_api_activity(event):
+    (line,) = written("ocsf", entry(event, message_id=b"m" * 16, label="TEST OPEN", request=b"r" * 16))
+    told = json.loads(line)
+    assert told.keys() >= REQUIRED
+    assert (told["category_uid"], told["class_uid"]) == (6, 6003)
+    assert told["type_uid"] == 600300 + told["activity_id"]
+    assert told["activity_id"] in {1, 2, 3, 4, 99}
+    assert told["time"] == 1_790_000_000_123
+    assert {"version", "product"} <= told["metadata"].keys()
+    assert told["actor"]["user"]["uid"] == JEAN
+    assert told["api"]["operation"] == event.value
+
+
+def test_a_denial_is_a_failure_with_its_rules():
+    (line,) = written("ocsf", entry(Event.DENY, permitted=False, rules=("classification", "agreement")))
+    told = json.loads(line)
+    assert (told["status_id"], told["severity_id"], told["status_detail"]) == (2, 3, "classification, agreement")
+
+
+def test_what_the_relay_does_by_itself_has_an_actor_all_the_same():
+    (line,) = written("ocsf", entry(Event.OPERATOR, address="", office=""))
+    assert json.loads(line)["actor"] == {"app_name": "Liaison Relay"}
+
+
+def test_an_entry_out_of_scope_is_its_hash_and_nothing_else():
+    assert written("ocsf", withheld=2) == []
+    (line,) = written("syslog", withheld=1)
+    assert values(line) == {"index": "0", "leaf_hash": (b"h" * 32).hex()}
+    head, row = csv.reader(written("csv", withheld=1))
+    assert {name: cell for name, cell in zip(head, row, strict=True) if cell} == {
+        "v": "1", "index": "0", "leaf_hash": (b"h" * 32).hex(),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def auditor(tmp_path_factory):
+    with world(tmp_path_factory.mktemp("export")) as built:
+        built.office("lo-warsaw", "POL")
+        built.office("lo-paris", "FRA")
+        built.agreement("lo-warsaw", "lo-paris")
+        built.device(ANNA, clearances=[clearance(nations=["FRA", "POL"])])
+        built.device(JEAN, clearances=[clearance(nations=["FRA", "POL"])])
+        built.device("audit@lo-paris", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"], name="auditor")
+        sent = built.clients[ANNA].send([JEAN], label=LABEL, body="Ferry at dawn.")
+        built.clients[JEAN].read(sent.message_id)
+        with pytest.raises(Unknown):
+            built.clients[JEAN].read(bytes(16))
+        yield built.clients["auditor"]
+
+
+def test_an_auditor_writes_every_form_from_what_was_verified(auditor, tmp_path):
+    plain = [json.loads(line) for line in screen(auditor, "audit", "pull")]
+    shown = [line for line in plain if line["event"] is not None]
+    assert len(plain) > len(shown) > 5
+    for form, read in (
+        ("csv", lambda text: list(csv.DictReader(io.StringIO(text, newline="")))),
+        ("syslog", lambda text: [MESSAGE.fullmatch(line) for line in text.splitlines(keepends=True)]),
+        ("ocsf", lambda text: [json.loads(line) for line in text.splitlines()]),
+    ):
+        file = tmp_path / form
+        assert run(auditor, "audit", "pull", "--format", form, "--out", str(file)).exit_code == 0
+        found = read(file.read_bytes().decode())
+        assert all(found)
+        assert len(found) >= len(shown if form == "ocsf" else plain)
+    opened = [event for event in found if event["api"]["operation"] == "open"]
+    assert opened[0]["unmapped"]["label"] == LABEL
+    assert opened[0]["time"] in [event["time"] for event in found]
+
+
+def test_only_the_forms_that_there_are_can_be_asked_for(auditor):
+    assert run(auditor, "audit", "pull", "--format", "xml").exit_code == 2
