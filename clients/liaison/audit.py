@@ -107,9 +107,11 @@ class AuditPull:
         # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
         note = client.transport.get("/v1/log/access/checkpoint", newest=1)
         checkpoint = trust.alarmed(note, lambda: trust.read_checkpoint(ACCESS, note))
-        while start + len(fresh) < checkpoint.size:
-            fresh += self._page(start + len(fresh), checkpoint.size)
+        while page := self._page(start + len(fresh), checkpoint.size):
+            fresh += page
         self._compare(earlier, fresh, note)
+        if start + len(fresh) < checkpoint.size:
+            raise self._alarm(f"entries {start + len(fresh)} to {checkpoint.size} of the access log are withheld", note)
         unaccounted = _unaccounted([*kept, *fresh])
         if unaccounted is not None and not is_again:
             # Erased while we pulled, perhaps: then its record is under a newer checkpoint.
@@ -136,10 +138,10 @@ class AuditPull:
             raise self._alarm(f"{gone}: it went back from {len(earlier)} entries to {len(rows)}", evidence)
 
     def _page(self, first: int, size: int) -> list[bytes]:
+        if first >= size:
+            return []
         answer = self._client.transport.get("/v1/audit/entries", after=first, count=min(_PAGE, size - first))
         _size, rows = decode_list(answer, "audit entries")
-        if not rows:
-            raise Unverified(f"entries {first} to {size} of the access log are withheld")
         return [_row(row) for row in expect(rows, list, "audit entries")]
 
     def _where(self, tree: MerkleTree, start: int) -> str:

@@ -39,8 +39,9 @@ def _source(session: Session, folder: Path | None, name: str) -> PassphraseSourc
 @click.option("--threshold", type=int, required=True, metavar="M", help="How many of them recover the authority.")
 @click.option("--name", "names", multiple=True, required=True, metavar="NAME", help="Who gets a share; one each.")
 @folder_option
+@json_option
 @pass_session
-def split(session: Session, threshold: int, names: Sequence[str], passphrases: Path | None) -> None:
+def split(session: Session, threshold: int, names: Sequence[str], passphrases: Path | None, *, as_json: bool) -> None:
     """Share the authority's keys among people; writes NAME.share for each, under that person's own passphrase."""
     if len(set(names)) != len(names) or not all(_NAME.fullmatch(name) for name in names):
         raise Malformed("names are letters, digits, dots and hyphens, each once")
@@ -50,6 +51,9 @@ def split(session: Session, threshold: int, names: Sequence[str], passphrases: P
             for name in names
         ]
         split_authority(office.profile, threshold, holders)
+    if as_json:
+        put({"threshold": threshold, "shares": [str(path) for path, _passphrase in holders]})
+        return
     for path, _passphrase in holders:
         click.echo(path)
     say(f"any {threshold} of these {len(names)} recover the authority; try it now: liaison authority drill SHARE...")
@@ -85,11 +89,14 @@ def drill(session: Session, shares: Sequence[Path], passphrases: Path | None, *,
 @click.command()
 @shares_argument
 @folder_option
+@json_option
 @pass_session
-def recover(session: Session, shares: Sequence[Path], passphrases: Path | None) -> None:
+def recover(session: Session, shares: Sequence[Path], passphrases: Path | None, *, as_json: bool) -> None:
     """Rebuild the authority's profile from these shares, in LIAISON_HOME, under a new passphrase."""
     rebuilt = combine_shares(_holders(session, shares, passphrases))
     passphrase = session.passphrase.new("new passphrase for this authority")
     create_profile(home_folder(), rebuilt.pins, rebuilt.signing, rebuilt.request, passphrase)
+    if as_json:
+        put({"office": rebuilt.statement.office, "authority": rebuilt.statement.kid.hex()})
     say(f"authority of {rebuilt.statement.office} recovered in {home_folder()}")
     say(f"words to compare: {words_for([rebuilt.statement.kid])}")
