@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
@@ -101,6 +100,8 @@ class Floor:
             for pragma in PRAGMAS:
                 self._connection.execute(f"PRAGMA {pragma}")
         else:
+            import psycopg  # noqa: PLC0415 - an extra that the floor of SQLite does without
+
             self._connection = psycopg.connect(cluster.create(f"floor_{os.urandom(4).hex()}"), autocommit=True)
         for table in TABLES:
             self._connection.execute(table.format(**(LITE if cluster is None else SHARED)))
