@@ -41,8 +41,6 @@ def serve_forever(settings: Settings) -> None:
 def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     """Serve in this process until told to stop, as worker number so and so."""
     os.umask(0o077)
-    # Who comes back from a signature or the disk is let in within half a millisecond; the default of five stalls it.
-    sys.setswitchinterval(0.0005)
     log_as_json(settings.log_level)
     relay, port = open_relay(settings), listening.getsockname()[1]
     cosigning = Cosigning(relay, relay.witness_policy) if relay.witness_policy is not None and worker == 0 else None
