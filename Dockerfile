@@ -1,6 +1,6 @@
 # The relay. Runs with a read-only root; it must be told the one address under which clients reach it:
 #   docker run --read-only --tmpfs /tmp -v relay:/data -p 8440:8440 -e RELAY_PUBLIC_URL=https://relay.example IMAGE
-# TLS ends at a proxy in front. PostgreSQL: RELAY_DATABASE_URL, and `relay migrate` before the first start.
+# TLS ends at a proxy in front. PostgreSQL: RELAY_DATABASE, and `relay migrate` before the first start.
 
 FROM python:3.13-slim AS build
 WORKDIR /src
