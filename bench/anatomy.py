@@ -20,10 +20,11 @@ from sqlalchemy.engine.base import Transaction
 
 from relay.batch import Batch, Committed, Job
 from relay.committer import Committer
-from relay.core import accept, caller
+from relay.core import accept
 from relay.core.caller import Request
 from relay.house import open_relay
 from relay.logkeys import LogKeys
+from relay.protocol.claim import ED25519, Claim, settle
 from relay.protocol.header import Precedence
 from relay.settings import Settings
 from relay.store import log as log_rows
@@ -36,8 +37,6 @@ BATCH = 64
 CRYPTOGRAPHY = ("request signature", "message signature", "checkpoint signatures")
 DATABASE = ("database statements", "database commit")
 PIECES: tuple[tuple[Any, str, str], ...] = (
-    (caller, "verify_request", "request signature"),
-    (accept, "verify_sign1", "message signature"),
     (accept, "parse_submission", "parse"),
     (accept, "parse_message", "parse"),
     (accept, "parse_slot", "parse"),
@@ -110,6 +109,13 @@ def _pieces(world: World, letters: Sequence[Letter]) -> dict[str, float]:
         _accept(relay, [_request(world, letter) for letter in letters[:BATCH]])  # warm
         with ExitStack() as stack:
             clock = Clock()
+            fault = Claim.fault
+
+            def timed(claim: Claim) -> str | None:
+                with clock.of("request signature" if claim.alg == ED25519 else "message signature"):
+                    return fault(claim)
+
+            stack.enter_context(patch.object(Claim, "fault", timed))
             for owner, name, piece in PIECES:
                 stack.enter_context(patch.object(owner, name, clock.wrapped(getattr(owner, name), piece)))
             for start in range(BATCH, len(letters), BATCH):
@@ -130,8 +136,8 @@ def _pieces(world: World, letters: Sequence[Letter]) -> dict[str, float]:
 def _accept(relay: Any, requests: Sequence[Request]) -> None:
     now, directory, jobs = int(time.time()), relay._committer.directory, []
     for request in requests:
-        who = relay._doorkeeper.authenticate(request, directory, now)
-        submitted = accept.check_submission(directory, who, request.body, now, Precedence.ROUTINE)
+        who = settle(relay._doorkeeper.authenticate(request, directory, now))
+        submitted = settle(accept.check_submission(directory, who, request.body, now, Precedence.ROUTINE))
         run = lambda batch, who=who, submitted=submitted: accept.accept(  # noqa: E731
             batch, relay.judge(), who, submitted, 0, relay._quota
         )

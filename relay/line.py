@@ -10,7 +10,7 @@ The rules:
 
 from __future__ import annotations
 
-import queue
+import threading
 from collections import deque
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -31,54 +31,46 @@ class Line(Generic[T]):
 
     def __init__(self) -> None:
         self._places: dict[Precedence, deque[T]] = {each: deque() for each in sorted(Precedence, reverse=True)}
-        self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()  # one for each that waits; False ends the line
+        self._changed = threading.Condition()
+        self._waiting = 0
         self._served = 0
-
-    def __len__(self) -> int:
-        return sum(map(len, self._places.values()))
+        self._ended = False
 
     def put(self, item: T, precedence: Precedence) -> None:
         """Raises Unavailable if too many wait already for one of this precedence to join."""
-        if len(self) >= _LENGTH[precedence]:
+        if self._waiting >= _LENGTH[precedence]:
             raise Unavailable("the relay is overloaded", hint="nothing was lost; try again in a few seconds")
-        self._places[precedence].append(item)
-        self._tickets.put(True)
+        self.put_together([(item, precedence)])
+
+    def put_together(self, items: Sequence[tuple[T, Precedence]]) -> None:
+        """So that one `take` finds all of them; whoever does this sees to the length of the line."""
+        with self._changed:
+            for item, precedence in items:
+                self._places[precedence].append(item)
+            self._waiting += len(items)
+            self._changed.notify()
 
     def end(self) -> None:
-        """Nobody joins any more: who waits is served, then `take` answers nothing, once."""
-        self._tickets.put(False)
+        """Nobody joins any more: who waits is served, then `take` answers nothing."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
 
-    def take(self, most: int, most_urgent: int) -> Sequence[T]:
+    def take(self, most: int, most_urgent: int) -> list[T]:
         """Wait for the first, then take who waits; empty once the line has ended.
 
         At most `most`, and only `most_urgent` while somebody of IMMEDIATE or above waits: a short turn is soon over.
         """
-        taken: list[T] = []
-        while True:
-            try:
-                ticket = self._tickets.get(block=not taken)
-            except queue.Empty:
-                return taken
-            if not ticket:
-                if taken:
-                    self.end()
-                return taken
-            if not taken and self._is_urgent():
-                most = most_urgent
-            taken.append(self._next())
-            if len(taken) >= most:
-                return taken
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ended)
+            taken = [self._next() for _ in range(min(most_urgent if self._is_urgent() else most, self._waiting))]
+            self._waiting -= len(taken)
+            return taken
 
     def _is_urgent(self) -> bool:
         return any(self._places[each] for each in Precedence if each >= Precedence.IMMEDIATE)
 
     def _next(self) -> T:
-        # There are at least as many in the places as tickets, but another taker may be quicker at one of them.
-        while True:
-            self._served += 1
-            order = self._places.values()
-            for place in reversed(order) if self._served % _TURN == 0 else order:
-                try:
-                    return place.popleft()
-                except IndexError:
-                    continue
+        self._served += 1
+        order = self._places.values()
+        return next(place for place in (reversed(order) if self._served % _TURN == 0 else order) if place).popleft()

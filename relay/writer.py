@@ -16,11 +16,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from relay.batch import Answer, Batch, Job, Needs
+from relay.checking import check_together, in_place
 from relay.committer import Committer, Outcome
 from relay.line import Line
 from relay.observe import QUEUE
+from relay.protocol.claim import Checking
 from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
+from relay.verifier import Verifier
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
 _CHECKED_TOGETHER = 16  # so that they are committed together
@@ -30,7 +33,7 @@ _URGENT_BATCH = 8  # while somebody of IMMEDIATE or above waits
 class Waiting(NamedTuple):
     """What somebody wants, and who waits for it."""
 
-    prepare: Callable[[], Job]
+    check: Checking[Job]
     precedence: Precedence
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -64,30 +67,29 @@ class Writer:
         self, run: Callable[[Batch], Answer], needs: Needs = (), precedence: Precedence = Precedence.ROUTINE
     ) -> Any:
         """Run a job in the next batch; return its answer or raise its error."""
-        return await self.check(lambda: Job(run, needs), precedence)
+        return await self.check(in_place(lambda: Job(run, needs)), precedence)
 
-    async def check(self, prepare: Callable[[], Job], precedence: Precedence = Precedence.ROUTINE) -> Any:
-        """The same for a job that `prepare` makes first, on a thread where its signatures stop nobody."""
+    async def check(self, check: Checking[Job], precedence: Precedence = Precedence.ROUTINE) -> Any:
+        """The same for a job that comes out of a check, made where its signatures stop nobody."""
         if self._closed:
             raise Unavailable("the relay is shutting down", hint="try again in a moment")
         loop = asyncio.get_running_loop()
-        waiting = Waiting(prepare, precedence, loop, loop.create_future())
+        waiting = Waiting(check, precedence, loop, loop.create_future())
         self._checks.put(waiting, precedence)
         QUEUE.inc()
         return await waiting.future
 
     def _check(self) -> None:
+        verifier = Verifier()
         while taken := self._checks.take(_CHECKED_TOGETHER, 1):
-            refused, passed = list[tuple[Waiting, Outcome]](), list[tuple[Job, Waiting]]()
-            for waiting in taken:
-                try:
-                    passed.append((waiting.prepare(), waiting))
-                except Exception as problem:  # noqa: BLE001 - whatever it was, its caller is told and the thread goes on
-                    refused.append((waiting, Outcome(error=problem)))
-            _tell(refused)
-            for job, waiting in passed:
+            checked = check_together([waiting.check for waiting in taken], verifier.faults)
+            pairs = list(zip(taken, checked, strict=True))
+            _tell([(waiting, Outcome(error=made)) for waiting, made in pairs if isinstance(made, Exception)])
+            passed = [(made, waiting) for waiting, made in pairs if not isinstance(made, Exception)]
+            for _each in passed:
                 self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
-                self._commits.put((job, waiting), waiting.precedence)
+            self._commits.put_together([(each, each[1].precedence) for each in passed])
+        verifier.close()
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):

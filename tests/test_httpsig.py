@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from relay.protocol.claim import settle
 from relay.protocol.errors import Unauthenticated
-from relay.protocol.httpsig import content_digest, parse_signature, sign_request, verify_request
+from relay.protocol.httpsig import check_request, content_digest, parse_signature, sign_request
 
 SHARED = Path(os.environ.get("LIAISON_SHARED", Path(__file__).parents[2] / "shared"))
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -46,7 +47,7 @@ def fields_of(request, **changes):
 
 def check(fields, request, *, now=NOW + 1, public=PUBLIC):
     signature = parse_signature(fields.get("signature-input"), fields.get("signature"))
-    verify_request(public, signature, *request, fields.get("content-digest"), now)
+    settle(check_request(public, signature, *request, fields.get("content-digest"), now))
     return signature
 
 

@@ -12,7 +12,8 @@ from sqlalchemy import BindParameter, bindparam, select, tuple_
 from relay.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.canonical import encode
-from relay.protocol.cose import verify_sign1
+from relay.protocol.claim import Checking
+from relay.protocol.cose import check_sign1
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device, Directory
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
@@ -59,7 +60,9 @@ class Submitted:
         return grants_of(self.slots)
 
 
-def check_submission(directory: Directory, caller: Caller, body: bytes, now: int, claimed: Precedence) -> Submitted:
+def check_submission(
+    directory: Directory, caller: Caller, body: bytes, now: int, claimed: Precedence
+) -> Checking[Submitted]:
     """Steps 1 to 4: everything that needs no database. Runs on any thread."""
     # 1. size limits, before anything is parsed
     if len(body) > MAX_SUBMISSION:
@@ -77,11 +80,10 @@ def check_submission(directory: Directory, caller: Caller, body: bytes, now: int
     # 3. the sender is the caller or an officer of the caller's office, and the message is of the time to be posted
     sender = _check_sender(directory, caller, parsed, now)
     # 4. the composite signature, and that what was uploaded is what was signed
-    verify_sign1(parsed.signed, sender.signature_public)
+    yield from check_sign1(parsed.signed, sender.signature_public)
     proofs = _check_slots(parsed, slots)
     _check_parts(parsed, submission)
-    digest = hashlib.sha256(body).digest()
-    return Submitted(digest, parsed, slots, proofs, submission.parts, submission.endorsements)
+    return Submitted(caller.digest, parsed, slots, proofs, submission.parts, submission.endorsements)
 
 
 def _check_sender(directory: Directory, caller: Caller, parsed: Message, now: int) -> Device:

@@ -7,7 +7,8 @@ import os
 from sqlalchemy import bindparam, select, tuple_
 
 from relay.batch import Answer, Batch, Lookup, Needs
-from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.claim import Checking
+from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
@@ -37,7 +38,7 @@ def needs(stated: Receipt) -> Needs:
     )
 
 
-def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> Receipt:
+def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> Checking[Receipt]:
     """A receipt by the caller, about this message, whose signature holds. Runs on any thread."""
     signed = parse_sign1(body, RECEIPT)
     stated = read_receipt(signed)
@@ -45,7 +46,7 @@ def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> Receipt:
         raise Unauthenticated("the receipt is not signed by the device that posts it")
     if stated.message_id != message_id:
         raise Malformed("the receipt is for another message")
-    verify_sign1(signed, caller.device.signature_public)
+    yield from check_sign1(signed, caller.device.signature_public)
     return stated
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
+from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
 from relay.protocol.errors import Unauthenticated, Unavailable
-from relay.protocol.httpsig import RequestSignature, parse_signature, verify_request
+from relay.protocol.httpsig import RequestSignature, check_request, parse_signature
 
 
 class UnknownDevice(Unauthenticated):
@@ -34,11 +35,12 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An authenticated device and the nonce that names this request."""
+    """An authenticated device, the nonce that names this request, and the SHA-256 of what it sent."""
 
     device: Device
     nonce: bytes
     expires: int = 0
+    digest: bytes = b""
 
 
 class Doorkeeper:
@@ -50,11 +52,11 @@ class Doorkeeper:
         self._sweep_at = started
         self._lock = threading.Lock()
 
-    def authenticate(self, request: Request, directory: Directory, now: int) -> Caller:
+    def authenticate(self, request: Request, directory: Directory, now: int) -> Checking[Caller]:
         """The caller, or Unauthenticated saying why not. `now` in seconds."""
         signature = parse_signature(request.signature_input, request.signature)
         device = _known_device(signature.keyid, directory, now)
-        verify_request(
+        digest = yield from check_request(
             device.request_public,
             signature,
             request.method,
@@ -66,7 +68,7 @@ class Doorkeeper:
             now,
         )
         self._use(device.device_id, signature, now)
-        return Caller(device, signature.nonce, signature.expires)
+        return Caller(device, signature.nonce, signature.expires, digest)
 
     def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
         if signature.created < self._started:

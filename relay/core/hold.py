@@ -8,7 +8,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, func, select
 
 from relay.batch import Answer, Batch
-from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.claim import Checking
+from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.endorsement import CLOCKS_APART
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
@@ -20,7 +21,7 @@ from .caller import Caller
 from .open import not_available
 
 
-def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Hold:
+def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Checking[Hold]:
     """A statement by the caller, about this message, whose signature holds. Runs on any thread."""
     signed = parse_sign1(body, HOLD)
     stated = read_hold(signed)
@@ -30,7 +31,7 @@ def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Hold
         raise Malformed("the hold is for another message")
     if abs(stated.at - now) > CLOCKS_APART:
         raise Malformed("hold: signed at another time than now", hint="check the clock")
-    verify_sign1(signed, caller.device.signature_public)
+    yield from check_sign1(signed, caller.device.signature_public)
     return stated
 
 

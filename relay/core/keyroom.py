@@ -22,7 +22,8 @@ from sqlalchemy import (
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
-from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.claim import Checking
+from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.entry import AccessEntry, Change, Event
 from relay.protocol.envelope import Slot, decode_list
 from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
@@ -36,14 +37,14 @@ from .limits import MAX_CLAIM, MAX_STOCK
 from .quota import Metered, Quota
 
 
-def check_batch(caller: Caller, body: bytes) -> tuple[bytes, bytes, list[KeyPackage]]:
+def check_batch(caller: Caller, body: bytes) -> Checking[tuple[bytes, bytes, list[KeyPackage]]]:
     """[KeyBatch, [KeyPackage...]] by the caller, every package listed and no other. Runs on any thread."""
     encoded, packages = read_array(body, 2, "keys")
     signed = parse_sign1(expect(encoded, bytes, "keys: batch"), KEY_BATCH)
     batch = read_key_batch(signed)
     if batch.device_id != caller.device.device_id:
         raise Malformed("keys: the batch is another device's")
-    verify_sign1(signed, caller.device.signature_public)
+    yield from check_sign1(signed, caller.device.signature_public)
     parsed = [parse_key_package(expect(item, bytes, "keys: package")) for item in expect(packages, list, "keys")]
     if sorted(package.ref for package in parsed) != list(batch.refs):
         raise Malformed("keys: not the packages that the batch lists")

@@ -15,7 +15,8 @@ from typing import NamedTuple
 from sqlalchemy import Connection, delete, select, update
 
 from relay.batch import Answer, Batch, Committed
-from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.claim import Checking
+from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import Message, decode_list, parse_message
@@ -49,7 +50,9 @@ class SignedRecall:
     signers: tuple[Device, ...]
 
 
-def check_recalls(directory: Directory, caller: Caller, message_id: bytes, body: bytes, now: int) -> SignedRecall:
+def check_recalls(
+    directory: Directory, caller: Caller, message_id: bytes, body: bytes, now: int
+) -> Checking[SignedRecall]:
     """Steps 1 and 2: one to eight recalls of this message that say the same, each signed, one of them by the caller."""
     encoded = decode_list(body, "recalls")
     if not 0 < len(encoded) <= MAX_SIGNERS:
@@ -62,7 +65,7 @@ def check_recalls(directory: Directory, caller: Caller, message_id: bytes, body:
             raise Unauthenticated("a recall by a device that is not enrolled, no longer valid, or revoked")
         if stated.message_id != message_id or not now - MAX_RECALL_AGE <= stated.at <= now + MAX_CLOCK_AHEAD:
             raise Malformed("recall: of another message, or signed too long ago")
-        verify_sign1(signed, device.signature_public)
+        yield from check_sign1(signed, device.signature_public)
         signers[device.device_id], asked[device.device_id] = device, stated
     own = asked.get(caller.device.device_id)
     if own is None:

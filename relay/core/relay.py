@@ -16,11 +16,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, func, select, update
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
+from relay.checking import in_place
 from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.observe import DRAINING
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
+from relay.protocol.claim import Checking, settle
 from relay.protocol.directory import Device
 from relay.protocol.entry import Change
 from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unknown
@@ -125,25 +127,30 @@ class Relay:
         return caller
 
     async def _identify(self, request: Request) -> Caller:
-        arguments = (request, self._committer.directory, int(time.time()))
+        check = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
         if len(request.body) > _LONG:  # its digest would hold the others up
-            return await asyncio.to_thread(self._doorkeeper.authenticate, *arguments)
-        return self._doorkeeper.authenticate(*arguments)
+            return await asyncio.to_thread(settle, check)
+        return settle(check)
 
     async def _commit(
-        self, request: Request, prepare: Callable[[Caller], Job], precedence: Precedence = Precedence.ROUTINE
+        self,
+        request: Request,
+        prepare: Callable[[Caller], Job | Checking[Job]],
+        precedence: Precedence = Precedence.ROUTINE,
     ) -> Any:
         """Authenticate on the checking thread, then commit the job that `prepare` makes for this caller."""
 
-        def checked() -> Job:
-            caller = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
-            return once(caller, prepare(caller)) if self._shared else prepare(caller)
+        def check() -> Checking[Job]:
+            caller = yield from self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
+            prepared = prepare(caller)
+            job = prepared if isinstance(prepared, Job) else (yield from prepared)
+            return once(caller, job) if self._shared else job
 
         try:
-            return await self._writer.check(checked, precedence)
+            return await self._writer.check(check(), precedence)
         except UnknownDevice:
             await self._catch_up()
-            return await self._writer.check(checked, precedence)
+            return await self._writer.check(check(), precedence)
 
     async def _catch_up(self) -> None:
         """Take in what other processes have changed: every batch begins with that."""
@@ -160,8 +167,8 @@ class Relay:
         """Accept a submission; the receipt, a LoggedEntry. `precedence` is what the sender says the message has."""
         readers: list[bytes] = []
 
-        def prepare(caller: Caller) -> Job:
-            submitted = accept.check_submission(
+        def prepare(caller: Caller) -> Checking[Job]:
+            submitted = yield from accept.check_submission(
                 self._committer.directory, caller, request.body, int(time.time()), precedence
             )
             readers.extend(each.device_id for each in submitted.slots)
@@ -265,8 +272,8 @@ class Relay:
     async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""
 
-        def prepare(caller: Caller) -> Job:
-            stated = acknowledge.check_receipt(caller, message_id, request.body)
+        def prepare(caller: Caller) -> Checking[Job]:
+            stated = yield from acknowledge.check_receipt(caller, message_id, request.body)
             return Job(
                 lambda batch: acknowledge.acknowledge(batch, caller, stated, request.body, seen),
                 acknowledge.needs(stated),
@@ -278,8 +285,9 @@ class Relay:
     async def recall(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a message back from all who have not opened it; the answer says who has: a Recalled."""
 
-        def prepare(caller: Caller) -> Job:
-            signed = recall.check_recalls(self._committer.directory, caller, message_id, request.body, int(time.time()))
+        def prepare(caller: Caller) -> Checking[Job]:
+            directory, now = self._committer.directory, int(time.time())
+            signed = yield from recall.check_recalls(directory, caller, message_id, request.body, now)
             return Job(lambda batch: recall.recall(batch, caller, signed, request.body, seen))
 
         recalled: bytes = await self._commit(request, prepare, Precedence.FLASH)
@@ -298,8 +306,8 @@ class Relay:
     async def hold(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
 
-        def prepare(caller: Caller) -> Job:
-            stated = hold.check_hold(caller, message_id, request.body, int(time.time()))
+        def prepare(caller: Caller) -> Checking[Job]:
+            stated = yield from hold.check_hold(caller, message_id, request.body, int(time.time()))
             return Job(lambda batch: hold.state_hold(batch, caller, stated, request.body, seen))
 
         logged: bytes = await self._commit(request, prepare)
@@ -319,9 +327,9 @@ class Relay:
     # -- keys -----------------------------------------------------------------------------------------------------
 
     async def publish_keys(self, request: Request) -> bytes:
-        def prepare(caller: Caller) -> Job:
+        def prepare(caller: Caller) -> Checking[Job]:
             _require_mailbox(caller)
-            checked = keyroom.check_batch(caller, request.body)
+            checked = yield from keyroom.check_batch(caller, request.body)
             return Job(lambda batch: keyroom.publish(batch, caller, *checked))
 
         stock: bytes = await self._commit(request, prepare)
@@ -411,7 +419,7 @@ class Relay:
 
     async def cosign(self, body: bytes) -> str:
         """Our cosignatures on another log's checkpoint (C2SP tlog-witness)."""
-        lines: str = await self._writer.check(lambda: self.witness_desk.job(body), Precedence.DEFERRED)
+        lines: str = await self._writer.check(in_place(lambda: self.witness_desk.job(body)), Precedence.DEFERRED)
         return lines
 
     async def tile(self, log: Log, path: str) -> bytes:

@@ -200,6 +200,8 @@ def describe() -> FastAPI:
     app.add_exception_handler(RequestValidationError, refuse_parameter)
     app.add_exception_handler(HTTPException, refuse_path)
     app.add_exception_handler(Exception, refuse_unexpected)
-    for room in (messages, parts, keys, directory, logs, audit, witness, status):
-        app.include_router(room.router)
+    rooms = (messages, parts, keys, directory, logs, audit, witness, status)
+    # One list, the busy first: `include_router` looks through every room's own for each request.
+    for router in (messages.busy, *(room.router for room in rooms)):
+        app.router.routes.extend(router.routes)
     return app

@@ -6,31 +6,35 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from relay.core.reading import InboxPage
 from relay.protocol.envelope import parse_message
-from relay.protocol.header import MAX_PORTIONS, Precedence
+from relay.protocol.header import MAX_PORTIONS
 from relay.protocol.parts import MAX_PART, chunk_count
 
-from .app import TheCaller, TheRelay, TheRequest, cbor
-from .responses import Claimed, Cursor, MessageId, Seen, Wait, answers, body
+from .app import TheCaller, TheRelay, TheRequest, cbor, the_request
+from .bare import MESSAGE_ID, PRECEDENCE, SEEN, BareRoute, message_id_of, precedence_of, seen_of
+from .responses import Cursor, MessageId, Seen, Wait, answers, body
 
 router = APIRouter(prefix="/v1", tags=["messages"])
+busy = APIRouter(prefix="/v1", tags=["messages"], route_class=BareRoute)
 
 
-@router.post(
+@busy.post(
     "/messages",
     status_code=201,
     responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
-    openapi_extra=body("Submission: [message, [slot...], [part or null...], [endorsement...]]"),
+    openapi_extra={
+        **body("Submission: [message, [slot...], [part or null...], [endorsement...]]"),
+        "parameters": [SEEN, PRECEDENCE],
+    },
 )
-async def post_message(
-    relay: TheRelay, request: TheRequest, seen: Seen = 0, precedence: Claimed = "ROUTINE"
-) -> Response:
+async def post_message(request: Request) -> Response:
     """Accept a sealed message. The same bytes again get the same receipt."""
-    return cbor(await relay.accept(request, seen, Precedence[precedence]), 201)
+    relay, seen, precedence = request.app.state.relay, seen_of(request), precedence_of(request)
+    return cbor(await relay.accept(await the_request(request), seen, precedence), 201)
 
 
 @router.get("/inbox", responses=answers(400, 401, 403, what="[cursor, [[cursor, message]...]]"))
@@ -78,12 +82,15 @@ def resumable(page: InboxPage) -> Iterator[tuple[bytes, str | None]]:
         yield encoded, None if reached is None else str(reached)
 
 
-@router.post("/messages/{message_id}/open", responses=answers(400, 401, 404, 503, what="Delivery"))
-async def open_message(
-    message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0, precedence: Claimed = "ROUTINE"
-) -> Response:
+@busy.post(
+    "/messages/{message_id}/open",
+    responses=answers(400, 401, 404, 503, what="Delivery"),
+    openapi_extra={"parameters": [MESSAGE_ID, SEEN, PRECEDENCE]},
+)
+async def open_message(request: Request) -> Response:  # noqa: FAST003 - BareRoute: from the request itself
     """Release the caller's slot. What is not there and what is not for the caller give the same answer."""
-    return cbor(await relay.open(request, bytes.fromhex(message_id), seen, Precedence[precedence]))
+    relay, message_id, seen = request.app.state.relay, message_id_of(request), seen_of(request)
+    return cbor(await relay.open(await the_request(request), message_id, seen, precedence_of(request)))
 
 
 @router.get("/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream"))
@@ -99,15 +106,16 @@ async def part(
     return Response(sealed, media_type="application/octet-stream")
 
 
-@router.post(
+@busy.post(
     "/messages/{message_id}/receipts",
     status_code=201,
     responses=answers(400, 401, 404, 422, 503, ok=201, what="The acknowledge entry with its proof"),
-    openapi_extra=body("Receipt: Sign1 of the reader's device"),
+    openapi_extra={**body("Receipt: Sign1 of the reader's device"), "parameters": [MESSAGE_ID, SEEN]},
 )
-async def post_receipt(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:
+async def post_receipt(request: Request) -> Response:  # noqa: FAST003 - BareRoute: from the request itself
     """Take a reader's signed word that the message was opened or acknowledged."""
-    return cbor(await relay.acknowledge(request, bytes.fromhex(message_id), seen), 201)
+    relay, message_id, seen = request.app.state.relay, message_id_of(request), seen_of(request)
+    return cbor(await relay.acknowledge(await the_request(request), message_id, seen), 201)
 
 
 @router.post(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Query
 
@@ -47,7 +47,3 @@ Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in h
 Seen = Annotated[int, Header(alias="relay-seen", ge=0, le=1 << 62, description="size of the access log last seen")]
 Cursor = Annotated[int, Query(ge=0, le=1 << 62)]
 Wait = Annotated[float, Query(ge=0, le=MAX_WAIT, description="seconds to wait for the first message")]
-Claimed = Annotated[
-    Literal["DEFERRED", "ROUTINE", "PRIORITY", "IMMEDIATE", "FLASH", "OVERRIDE"],
-    Header(alias="relay-precedence", description="the message's precedence: whoever has more is served first"),
-]

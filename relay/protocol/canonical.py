@@ -66,8 +66,8 @@ def _check_keys(keys: list[Any], what: str) -> None:
     for key in keys:
         if type(key) is not int or not -24 <= key <= 23:
             raise Malformed(f"{what}: map key {key!r:.40} is not a one-byte integer")
-    # in the order of their octets: 0 to 23, then -1 to -24
-    if any(left >= right for left, right in pairwise(key if key >= 0 else 23 - key for key in keys)):
+    order = [key if key >= 0 else 23 - key for key in keys]  # of their octets: 0 to 23, then -1 to -24
+    if order != sorted(set(order)):
         raise Malformed(f"{what}: map keys not in ascending order")
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .canonical import encode, expect, expect_bytes, read_array, read_map
+from .claim import Checking, Claim, settle
 from .errors import Malformed, Unverified
 from .suite import suite_signing_with
 
@@ -78,11 +79,15 @@ def parse_sign1(encoded: bytes, typ: str) -> Sign1:
     )
 
 
-def verify_sign1(signed: Sign1, public: bytes) -> None:
+def check_sign1(signed: Sign1, public: bytes) -> Checking[None]:
     """Raise Unverified unless `public` is the key that `signed` names and its signature holds."""
     if thumbprint(signed.alg, public) != signed.kid:
         raise Unverified(f"the {signed.typ} names another key than its signer's")
-    try:
-        suite_signing_with(signed.alg).signature.verify(public, signed.to_be_signed, signed.signature)
-    except Unverified as problem:
-        raise Unverified(f"{signed.typ}: {problem}") from None
+    fault = yield Claim(signed.alg, public, signed.to_be_signed, signed.signature)
+    if fault is not None:
+        raise Unverified(f"{signed.typ}: {fault}")
+
+
+def verify_sign1(signed: Sign1, public: bytes) -> None:
+    """The same check, made here."""
+    settle(check_sign1(signed, public))

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from .claim import ED25519, Checking, Claim
 from .errors import Unauthenticated
 
 LIFETIME: Final = 60
@@ -144,7 +144,7 @@ def _text(parameters: Mapping[str, str], name: str, pattern: re.Pattern[str]) ->
     return value
 
 
-def verify_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and the time
+def check_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and the time
     public_key: bytes,
     sig: RequestSignature,
     method: str,
@@ -156,11 +156,11 @@ def verify_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and 
     now: int,
     *,
     skew: int = SKEW,
-) -> None:
+) -> Checking[bytes]:
     """Raises Unauthenticated unless the holder of this key sent exactly this request, just now.
 
     `authority` and `target_uri` are what the relay is reached under, not what the request claims; `now` and
-    `skew` are seconds. The nonce is not looked at.
+    `skew` are seconds. The nonce is not looked at. Returns the SHA-256 of the body.
     """
     verify_time(sig, now, skew=skew)
     if sig.covers_body is not bool(body):
@@ -174,14 +174,13 @@ def verify_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and 
         raise Unauthenticated("request signature: Content-Digest without a body")
     digest = digest_header if body else None
     base = _signature_base(method, authority, target_uri, digest, content_type, sig.base_params)
-    try:
-        Ed25519PublicKey.from_public_bytes(public_key).verify(sig.signature, base)
-    except (InvalidSignature, ValueError) as problem:
-        raise Unauthenticated("request signature: does not verify under this device's request key") from problem
+    if (yield Claim(ED25519, public_key, base, sig.signature)) is not None:
+        raise Unauthenticated("request signature: does not verify under this device's request key")
+    return b64decode(digest[9:-1]) if digest is not None else sha256().digest()
 
 
 def verify_time(sig: RequestSignature, now: int, *, skew: int = SKEW) -> None:
-    """The first half of `verify_request`, for refusing the stale before looking for the key."""
+    """The first half of `check_request`, for refusing the stale before looking for the key."""
     if not 0 < sig.expires - sig.created <= LIFETIME:
         raise Unauthenticated(f"request signature: expires must follow created by 1 to {LIFETIME} seconds")
     if sig.created > now + skew:

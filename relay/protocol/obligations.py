@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .aggregate import Nobody, dominates, effective_label, join
 from .directory import Device
@@ -22,7 +23,7 @@ from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError
 from .header import AddresseeKind, Core
 from .label import Label, label_of
-from .policy import Policy, is_at_or_above, validate
+from .policy import Period, Policy, is_at_or_above, label_periods, static_findings, timed_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,17 @@ def officers_needed(policy: Policy, core: Core) -> int:
 
 def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int) -> bool:
     """Whether `banner` dominates the safe join of `labels`; one that is invalid, or for nobody, is not dominated."""
+    periods = _dominated(policy, banner, tuple(labels))
+    return periods is not None and not timed_findings(periods, now)
+
+
+@lru_cache(maxsize=4096)
+def _dominated(policy: Policy, banner: Label, labels: tuple[Label, ...]) -> tuple[Period, ...] | None:
+    """The periods within which the safe join of `labels` is valid, if `banner` dominates it: no time changes that."""
     joined = join(policy, labels)
-    return not isinstance(joined, Nobody) and not validate(policy, joined, now) and dominates(policy, banner, joined)
+    if isinstance(joined, Nobody) or static_findings(policy, joined) or not dominates(policy, banner, joined):
+        return None
+    return label_periods(policy, joined)
 
 
 def is_draft(core: Core) -> bool:

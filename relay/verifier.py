@@ -1,0 +1,97 @@
+"""A process beside this one that verifies signatures, many at a time.
+
+Verifying lets go of the interpreter's lock for each signature, and a busy relay waits longer to get it back than the
+signature takes. So the claims of many requests leave in one message, and one comes back.
+
+The rules:
+  - the verifying process sees keys, signed octets and signatures, and nothing else; it has no disk and no network;
+  - few claims, and all while that process is starting or after it has failed, are verified here: slower, and the same;
+  - it ends when this process does, however that ends: its line is cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import cbor2
+
+from relay.protocol.claim import Claim
+
+_WORTH_SENDING = 4  # claims
+_PATIENCE = 10  # seconds
+_READY = b"ready"
+
+
+class Verifier:
+    """One process and the line to it. Belongs to one thread."""
+
+    def __init__(self) -> None:
+        self._line: Connection | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+
+    def faults(self, claims: Sequence[Claim]) -> list[str | None]:
+        """Of each claim, why it does not hold, or None."""
+        if len(claims) >= _WORTH_SENDING and self._is_ready():
+            try:
+                return self._ask(claims)
+            except (OSError, EOFError, ValueError, cbor2.CBORError):
+                self.close()
+        return [claim.fault() for claim in claims]
+
+    def close(self) -> None:
+        """End the process; the next claims that are worth it start another."""
+        if self._line is not None:
+            self._line.close()
+        if self._process is not None:
+            self._process.kill()  # it has nothing to finish
+            self._process.wait()
+        self._line, self._process, self._ready = None, None, False
+
+    def _is_ready(self) -> bool:
+        if self._line is None:
+            self._line, self._process = _start()
+        if not self._ready:
+            try:
+                self._ready = self._line.poll() and self._line.recv_bytes() == _READY
+            except (OSError, EOFError):
+                self.close()
+        return self._ready
+
+    def _ask(self, claims: Sequence[Claim]) -> list[str | None]:
+        assert self._line is not None  # noqa: S101 - it is ready
+        self._line.send_bytes(cbor2.dumps(claims))
+        faults = cbor2.loads(self._line.recv_bytes())
+        if type(faults) is not list or len(faults) != len(claims):
+            raise ValueError
+        return faults
+
+
+def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
+    ours, theirs = socket.socketpair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0))
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])  # noqa: S603
+    return Connection(ours.detach()), process
+
+
+def _serve(line: Connection) -> None:
+    line.send_bytes(_READY)
+    while True:
+        claims = [Claim(*each) for each in cbor2.loads(line.recv_bytes())]
+        line.send_bytes(cbor2.dumps([claim.fault() for claim in claims]))
+
+
+if __name__ == "__main__":
+    # Who stops the relay stops its whole group; what is being checked is still finished.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    with contextlib.suppress(EOFError, OSError):  # the relay is gone
+        _serve(Connection(int(sys.argv[1])))
