@@ -83,11 +83,11 @@ def resumable(page: InboxPage) -> Iterator[tuple[bytes, str | None]]:
 
 
 @busy.post(
-    "/messages/{message_id}/open",
+    "/messages/{message_id}/open",  # noqa: FAST003 - read from the request
     responses=answers(400, 401, 404, 503, what="Delivery"),
     openapi_extra={"parameters": [MESSAGE_ID, SEEN, PRECEDENCE]},
 )
-async def open_message(request: Request) -> Response:  # noqa: FAST003 - BareRoute: from the request itself
+async def open_message(request: Request) -> Response:
     """Release the caller's slot. What is not there and what is not for the caller give the same answer."""
     relay, message_id, seen = request.app.state.relay, message_id_of(request), seen_of(request)
     return cbor(await relay.open(await the_request(request), message_id, seen, precedence_of(request)))
@@ -107,12 +107,12 @@ async def part(
 
 
 @busy.post(
-    "/messages/{message_id}/receipts",
+    "/messages/{message_id}/receipts",  # noqa: FAST003 - read from the request
     status_code=201,
     responses=answers(400, 401, 404, 422, 503, ok=201, what="The acknowledge entry with its proof"),
     openapi_extra={**body("Receipt: Sign1 of the reader's device"), "parameters": [MESSAGE_ID, SEEN]},
 )
-async def post_receipt(request: Request) -> Response:  # noqa: FAST003 - BareRoute: from the request itself
+async def post_receipt(request: Request) -> Response:
     """Take a reader's signed word that the message was opened or acknowledged."""
     relay, message_id, seen = request.app.state.relay, message_id_of(request), seen_of(request)
     return cbor(await relay.acknowledge(await the_request(request), message_id, seen), 201)
