@@ -147,7 +147,7 @@ class Cosigning:
     async def _post(self, client: httpx2.AsyncClient, asked: Asked, log: Log, note: bytes) -> tuple[int, bytes]:
         size, proof = checkpoint_size(note), list[bytes]()
         if 0 < asked.size < size:
-            proof = list(decode(await self._relay.consistency(log, asked.size, size), "consistency"))
+            proof = list(decode(await self._relay.room.consistency(log, asked.size, size), "consistency"))
         body, answer = format_add_checkpoint(min(asked.size, size), proof, note), b""
         async with client.stream("POST", asked.url + PATH, content=body) as response:
             async for piece in response.aiter_bytes():

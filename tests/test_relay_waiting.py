@@ -126,7 +126,7 @@ def test_mail_for_another_wakes_nobody(offices, reader):
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["by the authority", "by another process"])
 def test_a_long_poll_of_a_device_that_is_revoked_meanwhile_ends_in_401(offices, reader, foreign, monkeypatch):
-    monkeypatch.setattr("relay.core.relay._POLL", 0.2)
+    monkeypatch.setattr("relay.core.readingroom._POLL", 0.2)
     waiting = Answer(reader, f"/v1/inbox?wait={WAIT}")
     waiting.start()
     listened(offices, reader)
@@ -160,7 +160,7 @@ def test_a_stream_tells_of_each_message_once_and_resumes_after_the_last_id(offic
 
 @pytest.mark.parametrize("foreign", [False, True], ids=["by the authority", "by another process"])
 def test_a_stream_of_a_device_that_is_revoked_ends_and_tells_of_nothing_more(offices, reader, foreign, monkeypatch):
-    monkeypatch.setattr("relay.core.relay._POLL", 0.2)
+    monkeypatch.setattr("relay.core.readingroom._POLL", 0.2)
     post(offices, reader)
     forge = Forge(offices.clients[ANNA]).prepare(reader.profile.pins.address, label="TEST CLOSED")
     with stream(reader) as lines:

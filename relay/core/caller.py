@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
-from relay.protocol.errors import Unauthenticated, Unavailable
+from relay.protocol.errors import Refused, Unauthenticated, Unavailable
 from relay.protocol.httpsig import RequestSignature, check_request, parse_signature
+from relay.protocol.identity import Kind
+
+_MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
 
 class UnknownDevice(Unauthenticated):
@@ -94,3 +97,9 @@ def _known_device(keyid: str, directory: Directory, now: int) -> Device:
             hint="ask your security officer whether the enrolment request was signed",
         )
     return device
+
+
+def require_mailbox(caller: Caller) -> None:
+    """Raise Refused unless the caller is of a kind that sends and receives."""
+    if caller.device.kind not in _MAIL:
+        raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, update
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.checking import in_place
@@ -21,39 +21,32 @@ from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.observe import DRAINING
 from relay.protocol.access import Judge
-from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking, settle
-from relay.protocol.directory import Device
 from relay.protocol.entry import Change
-from relay.protocol.errors import LiaisonError, Refused, Unauthenticated, Unavailable, Unknown
+from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
-from relay.protocol.parts import CHUNK
-from relay.protocol.tiles import parse_tile_path
 from relay.protocol.witness_policy import WitnessPolicy
-from relay.store import log as log_rows
 from relay.store import witness as witness_rows
-from relay.store.engine import DATABASE_AWAY, forget_erased, is_shared, unavailable
+from relay.store.engine import forget_erased, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
-from relay.store.schema import document, message, setting
+from relay.store.schema import setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
+from . import accept, acknowledge, audit, hold, keyroom, open, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
-from .caller import Caller, Doorkeeper, Request, UnknownDevice
-from .limits import MAX_WAIT
+from .caller import Caller, Doorkeeper, Request, UnknownDevice, require_mailbox
 from .nonces import once, use_up
 from .policies import PolicyShelf
 from .quota import Quota
+from .readingroom import ReadingRoom, newest_checkpoint, reading_database
 from .retention import Sweep, Swept
 from .witness import WitnessDesk
 
 T = TypeVar("T")
-_POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
 _LONG = 64 * 1024  # octets
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
-_MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
 
 class Relay:
@@ -74,6 +67,9 @@ class Relay:
         self._shared = is_shared(readers)
         self._doorkeeper = Doorkeeper(0 if self._shared else int(time.time()))
         self._ear = Ear(readers, self._bell.hear) if self._shared else None
+        self.room = ReadingRoom(
+            readers, lambda: self._committer.directory, self.judge, self._catch_up, self._bell, chunks
+        )
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
@@ -123,7 +119,7 @@ class Relay:
             await self._catch_up()
             caller = await self._identify(request)
         if self._shared:
-            await self._look(lambda connection: use_up(connection, caller))
+            await self.room.look(lambda connection: use_up(connection, caller))
         return caller
 
     async def _identify(self, request: Request) -> Caller:
@@ -181,47 +177,6 @@ class Relay:
         self._bell.ring(readers)
         return receipt
 
-    async def inbox(self, caller: Caller, after: int, wait: float) -> bytes:
-        """[cursor, [[cursor, message]...]] of what waits after a cursor; waits up to `wait` seconds for the first."""
-        _require_mailbox(caller)
-        deadline = time.monotonic() + min(wait, MAX_WAIT)
-        with self._bell.listen(caller.device.device_id) as listener:
-            while True:
-                page = await self._look(partial(self._inbox_page, caller.device, after), caller)
-                left = deadline - time.monotonic()
-                if page.items or left <= 0 or self._bell.silent:
-                    return encode(page.fields())
-                after = page.cursor
-                await listener.wait(min(left, _POLL))
-
-    async def check_mailbox(self, caller: Caller) -> None:
-        """Raise Refused or Unauthenticated unless the caller may wait for mail."""
-        _require_mailbox(caller)
-        await self._look(lambda _connection: None, caller)
-
-    async def new_mail(self, caller: Caller, after: int) -> AsyncIterator[reading.InboxPage]:
-        """Pages of new mail as it comes, each once, until the device may no longer act or the database is gone."""
-        ahead = set[int]()  # what was urgent enough to be told of before its turn
-        with self._bell.listen(caller.device.device_id) as listener:
-            while True:
-                try:
-                    page = await self._look(partial(self._inbox_page, caller.device, after), caller)
-                except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
-                    return
-                after, fresh = page.cursor, [item for item in page.items if item[0] not in ahead]
-                ahead = {number for number in ahead.union(number for number, _ in fresh) if number > after}
-                if fresh:
-                    yield reading.InboxPage(after, fresh)
-                elif page.items:
-                    continue
-                elif self._bell.silent:  # the reader comes back with the last id it saw
-                    return
-                else:
-                    await listener.wait(_POLL)
-
-    def _inbox_page(self, device: Device, after: int, connection: Connection) -> reading.InboxPage:
-        return reading.inbox(connection, self.judge(), device, after, int(time.time()))
-
     async def open(self, request: Request, message_id: bytes, seen: int, precedence: Precedence) -> bytes:
         """Release the caller's slot of this message: a Delivery."""
 
@@ -234,29 +189,16 @@ class Relay:
         delivery: bytes = await self._commit(request, prepare, precedence)
         return delivery
 
-    async def part(self, caller: Caller, message_id: bytes, index: int, chunk: int | None) -> bytes:
-        """A chunk of a sealed part; of one that came in a submission, without a number, all of it."""
-        sealed, upload_id = await self._look(
-            lambda connection: reading.sealed_part(connection, caller.device, message_id, index), caller
-        )
-        if upload_id is not None:
-            sealed = await asyncio.to_thread(self._chunks.get, upload_id, chunk or 0)
-        elif sealed is not None and chunk is not None:
-            sealed = sealed[chunk * CHUNK : (chunk + 1) * CHUNK]
-        if not sealed:
-            raise open.not_available()
-        return sealed
-
     async def begin_part(self, caller: Caller, body: bytes) -> bytes:
         """Begin an upload, or go on with one: the chunks that are missing."""
-        _require_mailbox(caller)
+        require_mailbox(caller)
         row = await self._writer.submit(lambda batch: uploads.begin(batch, caller, body, self._quota.office_octets))
         return uploads.progress(await asyncio.to_thread(self._chunks.missing, row))
 
     async def take_chunk(self, caller: Caller, digest: bytes, chunk: int, sealed: bytes) -> None:
         """Keep a chunk of an upload of the caller's office; durable on return."""
-        _require_mailbox(caller)
-        row = await self._look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
+        require_mailbox(caller)
+        row = await self.room.look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
         if row is None:
             raise Unknown("no such upload", hint="begin it again")
         if await asyncio.to_thread(self._chunks.take, row, chunk, sealed):
@@ -266,7 +208,7 @@ class Relay:
         """Remove uploads that no message took up, and chunks of uploads that are no more."""
         stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
         await self._writer.submit(uploads.drop_orphans)
-        for upload_id in stored - await self._look(uploads.known):
+        for upload_id in stored - await self.room.look(uploads.known):
             await asyncio.to_thread(self._chunks.remove, upload_id)
 
     async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
@@ -293,16 +235,6 @@ class Relay:
         recalled: bytes = await self._commit(request, prepare, Precedence.FLASH)
         return recalled
 
-    async def receipts(self, caller: Caller, message_id: bytes) -> bytes:
-        return encode(
-            await self._look(lambda connection: reading.receipts(connection, caller.device, message_id), caller)
-        )
-
-    async def evidence(self, caller: Caller, message_id: bytes) -> bytes:
-        return encode(
-            await self._look(lambda connection: reading.evidence(connection, caller.device, message_id), caller)
-        )
-
     async def hold(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
 
@@ -316,11 +248,11 @@ class Relay:
     async def sweep(self) -> Swept:
         """Destroy what is due, a little at a time and behind all traffic."""
         sweep, messages, entries = Sweep(), 0, 0
-        while (job := await self._look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
+        while (job := await self.room.look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
             run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
             swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
             messages, entries = messages + swept.messages, entries + swept.entries
-        await _reading(lambda: forget_erased(self._readers))
+        await reading_database(lambda: forget_erased(self._readers))
         await self._sweep_parts()
         return Swept(messages, entries)
 
@@ -328,7 +260,7 @@ class Relay:
 
     async def publish_keys(self, request: Request) -> bytes:
         def prepare(caller: Caller) -> Checking[Job]:
-            _require_mailbox(caller)
+            require_mailbox(caller)
             checked = yield from keyroom.check_batch(caller, request.body)
             return Job(lambda batch: keyroom.publish(batch, caller, *checked))
 
@@ -337,16 +269,11 @@ class Relay:
 
     async def claim_keys(self, request: Request) -> bytes:
         def prepare(caller: Caller) -> Job:
-            _require_mailbox(caller)
+            require_mailbox(caller)
             return Job(lambda batch: keyroom.claim(batch, caller, request.body, self._quota))
 
         claimed: bytes = await self._commit(request, prepare)
         return claimed
-
-    async def stock(self, caller: Caller) -> bytes:
-        _require_mailbox(caller)
-        now = int(time.time())
-        return encode(await self._look(lambda c: keyroom.stock_of(c, caller.device.device_id, now), caller))
 
     # -- directory ------------------------------------------------------------------------------------------------
 
@@ -370,30 +297,11 @@ class Relay:
         """Take a community's roster from its manager."""
 
         def prepare(caller: Caller) -> Job:
-            _require_mailbox(caller)
+            require_mailbox(caller)
             return Job(lambda batch: register.publish(batch, caller, Change.ROSTER, request.body, []))
 
         done: bytes = await self._commit(request, prepare)
         return done
-
-    async def directory(self, caller: Caller, first: int, count: int) -> bytes:
-        """[checkpoint, [entry...]] of the directory log from `first` on, the checkpoint of all entries so far."""
-
-        def look(connection: Connection) -> bytes:
-            size = log_rows.sizes(connection)[Log.DIRECTORY]
-            note = log_rows.checkpoint_at(connection, Log.DIRECTORY, size) or b""
-            entries = reading.directory_entries(connection, first, max(0, min(count, size - first)))
-            return encode([bytes(note), entries])
-
-        return await self._look(look, caller)
-
-    async def document(self, caller: Caller, digest: bytes) -> bytes:
-        found = await self._look(
-            lambda c: c.scalar(select(document.c.content).where(document.c.digest == digest)), caller
-        )
-        if found is None:
-            raise open.not_available()
-        return bytes(found)
 
     # -- logs -----------------------------------------------------------------------------------------------------
 
@@ -404,7 +312,7 @@ class Relay:
             wanted = None if newest or self.witness_policy is None else witness_rows.cosigned_note(connection, log)
             return newest_checkpoint(connection, log) if wanted is None else bytes(wanted)
 
-        return await self._look(look)
+        return await self.room.look(look)
 
     async def keep_cosigned(self, log: Log, note: bytes) -> None:
         """Serve this checkpoint of ours, which its witnesses have cosigned, from now on."""
@@ -421,21 +329,6 @@ class Relay:
         """Our cosignatures on another log's checkpoint (C2SP tlog-witness)."""
         lines: str = await self._writer.check(in_place(lambda: self.witness_desk.job(body)), Precedence.DEFERRED)
         return lines
-
-    async def tile(self, log: Log, path: str) -> bytes:
-        """A hash tile by its tlog-tiles path below the log's prefix."""
-        wanted = parse_tile_path(path)
-        if wanted.level == "entries":
-            raise open.not_available()
-        return await self._look(lambda connection: reading.tile(connection, log, wanted))
-
-    async def directory_bundle(self, caller: Caller, path: str) -> bytes:
-        wanted = parse_tile_path(path)
-        return await self._look(lambda connection: reading.directory_bundle(connection, wanted), caller)
-
-    async def consistency(self, log: Log, old: int, new: int) -> bytes:
-        """Hashes that prove the tree of `new` entries to extend that of `old`."""
-        return encode(await self._look(lambda connection: reading.consistency(connection, log, old, new)))
 
     async def audit(self, request: Request, first: int, count: int) -> bytes:
         def prepare(caller: Caller) -> Job:
@@ -467,56 +360,8 @@ class Relay:
             self._proven = time.monotonic()
         return not self._draining
 
-    def count_messages(self) -> int:
-        with self._readers.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(message)) or 0
-
-    async def _look(self, reader: Callable[[Connection], T], caller: Caller | None = None) -> T:
-        """Read, with a directory that holds every change that was durable before: a revocation elsewhere holds here.
-
-        Nothing is read for a `caller` who may no longer act.
-        """
-
-        def run() -> tuple[bool, T | None]:
-            with self._readers.connect() as connection:
-                if log_rows.sizes(connection)[Log.DIRECTORY] > self._committer.directory.size:
-                    return False, None
-                self._check_current(caller)
-                return True, reader(connection)
-
-        done, found = await _reading(run)
-        if not done:
-            await self._catch_up()
-            done, found = await _reading(run)
-        if not done:
-            raise Unavailable("the directory is changing", hint="try again")
-        return found  # type: ignore[return-value]  # None only where the reader itself returned it
-
-    def _check_current(self, caller: Caller | None) -> None:
-        if caller is not None and self._committer.directory.device(caller.device.device_id, int(time.time())) is None:
-            raise Unauthenticated("this device is no longer valid, or revoked")
-
 
 def _prove_writable(batch: Batch) -> Answer:
     # The same value, but a write all the same: a full or read-only disk says so here.
     batch.connection.execute(update(setting).where(setting.c.name == "name").values(value=setting.c.value))
     return lambda _committed: None
-
-
-async def _reading(run: Callable[[], T]) -> T:
-    try:
-        return await asyncio.to_thread(run)
-    except DATABASE_AWAY as problem:
-        raise unavailable() from problem
-
-
-def newest_checkpoint(connection: Connection, log: Log) -> bytes:
-    note = log_rows.checkpoint_at(connection, log, log_rows.sizes(connection)[log])
-    if note is None:
-        raise open.not_available()
-    return bytes(note)
-
-
-def _require_mailbox(caller: Caller) -> None:
-    if caller.device.kind not in _MAIL:
-        raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))

@@ -17,7 +17,7 @@ async def directory(
     relay: TheRelay, caller: TheCaller, after: Cursor = 0, count: Annotated[int, Query(ge=1, le=1000)] = 1000
 ) -> Response:
     """Entries of the directory log from number `after` on, and the newest checkpoint."""
-    return cbor(await relay.directory(caller, after, count))
+    return cbor(await relay.room.directory(caller, after, count))
 
 
 @router.post(
@@ -45,4 +45,4 @@ async def publish_roster(relay: TheRelay, request: TheRequest) -> Response:
 @router.get("/documents/{digest}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def document(digest: Digest, relay: TheRelay, caller: TheCaller) -> Response:
     """A policy file by its digest."""
-    return Response(await relay.document(caller, bytes.fromhex(digest)), media_type="application/octet-stream")
+    return Response(await relay.room.document(caller, bytes.fromhex(digest)), media_type="application/octet-stream")

@@ -33,4 +33,4 @@ async def claim(relay: TheRelay, request: TheRequest) -> Response:
 @router.get("/stock", responses=answers(401, 403, what="[one-time keys in stock, end of the last-resort key]"))
 async def stock(relay: TheRelay, caller: TheCaller) -> Response:
     """What the caller has in stock."""
-    return cbor(await relay.stock(caller))
+    return cbor(await relay.room.stock(caller))

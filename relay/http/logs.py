@@ -41,13 +41,13 @@ async def consistency(
     new: Annotated[int, Query(ge=1, le=1 << 62)],
 ) -> Response:
     """Proof that the tree of `new` entries extends that of `old`."""
-    return cbor(await relay.consistency(log.log, old, new))
+    return cbor(await relay.room.consistency(log.log, old, new))
 
 
 @router.get("/directory/tile/entries/{path:path}", responses=answers(400, 401, 404, media="application/octet-stream"))
 async def entries(path: str, relay: TheRelay, caller: TheCaller) -> Response:
     """An entry bundle of the directory log, for enrolled devices."""
-    bundle = await relay.directory_bundle(caller, f"tile/entries/{path}")
+    bundle = await relay.room.directory_bundle(caller, f"tile/entries/{path}")
     return Response(bundle, media_type="application/octet-stream")
 
 
@@ -58,7 +58,7 @@ async def tile(
     """A hash tile."""
     if level == "entries":
         raise Unknown("entries of this log are not public")
-    found = await relay.tile(log.log, f"tile/{level}/{path}")
+    found = await relay.room.tile(log.log, f"tile/{level}/{path}")
     full = len(found) == 256 * 32
     headers = {"cache-control": _FULL_TILE} if full else None
     return Response(found, media_type="application/octet-stream", headers=headers)

@@ -40,12 +40,12 @@ async def post_message(request: Request) -> Response:
 @router.get("/inbox", responses=answers(400, 401, 403, what="[cursor, [[cursor, message]...]]"))
 async def inbox(relay: TheRelay, caller: TheCaller, after: Cursor = 0, wait: Wait = 0.0) -> Response:
     """Messages after a cursor; with `wait`, a long poll."""
-    return cbor(await relay.inbox(caller, after, wait))
+    return cbor(await relay.room.inbox(caller, after, wait))
 
 
 async def the_reader(relay: TheRelay, caller: TheCaller) -> None:
     """Refuses whoever has no mailbox while it still can: a stream that has begun has said 200."""
-    await relay.check_mailbox(caller)
+    await relay.room.check_mailbox(caller)
 
 
 @router.get(
@@ -61,7 +61,7 @@ async def events(
     last_event_id: Annotated[int | None, Header(ge=0, le=1 << 62)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
     """New mail as server-sent events; `Last-Event-ID` resumes. An event names the message, nothing of its content."""
-    async for page in relay.new_mail(caller, after if last_event_id is None else last_event_id):
+    async for page in relay.room.new_mail(caller, after if last_event_id is None else last_event_id):
         for encoded, resume in resumable(page):
             core = parse_message(encoded).core
             told = {"v": 1, "message_id": core.message_id.hex(), "precedence": core.handling.precedence.name}
@@ -102,7 +102,7 @@ async def part(
     chunk: Annotated[int | None, Query(ge=0, lt=chunk_count(MAX_PART))] = None,
 ) -> Response:
     """A sealed part, or one chunk of it, once the caller's slot has left. An uploaded part comes in chunks only."""
-    sealed = await relay.part(caller, bytes.fromhex(message_id), index, chunk)
+    sealed = await relay.room.part(caller, bytes.fromhex(message_id), index, chunk)
     return Response(sealed, media_type="application/octet-stream")
 
 
@@ -135,7 +135,7 @@ async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest,
 )
 async def receipts(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
     """For the sending device: the readers' receipts so far."""
-    return cbor(await relay.receipts(caller, bytes.fromhex(message_id)))
+    return cbor(await relay.room.receipts(caller, bytes.fromhex(message_id)))
 
 
 @router.post(
@@ -154,4 +154,4 @@ async def recall_message(message_id: MessageId, relay: TheRelay, request: TheReq
 )
 async def evidence(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
     """For the sending device: the log entries of all that happened to its message, proven."""
-    return cbor(await relay.evidence(caller, bytes.fromhex(message_id)))
+    return cbor(await relay.room.evidence(caller, bytes.fromhex(message_id)))
