@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
+import liaison.vault
 from world import clearance, world
+
+# Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
+liaison.vault._stretch = functools.cache(liaison.vault._stretch)
 
 
 @pytest.fixture(scope="module")
