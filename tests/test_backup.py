@@ -14,7 +14,7 @@ import pytest
 from databases import fresh_database
 from forge import Forge, call
 from logcheck import read_checkpoint, verify_all_consistent
-from processes import Serving, relay
+from processes import Serving, relay, told
 from relay.house import commit_alone
 from relay.store.engine import open_readers
 from test_relay_concurrency import cheap_entry
@@ -120,7 +120,7 @@ def backup(tmp_path_factory):
             jean.read(anna.send([JEAN], label="TEST OPEN", body="Before.\n").message_id)
             held = folder / "held"
             held.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
-        relay("backup", folder / "file", "--data", folder / "relay")
+        told("backup", folder / "file", "--data", folder / "relay")
     return folder, folder / "file", held
 
 
@@ -144,24 +144,24 @@ def test_a_backup_that_is_cut_off_or_altered_restores_nothing(backup, place, cut
     _folder, file, held = backup
     (place / "harmed").write_bytes(CUTS[cut](file.read_bytes()))
     words = ("restore", place / "harmed", "--data", place, "--checkpoint", held)
-    assert relay(*words, code=None).returncode in {1, 5}
+    assert told(*words, code=None).exit_code in {1, 5}
     assert not list(place.glob("relay.sqlite*"))
 
 
 def test_a_backup_of_another_relay_is_refused(backup, tmp_path):
     _folder, file, held = backup
-    relay("migrate", "--data", tmp_path / "other")
+    told("migrate", "--data", tmp_path / "other")
     (tmp_path / "other" / "relay.sqlite").unlink()
-    refused = relay("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
+    refused = told("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
     assert "not signed by" in refused.stderr
-    relay("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
+    told("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
 
 
 def test_an_accepted_loss_is_told(backup, place):
     _folder, file, _held = backup
-    told = relay("restore", file, "--data", place, "--accept-loss").stderr
-    assert "warning: nothing that others hold was compared" in told
-    relay("check", "--data", place)
+    said = told("restore", file, "--data", place, "--accept-loss").stderr
+    assert "warning: nothing that others hold was compared" in said
+    told("check", "--data", place)
 
 
 HARMS = {
@@ -201,8 +201,8 @@ def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
     copy.commit()
     whole.close()
     copy.close()
-    told = relay("check", "--data", tmp_path, code=5)
-    assert harm in told.stdout, told.stdout
+    said = told("check", "--data", tmp_path, code=5)
+    assert harm in said.stdout, said.stdout
 
 
 def last_resort(world, forge):
