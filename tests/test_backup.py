@@ -69,7 +69,7 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
         )
         here, there, file = ("--data", tmp_path / "one"), ("--data", tmp_path / "two"), tmp_path / "backup"
         here, there = (*here, "--database", first), (*there, "--database", second)
-        relay("migrate", *here)
+        told("migrate", *here)
         with Serving(tmp_path / "one", first) as serving:
             world = stack.enter_context(closing(serving.world(tmp_path)))
             world.office("lo-warsaw", "POL")
@@ -89,22 +89,22 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
             keys, newer = world.relay.vkeys, tmp_path / "newer"
             newer.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
         (tmp_path / "two").mkdir(exist_ok=True)
-        refused = relay("restore", file, *there, "--checkpoint", held, code=1)
+        refused = told("restore", file, *there, "--checkpoint", held, code=1)
         assert "log-keys.json is not there" in refused.stderr
         shutil.copy(tmp_path / "one" / "log-keys.json", tmp_path / "two")
-        assert "nothing that others hold" in relay("restore", file, *there, code=5).stderr
-        refused = relay("restore", file, *there, "--checkpoint", newer, code=5).stderr
+        assert "nothing that others hold" in told("restore", file, *there, code=5).stderr
+        refused = told("restore", file, *there, "--checkpoint", newer, code=5).stderr
         assert f"others hold a checkpoint of {newer.read_bytes().split()[1].decode()}" in refused
         relay("restore", file, *there, "--checkpoint", held)
-        again = relay("restore", file, *there, "--checkpoint", held, code=1).stderr
+        again = told("restore", file, *there, "--checkpoint", held, code=1).stderr
         assert "needs an empty" in again
-        relay("check", *there, "--checkpoint", held)
+        told("check", *there, "--checkpoint", held)
         with Serving(tmp_path / "two", second, port=serving.port) as restored:
             after = anna.send([JEAN], label="TEST OPEN", body="After.\n")
             assert jean.read(after.message_id).portions[0].text == "After.\n"
             verify_all_consistent(restored.url, keys, [read_checkpoint(keys, held.read_bytes())])
         assert {answer.status_code for answer in load.answers} == {201}
-        assert "the last " in relay("check", *there, "--checkpoint", newer, code=5).stdout
+        assert "the last " in told("check", *there, "--checkpoint", newer, code=5).stdout
 
 
 @pytest.fixture(scope="module")
