@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.committer import Committer
@@ -51,6 +51,7 @@ T = TypeVar("T")
 _POLL = 15.0  # seconds; how late mail can be noticed that another process accepted
 _LONG = 64 * 1024  # octets
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
+_PROOF = "written at"  # the setting by which the database is asked whether it takes a write
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
 
 
@@ -490,8 +491,9 @@ class Relay:
 
 
 def _prove_writable(batch: Batch) -> Answer:
-    # The same value, but a write all the same: a full or read-only disk says so here.
-    batch.connection.execute(update(setting).where(setting.c.name == "name").values(value=setting.c.value))
+    # A value that was not there before: SQLite leaves the disk alone where a row is what it was.
+    batch.connection.execute(delete(setting).where(setting.c.name == _PROOF))
+    batch.connection.execute(insert(setting).values(name=_PROOF, value=str(batch.now_ms)))
     return lambda _committed: None
 
 
