@@ -19,21 +19,27 @@ from sqlalchemy import func, select
 
 import relay.committer
 import relay.core.relay
+import relay.core.retention
 from acts import run, screen
 from forge import call
 from liaison.audit import AuditPull
 from liaison.holding import state_hold
 from relay.core.retention import Sweep, Swept
-from relay.protocol.entry import Event
+from relay.protocol.access import Judge
+from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Conflict, Malformed, Unknown, Unverified
 from relay.protocol.hold import HOLD, Action, Hold
 from relay.protocol.identity import Kind
-from relay.protocol.retention import Destruction, parse_destruction
+from relay.protocol.label import Label, PolicyRef
+from relay.protocol.policy_extensions import parse_extensions
+from relay.protocol.retention import Destruction, entry_end, parse_destruction
+from relay.protocol.spif import read_spif
 from relay.store.log import Log
 from relay.store.schema import hold, log_entry, message, part, receipt, slot
+from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
 from test_go import run as run_go
-from world import TEST_SPIF, clearance, world
+from world import POLICY_NAME, POLICY_OID, TEST_SPIF, clearance, world
 
 DAY = 86400
 ANNA, JEAN, AUDITOR = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "audit@lo-warsaw"
@@ -161,6 +167,75 @@ def test_what_no_known_policy_speaks_of_is_kept(offices, monkeypatch):
     monkeypatch.setattr(offices.relay._shelf, "policy_of", lambda *_: None)
     assert sweep(offices, 10_000) == (0, 0)
     assert rows_of(offices, message_id)
+
+
+def test_what_fills_one_transaction_leaves_the_rest_to_the_next(offices, monkeypatch):
+    monkeypatch.setattr(relay.core.retention, "_OCTETS", 1)  # a message each
+    there = [sent(offices) for _ in range(3)]
+    assert sweep(offices, 31.1).messages == 3
+    assert [rows_of(offices, message_id) for message_id in there] == [0, 0, 0]
+
+
+def test_an_entry_that_concerns_an_office_that_keeps_everything_is_kept(offices):
+    offices.office("lo-bergen", "NOR")
+    offices.agreement("lo-bergen", "lo-paris")
+    kari = offices.device("kari.moe@lo-bergen", clearances=FULL)
+    message_id = kari.send([JEAN], label=OPEN, body="Ferry at dawn.", expires_in=DAY).message_id
+    offices.clients[JEAN].acknowledge(message_id)
+    about = places_of(offices, message_id)
+    assert sweep(offices, 31.1).messages == 1
+    assert None not in stored_entries(offices, about)
+
+
+def test_what_is_due_behind_many_entries_that_nobody_destroys_is_found(offices):
+    for _ in range(2):
+        asyncio.run(offices.relay._writer.submit(log_many))
+    about = places_of(offices, sent(offices, OPEN))
+    sweep(offices, 2.1)
+    assert stored_entries(offices, about) == [None] * 4
+
+
+def places_of(built, message_id: bytes) -> list[int]:
+    """Indexes of the entries of a message, as they are stored."""
+    with built.relay._readers.connect() as connection:
+        kept = select(log_entry.c.idx, log_entry.c.entry).where(
+            log_entry.c.log == Log.ACCESS, log_entry.c.entry.is_not(None)
+        )
+        rows = connection.execute(kept).all()
+    return [row.idx for row in rows if parse_access_entry(bytes(row.entry)).message_id == message_id]
+
+
+def stored_entries(built, indexes):
+    with built.relay._readers.connect() as connection:
+        wanted = select(log_entry.c.entry).where(log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(indexes))
+        return connection.scalars(wanted).all()
+
+
+def test_entries_that_were_found_due_are_decided_again_when_they_are_destroyed(offices):
+    sent(offices)
+    assert sweep(offices, 31.1).messages == 1
+    with offices.relay._readers.connect() as connection:
+        destroy = Sweep().next_job(connection, offices.relay.judge(), int(time.time()) + 101 * DAY)
+    unknowing = Judge(offices.relay._committer.directory, lambda *_: None)
+    with later(101):
+        assert asyncio.run(offices.relay._writer.submit(lambda batch: destroy(batch, unknowing))) == (0, 0)
+        judge = offices.relay.judge()
+        assert asyncio.run(offices.relay._writer.submit(lambda batch: destroy(batch, judge))).entries >= 4
+
+
+@pytest.mark.parametrize(
+    ("periods", "end"),
+    [((10, 20), 120), ((20, 10), 120), ((10, None), None), ((None, 10), None), ((10, "unknown"), None), ((), None)],
+)
+def test_an_entry_is_kept_for_the_longest_that_any_office_wants(periods, end):
+    label = Label(PolicyRef(POLICY_NAME, POLICY_OID, 1, bytes(32)), "OPEN")
+    policies = [None if each == "unknown" else policy_that_keeps(each) for each in periods]
+    assert entry_end(policies, label, 100) == end
+
+
+def policy_that_keeps(seconds: int | None):
+    extensions = b"" if seconds is None else b"entry_retention = { OPEN = %d }\n" % seconds
+    return read_spif(TEST_SPIF, parse_extensions(extensions))[0]
 
 
 def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditors_programs_agree(
