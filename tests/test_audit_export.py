@@ -17,6 +17,7 @@ from liaison.audit import PulledEntry
 from liaison.export import FORMS, csv_cell, csv_row, syslog_value
 from relay.protocol.entry import AccessEntry, Event
 
+JEAN = "jean.petit@lo-paris"
 LABEL = "TEST SEALED RELEASABLE TO POL, FRA"
 NASTY = st.text(st.sampled_from("=+-@\t\r\n\"\\]',; a\u202e\x1b\uff1d"), max_size=12) | st.text(max_size=20)
 # RFC 5424, section 6, as one expression: header, one structured element, text.
