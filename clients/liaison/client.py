@@ -293,12 +293,5 @@ class Client:
 
 
 def _opened(opened: Opened) -> Record:
-    return Record(
-        IN,
-        OPEN,
-        opened.message.encoded,
-        opened.portions,
-        opened.one_time,
-        receipt_sent=False,
-        released_by=opened.released_by,
-    )
+    kept_as = (IN, OPEN, opened.message.encoded, opened.portions, opened.one_time)
+    return Record(*kept_as, receipt_sent=False, released_by=opened.released_by)
