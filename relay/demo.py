@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 
-_BIN = Path(sys.executable).parent
+from relay.stage import ClaimFailed, Stage, serving
+
 _PASSPHRASE = "only for the demonstration"  # noqa: S105 - of profiles that live for half a minute
 _MARKING = "DEMO SECRET REL TO POL, FRA"
 _SUBJECT, _SECRET = "Convoy route", "The convoy leaves Gdynia at 0430Z."
@@ -65,80 +63,6 @@ valid_days = 30
 """
 
 
-class ClaimFailed(Exception):
-    """Something that was claimed did not hold."""
-
-
-@dataclass
-class Stage:
-    """Runs commands where the audience can see them."""
-
-    folder: Path
-    claims: list[str] = field(default_factory=list)
-    colored: bool = field(default_factory=sys.stdout.isatty)
-
-    def chapter(self, title: str) -> None:
-        print(f"\n{self._paint(title, '1;36')}\n", flush=True)
-
-    def say(self, text: str) -> None:
-        print(self._paint(text, "2"), flush=True)
-
-    def claim(self, text: str, *, holds: bool) -> None:
-        """State a claim; end the story if it does not hold."""
-        print(f"  {self._paint('✓' if holds else '✗', '32' if holds else '31')} {text}", flush=True)
-        if not holds:
-            raise ClaimFailed(text)
-        self.claims.append(text)
-
-    def run(
-        self, who: str, *command: str, stdin: str = "", code: int = 0, show: bool = True
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a command as `who`, print it and what it says; the claim that it ends with `code` must hold."""
-        environment = {
-            **os.environ,
-            "LIAISON_HOME": str(self.folder / who),
-            "LIAISON_PASSPHRASE_FILE": str(self.folder / "passphrase"),
-            "RELAY_DATA": str(self.folder / "relay"),
-            "RELAY_DATABASE": f"sqlite:///{self.folder / 'relay' / 'relay.sqlite'}",
-        }
-        if show:
-            piped = f"echo {shlex.quote(stdin)} | " if stdin else ""
-            print(f"{self._paint(f'{who}$', '33')} {self._paint(piped + shlex.join(command), '1')}", flush=True)
-        done = subprocess.run(  # noqa: S603 - our own programs
-            [str(_BIN / command[0]), *command[1:]],
-            cwd=self.folder, env=environment, input=stdin, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
-        if show or done.returncode != code:
-            for line in (done.stdout + done.stderr).splitlines():
-                print(f"    {line}", flush=True)
-        if done.returncode != code:
-            raise ClaimFailed(f"{shlex.join(command)} ended with {done.returncode}, not {code}")
-        return done
-
-    def _paint(self, text: str, style: str) -> str:
-        return f"\x1b[{style}m{text}\x1b[0m" if self.colored and "NO_COLOR" not in os.environ else text
-
-
-@contextmanager
-def _relay(stage: Stage) -> Iterator[str]:
-    """A relay on a free loopback port; its URL."""
-    log = (stage.folder / "relay.log").open("w")
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [str(_BIN / "relay"), "serve", "--data", str(stage.folder / "relay"), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder,
-        env={**os.environ, "RELAY_DATABASE": f"sqlite:///{stage.folder / 'relay' / 'relay.sqlite'}"},
-    )  # fmt: skip
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        if "serving on" not in line:
-            raise ClaimFailed("the relay did not start: " + (stage.folder / "relay.log").read_text()[-500:])
-        yield line.split()[3]
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
-
-
 def run() -> int:
     """Tell the story; 0 if every claim held."""
     began = time.monotonic()
@@ -147,7 +71,7 @@ def run() -> int:
         stage = Stage(Path(name))
         (stage.folder / "passphrase").write_text(_PASSPHRASE)
         try:
-            with _relay(stage) as url:
+            with serving(stage) as url:
                 _found(stage, url)
                 _agree(stage)
                 _enrol(stage, url)

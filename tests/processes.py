@@ -12,7 +12,9 @@ from types import SimpleNamespace
 from typing import Self
 
 import httpx2
+from click.testing import CliRunner, Result
 
+from relay.cli import main
 from relay.settings import Settings
 from world import World
 
@@ -57,4 +59,12 @@ def relay(*words: object, code: int | None = 0) -> subprocess.CompletedProcess:
     """Run a command of the operator's program; it must end with this code, if one is given."""
     ran = subprocess.run([RELAY, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
     assert code in {None, ran.returncode}, (words, ran.returncode, ran.stdout, ran.stderr)
+    return ran
+
+
+def told(*words: object, code: int | None = 0) -> Result:
+    """The same command in this process, for what it says and leaves behind, not how it is started."""
+    ran = CliRunner().invoke(main, [*map(str, words)])
+    assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
+    assert code in {None, ran.exit_code}, (words, ran.exit_code, ran.stdout, ran.stderr)
     return ran

@@ -20,9 +20,6 @@ from liaison.report import Cover, page
 from liaison.report_style import style
 from liaison.tally import tally
 from relay.protocol.entry import AccessEntry, Event
-from relay.protocol.errors import Unknown
-from relay.protocol.identity import Kind
-from world import clearance, world
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 SEALED = b"SEALED"
@@ -201,23 +198,6 @@ def test_no_word_from_the_log_becomes_markup(address, rule, office):
 
 
 # -- from a relay -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def auditor(tmp_path_factory):
-    with world(tmp_path_factory.mktemp("report")) as built:
-        built.office("lo-warsaw", "POL")
-        built.office("lo-paris", "FRA")
-        built.agreement("lo-warsaw", "lo-paris")
-        built.device(ANNA, clearances=[clearance(nations=["FRA", "POL"])])
-        built.device(JEAN, clearances=[clearance(nations=["FRA", "POL"])])
-        built.device("audit@lo-paris", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"], name="auditor")
-        for label in ("TEST OPEN RELEASABLE TO FRA, POL", "TEST SEALED RELEASABLE TO FRA, POL"):
-            sent = built.clients[ANNA].send([JEAN], label=label, body="Ferry at dawn.")
-            built.clients[JEAN].read(sent.message_id)
-        with pytest.raises(Unknown):
-            built.clients[JEAN].read(bytes(16))
-        yield built.clients["auditor"]
 
 
 def test_an_auditor_writes_a_report_of_what_he_verified(auditor, tmp_path):

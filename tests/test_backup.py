@@ -14,7 +14,7 @@ import pytest
 from databases import fresh_database
 from forge import Forge, call
 from logcheck import read_checkpoint, verify_all_consistent
-from processes import Serving, relay
+from processes import Serving, relay, told
 from relay.house import commit_alone
 from relay.store.engine import open_readers
 from test_relay_concurrency import cheap_entry
@@ -69,7 +69,7 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
         )
         here, there, file = ("--data", tmp_path / "one"), ("--data", tmp_path / "two"), tmp_path / "backup"
         here, there = (*here, "--database", first), (*there, "--database", second)
-        relay("migrate", *here)
+        told("migrate", *here)
         with Serving(tmp_path / "one", first) as serving:
             world = stack.enter_context(closing(serving.world(tmp_path)))
             world.office("lo-warsaw", "POL")
@@ -89,22 +89,22 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
             keys, newer = world.relay.vkeys, tmp_path / "newer"
             newer.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
         (tmp_path / "two").mkdir(exist_ok=True)
-        refused = relay("restore", file, *there, "--checkpoint", held, code=1)
+        refused = told("restore", file, *there, "--checkpoint", held, code=1)
         assert "log-keys.json is not there" in refused.stderr
         shutil.copy(tmp_path / "one" / "log-keys.json", tmp_path / "two")
-        assert "nothing that others hold" in relay("restore", file, *there, code=5).stderr
-        refused = relay("restore", file, *there, "--checkpoint", newer, code=5).stderr
+        assert "nothing that others hold" in told("restore", file, *there, code=5).stderr
+        refused = told("restore", file, *there, "--checkpoint", newer, code=5).stderr
         assert f"others hold a checkpoint of {newer.read_bytes().split()[1].decode()}" in refused
         relay("restore", file, *there, "--checkpoint", held)
-        again = relay("restore", file, *there, "--checkpoint", held, code=1).stderr
+        again = told("restore", file, *there, "--checkpoint", held, code=1).stderr
         assert "needs an empty" in again
-        relay("check", *there, "--checkpoint", held)
+        told("check", *there, "--checkpoint", held)
         with Serving(tmp_path / "two", second, port=serving.port) as restored:
             after = anna.send([JEAN], label="TEST OPEN", body="After.\n")
             assert jean.read(after.message_id).portions[0].text == "After.\n"
             verify_all_consistent(restored.url, keys, [read_checkpoint(keys, held.read_bytes())])
         assert {answer.status_code for answer in load.answers} == {201}
-        assert "the last " in relay("check", *there, "--checkpoint", newer, code=5).stdout
+        assert "the last " in told("check", *there, "--checkpoint", newer, code=5).stdout
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def backup(tmp_path_factory):
             jean.read(anna.send([JEAN], label="TEST OPEN", body="Before.\n").message_id)
             held = folder / "held"
             held.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
-        relay("backup", folder / "file", "--data", folder / "relay")
+        told("backup", folder / "file", "--data", folder / "relay")
     return folder, folder / "file", held
 
 
@@ -144,24 +144,24 @@ def test_a_backup_that_is_cut_off_or_altered_restores_nothing(backup, place, cut
     _folder, file, held = backup
     (place / "harmed").write_bytes(CUTS[cut](file.read_bytes()))
     words = ("restore", place / "harmed", "--data", place, "--checkpoint", held)
-    assert relay(*words, code=None).returncode in {1, 5}
+    assert told(*words, code=None).exit_code in {1, 5}
     assert not list(place.glob("relay.sqlite*"))
 
 
 def test_a_backup_of_another_relay_is_refused(backup, tmp_path):
     _folder, file, held = backup
-    relay("migrate", "--data", tmp_path / "other")
+    told("migrate", "--data", tmp_path / "other")
     (tmp_path / "other" / "relay.sqlite").unlink()
-    refused = relay("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
+    refused = told("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
     assert "not signed by" in refused.stderr
-    relay("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
+    told("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
 
 
 def test_an_accepted_loss_is_told(backup, place):
     _folder, file, _held = backup
-    told = relay("restore", file, "--data", place, "--accept-loss").stderr
-    assert "warning: nothing that others hold was compared" in told
-    relay("check", "--data", place)
+    said = told("restore", file, "--data", place, "--accept-loss").stderr
+    assert "warning: nothing that others hold was compared" in said
+    told("check", "--data", place)
 
 
 HARMS = {
@@ -201,8 +201,8 @@ def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
     copy.commit()
     whole.close()
     copy.close()
-    told = relay("check", "--data", tmp_path, code=5)
-    assert harm in told.stdout, told.stdout
+    said = told("check", "--data", tmp_path, code=5)
+    assert harm in said.stdout, said.stdout
 
 
 def last_resort(world, forge):

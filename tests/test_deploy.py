@@ -8,12 +8,17 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import httpx2
 import pytest
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 import relay
+from relay.http.app import create_app
 from relay.observe import REGISTRY
+from relay.protocol.entry import Event
 from relay.settings import Settings
+from served import Served
 
 DEPLOY = Path(relay.__file__).parent / "deploy"
 
@@ -29,12 +34,43 @@ def expressions():
         yield from (target["expr"] for target in panel["targets"])
 
 
-def test_every_metric_that_an_alert_or_the_dashboard_names_exists():
-    families = {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("", "_total", "_bucket")}
-    families |= {f"{family.name}{suffix}" for family in REGISTRY.collect() for suffix in ("_sum", "_count")}
+def test_every_metric_that_an_alert_or_the_dashboard_names_is_scraped_from_a_relay(tmp_path):
+    served = Served(tmp_path / "relay").start()
+    try:
+        httpx2.get(f"{served.url}/v1/inbox")
+        families = list(text_string_to_metric_families(served.metrics()))
+    finally:
+        served.kill()
+    offered = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    offered |= {
+        f"{each.name}_{part}" for each in families if each.type == "histogram" for part in ("bucket", "sum", "count")
+    }
     named = {name for each in expressions() for name in re.findall(r"\b(?:relay|process)_[a-z_]+", each)}
     assert len(named) > 10
-    assert named <= families
+    assert named <= offered
+
+
+def test_every_label_that_an_alert_or_the_dashboard_picks_by_is_the_metrics_and_takes_that_value():
+    values = {
+        "event": {event.value for event in Event},
+        "route": set(create_app(None).openapi()["paths"]),
+        "status": {"401", "403", "404", "429", "500", "503"},
+        "method": {"GET", "POST", "PUT"},
+    }
+    labels = {
+        metric._name: set(metric._labelnames)
+        for metric in set(REGISTRY._names_to_collectors.values())
+        if hasattr(metric, "_labelnames")
+    }
+    picked = [
+        (re.sub(r"_(total|bucket|sum|count)$", "", name), label, value)
+        for each in expressions()
+        for name, selectors in re.findall(r"(relay_[a-z_]+)\{([^}]*)\}", each)
+        for label, value in re.findall(r'(\w+)="([^"]*)"', selectors)
+        if label not in {"job", "instance"}
+    ]
+    assert len(picked) >= 4
+    assert [one for one in picked if one[1] not in labels[one[0]] or one[2] not in values[one[1]]] == []
 
 
 def test_every_setting_that_the_files_name_exists():

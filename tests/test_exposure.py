@@ -18,7 +18,7 @@ import pytest
 from acts import as_json, run
 from forge import CBOR, Forge
 from liaison.audit import AuditPull
-from liaison.client import Attachment
+from liaison.composing import Attachment
 from liaison.exposure import complete, exposure, exposures
 from liaison.recalling import recall, sign_recall
 from relay.core.caller import Request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import socket
 import sqlite3
 import threading
@@ -110,6 +111,32 @@ def test_ready_says_no_while_the_database_takes_no_write(served):
     finally:
         database.execute("ROLLBACK")
         database.close()
+
+
+def test_while_the_disk_is_full_ready_says_no_and_what_was_not_taken_is_taken_afterwards(served, tmp_path):
+    built = served.world(tmp_path)
+    built.office("lo-warsaw", "POL")
+    anna, piotr = built.device(ANNA), built.device(PIOTR)
+    forge = Forge(anna).prepare(PIOTR, label="TEST OPEN")
+    body = forge.seal(readers=forge.claim()).encoded()
+    before = resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, (1, before[1]))  # as if no file had room to be written
+    assert forge.post(body).status_code == 503
+    until_ready_says(served, 503)
+    assert call(piotr, "GET", "/v1/inbox").status_code == 200  # what is there can be read
+    resource.prlimit(served.process.pid, resource.RLIMIT_FSIZE, before)
+    until_ready_says(served, 200)
+    assert forge.post(body).status_code == 201
+    assert len(piotr.inbox()) == 1
+    built.close()
+
+
+def until_ready_says(served, status) -> None:
+    for _ in range(100):  # an answer is good for a second
+        if httpx2.get(f"{served.url}/ready", timeout=30).status_code == status:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"never became {status}")
 
 
 def test_ready_says_no_while_the_relay_drains(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -11,15 +12,35 @@ from databases import BOTH, fresh_database
 from forge import Forge, call, problem
 from liaison.transport import HttpTransport
 from relay.core.quota import Rate
-from relay.house import migrate
+from relay.house import limits, migrate
+from relay.protocol.canonical import encode
 from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence
 from relay.settings import Settings
 from served import Served
+from test_store_failures import full_disk
 from world import world
 
-ANNA, PIOTR, EWA = "anna.nowak@lo-warsaw", "piotr.lis@lo-warsaw", "ewa.mazur@lo-warsaw"
+ANNA, PIOTR = "anna.nowak@lo-warsaw", "piotr.lis@lo-warsaw"
 SLOW = {"quota_messages": 1, "quota_burst": 3}  # three at once, then one a minute
+OFFICE = {"quota_office_messages": 1, "quota_office_burst": 3}
+
+
+@pytest.fixture(scope="module")
+def relay(tmp_path_factory):
+    """One relay, to which each test gives limits, and officers who have not been charged yet."""
+    with world(tmp_path_factory.mktemp("quota")) as built:
+        yield built
+
+
+@contextmanager
+def limited(built, **given):
+    quota, before = built.relay._quota, built.relay._quota._limits
+    quota._limits = limits(Settings(data=built.settings.data, **given))
+    try:
+        yield
+    finally:
+        quota._limits = before
 
 
 def two_officers(built):
@@ -29,6 +50,32 @@ def two_officers(built):
     return Forge(anna).prepare(PIOTR, label="TEST OPEN")
 
 
+_NATIONS = iter(range(100))
+
+
+@pytest.fixture
+def forge(relay):
+    """Of an officer in an office of their own, with one to write to."""
+    office = f"lo-{next(_NATIONS)}"
+    relay.office(office, "POL")
+    relay.device(f"reader@{office}")
+    return Forge(relay.device(f"anna@{office}")).prepare(f"reader@{office}", label="TEST OPEN")
+
+
+def colleague(relay, forge):
+    """Another officer of that office, with the same reader."""
+    office = office_of(forge)
+    return Forge(relay.device(f"ewa@{office}")).prepare(f"reader@{office}", label="TEST OPEN")
+
+
+def reader_of(relay, forge):
+    return relay.clients[f"reader@{office_of(forge)}"]
+
+
+def office_of(forge) -> str:
+    return forge.client.profile.pins.address.partition("@")[2]
+
+
 def sealed(forge, precedence=Precedence.ROUTINE):
     handling = replace(forge.core().handling, precedence=precedence)
     return forge.seal(readers=forge.claim(), handling=handling).encoded()
@@ -36,6 +83,10 @@ def sealed(forge, precedence=Precedence.ROUTINE):
 
 def statuses(forge, count, precedence=Precedence.ROUTINE):
     return [forge.post(sealed(forge, precedence)).status_code for _ in range(count)]
+
+
+def openings(client, *message_ids):
+    return [call(client, "POST", f"/v1/messages/{each.hex()}/open").status_code for each in message_ids]
 
 
 def test_a_bucket_empties_and_fills_with_time():
@@ -53,52 +104,103 @@ def test_a_clock_set_back_empties_a_bucket_and_no_more():
     assert rate.charged(level, 1, 0)[1] == 1_000_000
 
 
-def test_over_the_rate_nothing_is_stored_and_the_answer_says_when(tmp_path):
-    with world(tmp_path, **SLOW) as built:
-        forge = two_officers(built)
+def test_over_the_rate_nothing_is_stored_and_the_answer_says_when(relay, forge):
+    with limited(relay, **SLOW):
         assert statuses(forge, 3) == [201] * 3
-        before = {log: tree.size for log, tree in built.relay._committer._trees.items()}
+        before = {log: tree.size for log, tree in relay.relay._committer._trees.items()}
         refused = forge.post(sealed(forge))
         told = problem(refused)
         assert (refused.status_code, told["type"]) == (429, "urn:liaison-relay:problem:too-many")
         assert 0 < int(refused.headers["retry-after"]) <= 60
         assert told["hint"] == f"try again in {refused.headers['retry-after']} s"
-        grown = {log: tree.size - before[log] for log, tree in built.relay._committer._trees.items()}
+        grown = {log: tree.size - before[log] for log, tree in relay.relay._committer._trees.items()}
         assert sorted(grown.values()) == [0, 1]  # the claim for the refused message, and nothing of it
 
 
-def test_routine_traffic_leaves_the_reserve_of_urgent_messages_alone(tmp_path):
-    with world(tmp_path, quota_office_messages=1, quota_office_burst=3) as built:
-        forge = two_officers(built)
+@pytest.mark.parametrize("rates", [SLOW, OFFICE], ids=["of a principal", "of an office"])
+def test_routine_traffic_leaves_the_reserve_of_urgent_messages_alone(relay, forge, rates):
+    with limited(relay, **rates):
         assert statuses(forge, 4) == [201, 201, 201, 429]
-        assert statuses(forge, 4, Precedence.FLASH) == [201, 201, 201, 429]
+        assert statuses(forge, 2, Precedence.IMMEDIATE) == [201, 201]
+        assert statuses(forge, 2, Precedence.FLASH) == [201, 429]
 
 
-def test_the_same_message_again_is_answered_and_not_charged(tmp_path):
-    with world(tmp_path, **SLOW) as built:
-        forge = two_officers(built)
+def test_the_same_message_again_is_answered_and_not_charged(relay, forge):
+    with limited(relay, **SLOW):
         body = sealed(forge)
         assert {forge.post(body).status_code for _ in range(6)} == {201}
         assert statuses(forge, 3) == [201, 201, 429]
 
 
-def test_one_officers_haste_is_not_anothers(tmp_path):
-    with world(tmp_path, **SLOW) as built:
-        forge = two_officers(built)
-        other = Forge(built.device(EWA)).prepare(PIOTR, label="TEST OPEN")
+def test_one_officers_haste_is_not_anothers(relay, forge):
+    other = colleague(relay, forge)
+    with limited(relay, **SLOW):
         assert statuses(forge, 4)[-1] == 429
         assert statuses(other, 1) == [201]
 
 
-def test_opens_and_claims_have_their_rates(tmp_path):
-    with world(tmp_path, quota_opens=2, quota_claims=3) as built:
-        two_officers(built)  # claims one
-        anna = built.clients[ANNA]
-        assert [call(anna, "POST", f"/v1/messages/{'00' * 16}/open").status_code for _ in range(3)] == [404, 404, 429]
-        body = b"\x81\x50" + built.clients[PIOTR].profile.signing.device_id
-        claims = [call(anna, "POST", "/v1/keys/claim", body).status_code for _ in range(4)]
-        assert 429 in claims
-        assert claims[0] == 200
+def test_officers_of_one_office_share_its_rate_and_other_offices_have_their_own(relay, forge):
+    other = colleague(relay, forge)
+    with limited(relay, **OFFICE):
+        assert statuses(forge, 2) == [201, 201]
+        assert statuses(other, 2) == [201, 429]
+        assert office_of(forge) in problem(forge.post(sealed(forge)))["detail"]
+        relay.office("lo-elsewhere", "POL")
+        relay.device("reader@lo-elsewhere")
+        far = Forge(relay.device("anna@lo-elsewhere")).prepare("reader@lo-elsewhere", label="TEST OPEN")
+        assert statuses(far, 1) == [201]
+
+
+def test_what_the_office_may_not_is_not_charged_to_its_officer(relay, forge):
+    other = colleague(relay, forge)
+    with limited(relay, **OFFICE, **SLOW):
+        assert statuses(other, 3) == [201] * 3
+        assert statuses(forge, 3) == [429] * 3
+    with limited(relay, quota_office_messages=0, **SLOW):
+        assert statuses(forge, 3) == [201] * 3
+
+
+def test_a_submission_that_the_rules_refuse_is_charged_all_the_same(relay, forge):
+    now = int(time.time())
+    with limited(relay, **SLOW):
+        late = [forge.seal(readers=forge.claim(), created=now - 100, expires=now - 1).encoded() for _ in range(4)]
+        assert [forge.post(body).status_code for body in late] == [403, 403, 403, 429]
+
+
+def test_what_the_database_did_not_take_is_charged_to_nobody(relay, forge):
+    forge.prepare(reader_of(relay, forge).profile.pins.address, label="TEST OPEN", body="x" * 400_000)
+    bodies = [sealed(forge) for _ in range(3)]
+    with limited(relay, **SLOW):
+        with full_disk(relay):
+            assert [forge.post(body).status_code for body in bodies] == [503] * 3
+        assert [forge.post(body).status_code for body in bodies] == [201] * 3
+        assert statuses(forge, 1) == [429]
+
+
+def test_a_denied_opening_is_charged(relay, forge):
+    with limited(relay, quota_opens=2):
+        assert openings(forge.client, *[bytes(16)] * 3) == [404, 404, 429]
+
+
+def test_an_urgent_message_is_opened_though_the_routine_openings_are_used_up(relay, forge):
+    reader = reader_of(relay, forge)
+    for precedence in (Precedence.ROUTINE, Precedence.FLASH):
+        assert statuses(forge, 1, precedence) == [201]
+    waiting = {item.message.core.handling.precedence: item.message_id for item in reader.inbox()}
+    with limited(relay, quota_opens=2):
+        assert openings(reader, bytes(16), bytes(16)) == [404, 404]
+        assert openings(reader, waiting[Precedence.ROUTINE], waiting[Precedence.FLASH]) == [429, 200]
+
+
+def test_a_claim_costs_as_much_as_it_names_devices(relay, forge):
+    own, other = (client.profile.signing.device_id for client in (forge.client, reader_of(relay, forge)))
+
+    def claim(*devices):
+        return call(forge.client, "POST", "/v1/keys/claim", encode(list(devices))).status_code
+
+    with limited(relay, quota_claims=3):
+        answers = [claim(own, other), claim(other), claim(other)]
+    assert answers == [200, 200, 429]
 
 
 @pytest.mark.parametrize("kind", BOTH)
@@ -135,23 +237,19 @@ def move(client, url):
     client.transport = HttpTransport(url, client.profile.keyid, client.profile.request)
 
 
-def test_the_client_waits_as_long_as_it_is_told_and_sends_then(tmp_path, monkeypatch):
+def test_the_client_waits_as_long_as_it_is_told_and_sends_then(relay, forge, monkeypatch):
     waited, sleep = [], time.sleep
     monkeypatch.setattr(time, "sleep", lambda seconds: (waited.append(seconds), sleep(seconds)))
-    with world(tmp_path, quota_messages=60, quota_burst=1) as built:
-        forge = two_officers(built)
-        transport = built.clients[ANNA].transport
-        bodies = [sealed(forge) for _ in range(2)]
-        waited.clear()
+    bodies = [sealed(forge) for _ in range(2)]
+    with limited(relay, quota_messages=60, quota_burst=1):
         for body in bodies:
-            assert transport.post("/v1/messages", body)
+            assert forge.client.transport.post("/v1/messages", body)
         assert 1 in waited
 
 
-def test_the_client_that_would_wait_too_long_says_when_to_try_again(tmp_path):
-    with world(tmp_path, quota_messages=1, quota_burst=1) as built:
-        forge = two_officers(built)
-        transport = built.clients[ANNA].transport
+def test_the_client_that_would_wait_too_long_says_when_to_try_again(relay, forge):
+    transport = forge.client.transport
+    with limited(relay, quota_messages=1, quota_burst=1):
         transport.post("/v1/messages", sealed(forge))
         with pytest.raises(TooMany, match="limited to 1 messages a minute") as told:
             transport.post("/v1/messages", sealed(forge))

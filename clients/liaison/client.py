@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,17 +19,16 @@ from pathlib import Path
 from typing import Self
 
 from relay.protocol.access import Judge
-from relay.protocol.canonical import expect, read_array
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
-from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
-from relay.protocol.identity import parse_address
-from relay.protocol.label import Label, label_bytes
+from relay.protocol.header import MessageHandling, Precedence
+from relay.protocol.label import Label
 
 from . import witnessing
+from .composing import MAX_CONTENT, Attachment, addressed, composed
 from .documents import Documents
-from .incoming import Incoming, Opened
+from .incoming import Incoming, Opened, parse_inbox
 from .labels import LabelReader
 from .outgoing import (
     DEFAULT_LIFETIME,
@@ -40,10 +38,9 @@ from .outgoing import (
     Outgoing,
     Plan,
     Sent,
-    check_addressees,
     next_dtg,
 )
-from .portions import PlainFile, PortionContent, PortionKind
+from .portions import PortionContent
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
 from .sealed import Meter, SealedFile, no_meter
@@ -51,11 +48,6 @@ from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed
 from .watch import Watch
-
-MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
-
-
-LARGE = 15 * 1024 * 1024 // 16  # octets of a file from which on it is not held in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +59,6 @@ class InboxItem:
     state: str  # unread, open, handled
     marking: str
     problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """A file to send: its name, its content or where that lies, and its label if it is not the message's."""
-
-    name: str
-    content: bytes | Path
-    label: str | None = None
 
 
 class Client:
@@ -155,11 +138,11 @@ class Client:
         self.sync()
         now = int(time.time())
         banner = self.labels.read(label) if isinstance(label, str) else label
-        portions = (*self._portions(banner, subject, body, attachments), *more)
+        portions = (*composed(self.labels, banner, subject, body, attachments), *more)
         if sum(len(portion.content) for portion in portions) > MAX_CONTENT:
             raise TooLarge(f"the message has more than {MAX_CONTENT // (1024 * 1024)} MiB of content")
         draft = Draft(
-            addressees=_addressees(to, info, exempt),
+            addressees=addressed(to, info, exempt),
             label=banner,
             portions=portions,
             expires=now + expires_in,
@@ -199,25 +182,6 @@ class Client:
         """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
         return self.release(self.plan(to, **draft))  # type: ignore[arg-type]  # plan checks them
 
-    def _portions(
-        self, banner: Label, subject: str, body: str, attachments: Iterable[Attachment | Path]
-    ) -> Iterator[PortionContent]:
-        paragraphs = list(self.labels.paragraphs(body, banner))
-        for place, (label, text) in enumerate(paragraphs):
-            kind = PortionKind.PARAGRAPH if place else PortionKind.BODY
-            yield PortionContent(kind, label_bytes(label), text.encode(), "" if place else subject)
-        for item in attachments:
-            attached = Attachment(item.name, item) if isinstance(item, Path) else item
-            label = self.labels.read(attached.label) if attached.label else banner
-            media_type = mimetypes.guess_type(attached.name)[0] or "application/octet-stream"
-            portion = PortionContent(PortionKind.ATTACHMENT, label_bytes(label), b"", attached.name, media_type)
-            if isinstance(attached.content, bytes):
-                yield replace(portion, content=attached.content)
-            elif (size := attached.content.stat().st_size) <= LARGE:
-                yield replace(portion, content=attached.content.read_bytes())
-            else:
-                yield replace(portion, apart=PlainFile(attached.content, size))
-
     def _last_dtg(self) -> int:
         sent = [record.message.core.handling.dtg for _, record in self.records() if record.direction == OUT]
         return max(sent, default=0)
@@ -246,7 +210,7 @@ class Client:
         while True:
             answer = self.transport.get("/v1/inbox", after=after, wait=wait)
             with relayed():
-                cursor, items = _inbox_page(answer)
+                cursor, items = parse_inbox(answer)
             yield from items
             if not items or cursor <= after:
                 return
@@ -329,30 +293,5 @@ class Client:
 
 
 def _opened(opened: Opened) -> Record:
-    return Record(
-        IN,
-        OPEN,
-        opened.message.encoded,
-        opened.portions,
-        opened.one_time,
-        receipt_sent=False,
-        released_by=opened.released_by,
-    )
-
-
-def _inbox_page(answer: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-    cursor, rows = read_array(answer, 2, "inbox")
-    items = []
-    for row in expect(rows, list, "inbox"):
-        if type(row) is not list or len(row) != 2:
-            raise Malformed("inbox: an item is a cursor and a message")
-        items.append((expect(row[0], int, "inbox: cursor"), expect(row[1], bytes, "inbox: message")))
-    return expect(cursor, int, "inbox: cursor"), items
-
-
-def _addressees(to: Sequence[str], info: Sequence[str], exempt: Sequence[str]) -> tuple[Addressee, ...]:
-    rows = ((AddresseeKind.ACTION, to), (AddresseeKind.INFO, info), (AddresseeKind.EXEMPTED, exempt))
-    for _, addresses in rows:
-        for address in addresses:
-            parse_address(address)
-    return check_addressees([Addressee(kind, address) for kind, addresses in rows for address in addresses])
+    kept_as = (IN, OPEN, opened.message.encoded, opened.portions, opened.one_time)
+    return Record(*kept_as, receipt_sent=False, released_by=opened.released_by)

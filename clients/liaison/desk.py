@@ -15,7 +15,8 @@ from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
-from .client import MAX_CONTENT, Client
+from .client import Client
+from .composing import MAX_CONTENT
 from .drafting import SealedDraft, endorse, open_draft, pack_draft, still_needed
 from .outgoing import TWO_PERSON, Draft, Plan, Sent
 from .passing import (

@@ -84,8 +84,8 @@ def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed255
         "request": request.private_bytes_raw(),
         "pins": pins.encoded(),
     }
-    create_vault(folder / "vault", passphrase, secrets)
-    create_cabinet(folder / "cabinet.sqlite", open_vault(folder / "vault", passphrase).state_key)
+    vault = create_vault(folder / "vault", passphrase, secrets)
+    create_cabinet(folder / "cabinet.sqlite", vault.state_key)
     (folder / "documents").mkdir(mode=0o700)
     public = {"v": 1, "kind": pins.kind, "address": pins.address, "relay": pins.relay_url}
     create_private(folder / "profile.json", json.dumps(public, indent=2).encode() + b"\n", "profile")

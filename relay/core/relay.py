@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, update
+from sqlalchemy import Connection, Engine, delete, insert
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.checking import in_place
@@ -47,6 +47,7 @@ from .witness import WitnessDesk
 T = TypeVar("T")
 _LONG = 64 * 1024  # octets
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
+_PROOF = "written at"  # the setting by which the database is asked whether it takes a write
 
 
 class Relay:
@@ -362,6 +363,7 @@ class Relay:
 
 
 def _prove_writable(batch: Batch) -> Answer:
-    # The same value, but a write all the same: a full or read-only disk says so here.
-    batch.connection.execute(update(setting).where(setting.c.name == "name").values(value=setting.c.value))
+    # A value that was not there before: SQLite leaves the disk alone where a row is what it was.
+    batch.connection.execute(delete(setting).where(setting.c.name == _PROOF))
+    batch.connection.execute(insert(setting).values(name=_PROOF, value=str(batch.now_ms)))
     return lambda _committed: None

@@ -17,7 +17,8 @@ from typing import Any
 import click
 
 from liaison import render
-from liaison.client import Attachment, Client
+from liaison.client import Client
+from liaison.composing import Attachment
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
 from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
