@@ -19,6 +19,7 @@ from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
 
 T = TypeVar("T")
+URGENT = Precedence.IMMEDIATE  # and above
 _TURN = 8
 _LENGTH = {
     Precedence.DEFERRED: 256, Precedence.ROUTINE: 512, Precedence.PRIORITY: 1024,
@@ -59,7 +60,7 @@ class Line(Generic[T]):
     def take(self, most: int, most_urgent: int) -> list[T]:
         """Wait for the first, then take who waits; empty once the line has ended.
 
-        At most `most`, and only `most_urgent` while somebody of IMMEDIATE or above waits: a short turn is soon over.
+        At most `most`, and only `most_urgent` while somebody urgent waits: a short turn is soon over.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
@@ -68,7 +69,7 @@ class Line(Generic[T]):
             return taken
 
     def _is_urgent(self) -> bool:
-        return any(self._places[each] for each in Precedence if each >= Precedence.IMMEDIATE)
+        return any(self._places[each] for each in Precedence if each >= URGENT)
 
     def _next(self) -> T:
         self._served += 1

@@ -1,10 +1,11 @@
-"""Two threads between the requests and the database: one checks, one commits what many requests want, together.
+"""Threads between the requests and the database: one checks, one commits what many requests want, together.
 
     request → line → checking (parsing and signatures, no database) → line → committing (one transaction) → answer
 
 Batches adapt to load by themselves: a thread takes whatever waits when it is done with the last. An idle relay
-commits a lone request at once; a busy one shares each fsync among all that arrived meanwhile. Both lines go by
-precedence, and what is checked does not pile up in front of the database, so that a FLASH message overtakes.
+commits a lone request at once; a busy one shares each fsync among all that arrived meanwhile. Lines go by precedence,
+what is checked does not pile up in front of the database, and the urgent are checked by a thread of their own, so that
+a FLASH message overtakes.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from relay.batch import Answer, Batch, Job, Needs
 from relay.checking import check_together, in_place
 from relay.committer import Committer, Outcome
-from relay.line import Line
+from relay.line import URGENT, Line
 from relay.observe import QUEUE
 from relay.protocol.claim import Checking
 from relay.protocol.errors import Unavailable
@@ -44,21 +46,24 @@ class Writer:
 
     def __init__(self, committer: Committer) -> None:
         self.committer = committer
-        self._checks: Line[Waiting] = Line()
+        self._checks, self._urgent = Line[Waiting](), Line[Waiting]()
         self._commits: Line[tuple[Job, Waiting]] = Line()
         self._room = threading.Semaphore(_MAX_BATCH)
-        self._checking = threading.Thread(target=self._check, name="relay-checker", daemon=True)
-        self._committing = threading.Thread(target=self._commit, name="relay-writer", daemon=True)
+        self._threads = (
+            (self._urgent, _thread("relay-urgent", partial(self._check, self._urgent))),
+            (self._checks, _thread("relay-checker", partial(self._check, self._checks))),
+            (self._commits, _thread("relay-writer", self._commit)),
+        )
         self._closed = False
 
     def start(self) -> None:
-        self._checking.start()
-        self._committing.start()
+        for _line, thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """Check and commit what waits, then stop."""
         self._closed = True
-        for line, thread in ((self._checks, self._checking), (self._commits, self._committing)):
+        for line, thread in self._threads:
             line.end()
             if thread.ident is not None:  # it was started
                 thread.join()
@@ -75,25 +80,27 @@ class Writer:
             raise Unavailable("the relay is shutting down", hint="try again in a moment")
         loop = asyncio.get_running_loop()
         waiting = Waiting(check, precedence, loop, loop.create_future())
-        self._checks.put(waiting, precedence)
+        (self._urgent if precedence >= URGENT else self._checks).put(waiting, precedence)
         QUEUE.inc()
         return await waiting.future
 
-    def _check(self) -> None:
+    def _check(self, line: Line[Waiting]) -> None:
         verifier = Verifier()
-        while taken := self._checks.take(_CHECKED_TOGETHER, 1):
+        while taken := line.take(_CHECKED_TOGETHER, _CHECKED_TOGETHER):
             checked = check_together([waiting.check for waiting in taken], verifier.faults)
             pairs = list(zip(taken, checked, strict=True))
             _tell([(waiting, Outcome(error=made)) for waiting, made in pairs if isinstance(made, Exception)])
             passed = [(made, waiting) for waiting, made in pairs if not isinstance(made, Exception)]
-            for _each in passed:
-                self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
+            for _job, waiting in passed:
+                if waiting.precedence < URGENT:
+                    self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
             self._commits.put_together([(each, each[1].precedence) for each in passed])
         verifier.close()
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
-            self._room.release(len(taken))
+            if patient := sum(waiting.precedence < URGENT for _job, waiting in taken):
+                self._room.release(patient)
             outcomes = self._outcomes([job for job, _waiting in taken])
             _tell([(waiting, outcome) for (_job, waiting), outcome in zip(taken, outcomes, strict=True)])
 
@@ -102,6 +109,10 @@ class Writer:
             return self.committer.commit(jobs)
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
             return [Outcome(error=problem) for _ in jobs]
+
+
+def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
+    return threading.Thread(target=target, name=name, daemon=True)
 
 
 def _tell(told: Sequence[tuple[Waiting, Outcome]]) -> None:
