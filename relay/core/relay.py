@@ -8,6 +8,7 @@ says is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -18,7 +19,7 @@ from sqlalchemy import Connection, Engine, func, select, update
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.committer import Committer
 from relay.logkeys import LogKeys
-from relay.observe import DRAINING
+from relay.observe import DRAINING, tell
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device
@@ -34,6 +35,7 @@ from relay.store import witness as witness_rows
 from relay.store.engine import DATABASE_AWAY, forget_erased, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
+from relay.store.partitions import Widths, tend
 from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
@@ -75,6 +77,7 @@ class Relay:
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
+        self.widths = Widths(28, 1 << 24)  # of the partitions that the sweep makes
         self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
         self.witness_policy: WitnessPolicy | None = None  # who cosigns ours
 
@@ -306,7 +309,7 @@ class Relay:
         return logged
 
     async def sweep(self) -> Swept:
-        """Destroy what is due, a little at a time and behind all traffic."""
+        """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
         sweep, messages, entries = Sweep(), 0, 0
         while (job := await self._look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
             run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
@@ -314,6 +317,8 @@ class Relay:
             messages, entries = messages + swept.messages, entries + swept.entries
         await _reading(lambda: forget_erased(self._readers))
         await self._sweep_parts()
+        if not await _reading(lambda: tend(self._readers, int(time.time()) // 86400, self.widths)):
+            tell(logging.WARNING, "partitions not tended", reason="somebody is in the way, or this role may not")
         return Swept(messages, entries)
 
     # -- keys -----------------------------------------------------------------------------------------------------

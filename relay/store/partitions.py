@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from .engine import is_shared
 from .log import Log, lock_sizes, sizes
@@ -57,7 +57,7 @@ def tend(engine: Engine, today: int, widths: Widths) -> bool:
         with engine.begin() as connection:
             connection.exec_driver_sql(_PATIENCE)
             change(connection, today, widths)
-    except OperationalError:
+    except (OperationalError, ProgrammingError):  # the second: this role owns no tables, `relay migrate` has to do it
         return False
     return True
 

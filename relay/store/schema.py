@@ -6,6 +6,8 @@ names are inside the parts. Column comments say what a column means and who may 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -37,9 +39,9 @@ _URGENT = text("precedence >= 3")  # IMMEDIATE
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
 
-def _of_message(**given: bool) -> Column[bytes]:
+def _of_message(**given: Any) -> Column[bytes]:
     place = ForeignKey("message_place.message_id", ondelete="CASCADE")
-    return Column("message_id", LargeBinary(16), place, **given)  # type: ignore[arg-type]
+    return Column("message_id", LargeBinary(16), place, **given)
 
 
 def _day() -> Column[int]:
@@ -148,16 +150,14 @@ message_place = Table(
     Column("seq", BigInteger, nullable=False),
     Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"),
     Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
-    Column(
-        "day", Integer, nullable=False, comment="of acceptance, since 1970: where its rows lie; 0 before 0009"
-    ),
+    Column("day", Integer, nullable=False, comment="of acceptance, since 1970: where its rows lie; 0 before 0009"),
     UniqueConstraint("sender_device", "seq"),
 )
 
 message = Table(
     "message",
     metadata,
-    _of_message(primary_key=True),
+    _of_message(primary_key=True, comment="chosen by the sender"),
     Column("ref", LargeBinary(32), nullable=False, comment="SHA-256 of the signed bytes"),
     Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"),
     Column("sender_device", LargeBinary(16), nullable=False),
