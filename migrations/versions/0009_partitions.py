@@ -67,7 +67,8 @@ def upgrade() -> None:
         op.drop_index("ix_log_entry_office", "log_entry")  # the log is read by index only
         return
     _place()
-    end = MARGIN + (op.get_bind().scalar(sa.text("SELECT size FROM log_head WHERE log = 2")) or 0)
+    size = op.get_bind().scalar(sa.text("SELECT size FROM log_head WHERE log = 2"))
+    end = 0 if size is None else size if _is_alone() else size + MARGIN
     for statement in _beside(end):
         _run(statement)
     _stand_aside()
@@ -262,7 +263,7 @@ def downgrade() -> None:
 def _become_plain(table: str, keys: list[str]) -> None:
     like = "INCLUDING DEFAULTS INCLUDING COMMENTS INCLUDING STORAGE"
     op.execute(f"CREATE TABLE {table}_plain (LIKE {table} {like})")
-    op.execute(f"INSERT INTO {table}_plain SELECT * FROM {table}")
+    op.execute(sa.insert(sa.table(f"{table}_plain")).from_select([], sa.text(f"TABLE {table}")))
     if table == "slot":
         op.execute("ALTER SEQUENCE slot_id_seq OWNED BY slot_plain.id")
     op.execute(f"DROP TABLE {table}")

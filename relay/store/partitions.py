@@ -16,8 +16,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy import Connection, Engine, select, table, true
+from sqlalchemy.exc import DBAPIError
 
 from .engine import is_shared
 from .log import Log, lock_sizes, sizes
@@ -47,7 +47,7 @@ class _Reach(NamedTuple):
 
 
 def tend(engine: Engine, today: int, widths: Widths) -> bool:
-    """Make what will be needed, drop what is over and empty. False if somebody was in the way: the next time will do."""
+    """Make what will be needed, drop what is over and empty. False if somebody was in the way: try again later."""
     if not is_shared(engine):
         return True
     with engine.connect() as connection:
@@ -57,7 +57,7 @@ def tend(engine: Engine, today: int, widths: Widths) -> bool:
         with engine.begin() as connection:
             connection.exec_driver_sql(_PATIENCE)
             change(connection, today, widths)
-    except (OperationalError, ProgrammingError):  # the second: this role owns no tables, `relay migrate` has to do it
+    except DBAPIError:  # a lock, or this role owns no tables: then `relay migrate` has to do it
         return False
     return True
 
@@ -69,29 +69,29 @@ def change(connection: Connection, today: int, widths: Widths) -> None:
 
 
 def _changes(connection: Connection, size: dict[Log, int], today: int, widths: Widths) -> Iterator[str]:
-    for table in BY_INDEX:
-        yield from _ahead(connection, _Reach(table, size.get(Log.ACCESS, 0), widths.entries, f"{int(Log.ACCESS)}, "))
-    for table in BY_DAY:
-        yield from _ahead(connection, _Reach(table, today, widths.days))
-        for name, (first, end) in _ranges(connection, table).items():
+    for grown in BY_INDEX:
+        yield from _ahead(connection, _Reach(grown, size.get(Log.ACCESS, 0), widths.entries, f"{int(Log.ACCESS)}, "))
+    for grown in BY_DAY:
+        yield from _ahead(connection, _Reach(grown, today, widths.days))
+        for name, (first, end) in _ranges(connection, grown).items():
             # What has no beginning takes in whatever is older than any range.
             if first is not None and end <= today and not _holds_any(connection, name):
                 yield f"DROP TABLE {name}"
 
 
 def _ahead(connection: Connection, reach: _Reach) -> Iterator[str]:
-    table = reach.table
-    end = max(end for _first, end in _ranges(connection, table).values())
+    grown = reach.table
+    end = max(end for _first, end in _ranges(connection, grown).values())
     if _holds_any(connection, reach.default):
         first, end = end, max(end, reach.now) + reach.width
-        yield f"ALTER TABLE {table} DETACH PARTITION {reach.default}"
-        yield f"ALTER TABLE {reach.default} RENAME TO {table}_{first}"
+        yield f"ALTER TABLE {grown} DETACH PARTITION {reach.default}"
+        yield f"ALTER TABLE {reach.default} RENAME TO {grown}_{first}"
         yield _attach(reach, first, end)
-        yield f"CREATE TABLE {reach.default} PARTITION OF {table} DEFAULT"
+        yield f"CREATE TABLE {reach.default} PARTITION OF {grown} DEFAULT"
     while end < reach.now + 2 * reach.width:
         first, end = end, max(end, reach.now) + reach.width
         # Apart and then attached: that waits for nobody who reads or writes the table meanwhile.
-        yield f"CREATE TABLE {table}_{first} (LIKE {table} INCLUDING ALL)"
+        yield f"CREATE TABLE {grown}_{first} (LIKE {grown} INCLUDING ALL)"
         yield _attach(reach, first, end)
 
 
@@ -100,17 +100,17 @@ def _attach(reach: _Reach, first: int, end: int) -> str:
     return f"ALTER TABLE {reach.table} ATTACH PARTITION {reach.table}_{first} FOR VALUES {bounds}"
 
 
-_CHILDREN = """SELECT relname, pg_get_expr(relpartbound, pg_class.oid) FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
-WHERE inhparent = to_regclass(%(table)s)"""
+_CHILDREN = """SELECT relname, pg_get_expr(relpartbound, pg_class.oid)
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = to_regclass(%(grown)s)"""
 _BOUND = re.compile(r"'?(\d+|MINVALUE)'?\) TO \((?:'\d+', )?'?(\d+)'?\)$")
 
 
-def _ranges(connection: Connection, table: str) -> dict[str, tuple[int | None, int]]:
+def _ranges(connection: Connection, grown: str) -> dict[str, tuple[int | None, int]]:
     """By name of a partition (first or None, end); the default one has none."""
-    rows = connection.exec_driver_sql(_CHILDREN, {"table": table})
+    rows = connection.exec_driver_sql(_CHILDREN, {"grown": grown})
     bounds = {name: found for name, bound in rows if (found := _BOUND.search(bound))}
     return {name: (None if each[1] == "MINVALUE" else int(each[1]), int(each[2])) for name, each in bounds.items()}
 
 
 def _holds_any(connection: Connection, name: str) -> bool:
-    return bool(connection.exec_driver_sql(f"SELECT EXISTS (SELECT FROM {name})").scalar())
+    return connection.scalar(select(true()).select_from(table(name)).limit(1)) is not None
