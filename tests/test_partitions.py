@@ -64,6 +64,8 @@ def sweep(offices) -> None:
 def carry(offices, message_id: bytes, day: int) -> None:
     """As if the message had been accepted on another day."""
     with offices.relay._committer._engine.begin() as connection:
+        # From one partition to another is a deletion to triggers, and a message that is deleted takes all with it.
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
         for table in (message_place, message, part, slot):
             connection.execute(update(table).where(table.c.message_id == message_id).values(day=day))
 
@@ -208,6 +210,7 @@ def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_pa
         command.upgrade(_config(engine), "0008")
         with engine.begin() as connection:
             connection.execute(text("INSERT INTO log_head VALUES (1, 0), (2, 0)"))
+            connection.execute(text("INSERT INTO setting VALUES ('name', 'relay-test')"))
         written, problems, more = [], [], threading.Event()
 
         def load() -> None:
@@ -241,7 +244,7 @@ def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_pa
             assert connection.scalars(select(log_entry.c.idx).order_by(log_entry.c.idx)).all() == list(
                 range(len(written))
             )
-            assert filled(connection, "message") == ["message_0"]
+            assert filled(connection, "message") == ["message_first"]
         earlier.dispose()
         engine.dispose()
 

@@ -207,7 +207,7 @@ def _swap(end: int) -> Iterator[str]:
 
 def _become_first(table: str, keys: tuple[str, ...], last: int) -> Iterator[str]:
     """The table that is there becomes the first partition of one that has its name."""
-    first = f"{table}_0"
+    first = f"{table}_first"
     yield f"ALTER TABLE {table} RENAME TO {first}"
     for name, _columns, _where in INDEXES[table]:
         if name != "ix_part_upload_id":

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.committer import Committer
@@ -317,9 +318,16 @@ class Relay:
             messages, entries = messages + swept.messages, entries + swept.entries
         await _reading(lambda: forget_erased(self._readers))
         await self._sweep_parts()
-        if not await _reading(lambda: tend(self._readers, int(time.time()) // 86400, self.widths)):
-            tell(logging.WARNING, "partitions not tended", reason="somebody is in the way, or this role may not")
+        await self._tend_partitions()
         return Swept(messages, entries)
+
+    async def _tend_partitions(self) -> None:
+        today = int(time.time()) // 86400
+        try:
+            if not await _reading(lambda: tend(self._readers, today, self.widths)):
+                tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
+        except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
+            tell(logging.ERROR, "partitions not tended", error=problem)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from sqlalchemy import Connection, Engine, select, table, true
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from .engine import is_shared
 from .log import Log, lock_sizes, sizes
@@ -57,7 +57,7 @@ def tend(engine: Engine, today: int, widths: Widths) -> bool:
         with engine.begin() as connection:
             connection.exec_driver_sql(_PATIENCE)
             change(connection, today, widths)
-    except DBAPIError:  # a lock, or this role owns no tables: then `relay migrate` has to do it
+    except OperationalError:
         return False
     return True
 
