@@ -263,7 +263,7 @@ def downgrade() -> None:
 def _become_plain(table: str, keys: list[str]) -> None:
     like = "INCLUDING DEFAULTS INCLUDING COMMENTS INCLUDING STORAGE"
     op.execute(f"CREATE TABLE {table}_plain (LIKE {table} {like})")
-    op.execute(sa.insert(sa.table(f"{table}_plain")).from_select([], sa.text(f"TABLE {table}")))
+    op.execute(f"INSERT INTO {table}_plain TABLE {table}")
     if table == "slot":
         op.execute("ALTER SEQUENCE slot_id_seq OWNED BY slot_plain.id")
     op.execute(f"DROP TABLE {table}")
