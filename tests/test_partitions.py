@@ -145,7 +145,8 @@ def test_a_partition_goes_when_the_last_message_in_it_is_gone(tmp_path):
         upgrade(engine, "relay-test")
         tend(engine, 100, WIDTHS)
         for day in (100, 101):
-            add_message(engine, bytes([day]) * 16, day)
+            with engine.begin() as connection:
+                add_message(connection, bytes([day]) * 16, day)
         tend(engine, 110, WIDTHS)
         with engine.connect() as connection:
             assert all(len(filled(connection, table)) == 2 for table in BY_DAY)
@@ -182,7 +183,7 @@ def test_who_is_in_the_way_of_a_new_partition_is_not_waited_for(tmp_path):
         engine.dispose()
 
 
-def add_message(engine, message_id: bytes, day: int | None = None) -> None:
+def add_message(connection, message_id: bytes, day: int | None = None) -> None:
     """Rows as a version before partitions writes them where no `day` is given."""
     at = {} if day is None else {"day": day}
     row = {
@@ -192,14 +193,13 @@ def add_message(engine, message_id: bytes, day: int | None = None) -> None:
     }  # fmt: skip
     part_row = {"message_id": message_id, "idx": 0, "sealed": b"", "upload_id": None}
     slot_row = {"message_id": message_id, "device_id": bytes(16), "position": 0, "precedence": 1, "proof": b""}
-    with engine.begin() as connection:
-        if day is not None:
-            place = {name: row[name] for name in ("message_id", "sender_device", "seq", "digest", "entry")}
-            connection.execute(message_place.insert(), {**place, **at})
-        for table, values in (("message", row), ("part", part_row), ("slot", slot_row)):
-            names = [*values, *at]
-            statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES (:{', :'.join(names)})"
-            connection.execute(text(statement), {**values, **at})
+    if day is not None:
+        place = {name: row[name] for name in ("message_id", "sender_device", "seq", "digest", "entry")}
+        connection.execute(message_place.insert(), {**place, **at})
+    for table, values in (("message", row), ("part", part_row), ("slot", slot_row)):
+        names = [*values, *at]
+        statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES (:{', :'.join(names)})"
+        connection.execute(text(statement), {**values, **at})
 
 
 def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_path):
@@ -253,7 +253,7 @@ def write_as_before(engine, message_id: bytes, index: int) -> None:
         entry = "INSERT INTO log_entry (log, idx, leaf_hash, entry, office, concerns) VALUES (2, :idx, :leaf, :leaf, '', '')"
         connection.execute(text(entry), {"idx": index, "leaf": bytes(32)})
         connection.execute(text("UPDATE log_head SET size = :size WHERE log = 2"), {"size": index + 1})
-    add_message(engine, message_id)
+        add_message(connection, message_id)
 
 
 def wait_for(thread: threading.Thread, done) -> None:

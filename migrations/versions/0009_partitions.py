@@ -55,6 +55,7 @@ DROP TRIGGER IF EXISTS message_gone ON message;
 CREATE TRIGGER message_placed BEFORE INSERT ON message FOR EACH ROW EXECUTE FUNCTION message_placed();
 CREATE TRIGGER message_gone AFTER DELETE ON message FOR EACH ROW EXECUTE FUNCTION message_gone()
 """
+HOLDING = "SELECT FROM log_head FOR UPDATE; "  # no writer is between two of the tables; only before what is brief
 FILL = """INSERT INTO message_place (message_id, sender_device, seq, digest, entry, day)
 SELECT message_id, sender_device, seq, digest, entry, 0 FROM message WHERE true ON CONFLICT DO NOTHING"""
 
@@ -141,18 +142,18 @@ def _run(statement: str) -> None:
 def _beside(end: int) -> Iterator[str]:
     """Beside whoever serves. Each may be run again."""
     for table in BY_DAY:
-        yield f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS day integer NOT NULL DEFAULT 0"
+        yield f"{HOLDING}ALTER TABLE {table} ADD COLUMN IF NOT EXISTS day integer NOT NULL DEFAULT 0"
         yield f"COMMENT ON COLUMN {table}.day IS 'as in message_place'"
-    yield FOR_THE_EARLIER_VERSION
+    yield HOLDING + FOR_THE_EARLIER_VERSION
     yield FILL
     yield (
         "DELETE FROM message_place WHERE NOT EXISTS "
         "(SELECT FROM message WHERE message.message_id = message_place.message_id)"
     )
     for table in (*BY_DAY, *OWNED):
-        yield f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_placed"
+        yield f"{HOLDING}ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_placed"
         yield (
-            f"ALTER TABLE {table} ADD CONSTRAINT {table}_placed FOREIGN KEY (message_id) "
+            f"{HOLDING}ALTER TABLE {table} ADD CONSTRAINT {table}_placed FOREIGN KEY (message_id) "
             "REFERENCES message_place (message_id) ON DELETE CASCADE NOT VALID"
         )
         yield f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_placed"
@@ -165,8 +166,8 @@ def _beside(end: int) -> Iterator[str]:
     yield "CREATE INDEX CONCURRENTLY part_upload ON part (upload_id)"
     for table in KEYS:
         within = "day < 1" if table in BY_DAY else f"log < 2 OR log = 2 AND {KEYS[table][1]} < {end}"
-        yield f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_within"
-        yield f"ALTER TABLE {table} ADD CONSTRAINT {table}_within CHECK ({within}) NOT VALID"
+        yield f"{HOLDING}ALTER TABLE {table} DROP CONSTRAINT IF EXISTS {table}_within"
+        yield f"{HOLDING}ALTER TABLE {table} ADD CONSTRAINT {table}_within CHECK ({within}) NOT VALID"
         yield f"ALTER TABLE {table} VALIDATE CONSTRAINT {table}_within"
 
 
