@@ -91,7 +91,8 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
             )
         )  # fmt: skip
         batch.add(message_place, {
-            "message_id": message_id, "sender_device": crowd[0], "seq": place, "digest": ref, "entry": index, "day": day,
+            "message_id": message_id, "sender_device": crowd[0], "seq": place, "digest": ref,
+            "entry": index, "day": day,
         })  # fmt: skip
         batch.add(message, {
             "day": day, "message_id": message_id, "ref": ref, "digest": ref, "sender_device": crowd[0], "seq": place,

@@ -2,9 +2,9 @@
 
     python -m bench.primary [--stored 1000 100000] [--count 2048] [--out FOLDER]
 
-Letters of 4 KiB to one recipient through a real `relay serve`; sizes are PostgreSQL's own, of a table with its indexes
-and what it keeps out of line, after VACUUM; the log is read at its insert position. `--stored` fills with synthetic rows
-as bench/growth.py does, and measures real messages again at each size.
+Letters of 4 KiB to one recipient through a real `relay serve`; sizes are PostgreSQL's own, of a table with its
+indexes and what it keeps out of line, after VACUUM; the log is read at its insert position. `--stored` fills with
+synthetic rows as bench/growth.py does, and measures real messages again at each size.
 """
 
 from __future__ import annotations
