@@ -57,7 +57,7 @@ class Run:
         if "peers" in wanted:
             self._try(lambda: found.update(nats=Peer(self._closing(Nats(self.folder, HERE / "results" / "peers")))))
             if not self.given.smallest:
-                rabbit = lambda: Rabbit(self.folder, HERE / "results" / "peers")  # noqa: E731
+                rabbit = lambda: Rabbit(HERE / "results" / "peers")  # noqa: E731
                 self._try(lambda: found.update(rabbit=Peer(self._closing(rabbit()))))
         if not self.given.smallest:
             self._try(lambda: self._on_postgres(found, floor="floor" in wanted))

@@ -1,8 +1,8 @@
 """RabbitMQ, a quorum queue on one node: a publisher's confirm means that the queue's log has the message on the disk.
 
 The server is the distribution's, started apart from any that runs there; the client is aio-pika, from PyPI into a
-virtual environment of its own, in a process of its own (`rabbit_load.py`). `send` is a persistent message of 4 KiB and its
-confirm; `send+fetch` goes on with a get and an acknowledgement, of which RabbitMQ says nothing back.
+virtual environment of its own, in a process of its own (`rabbit_load.py`). `send` is a persistent message of 4 KiB and
+its confirm; `send+fetch` goes on with a get and an acknowledgement, of which RabbitMQ says nothing back.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import secrets
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -30,12 +31,11 @@ START = 60  # seconds
 class Rabbit:
     """A running node; each round has a queue of its own."""
 
-    def __init__(self, folder: Path, cache: Path) -> None:
+    def __init__(self, cache: Path) -> None:
         if not SERVER.exists():
             raise Missing("RabbitMQ: no rabbitmq-server is installed (apt install rabbitmq-server)")
-        self._python, self._folder, self.port = _python(cache), folder / "rabbit", free_port()
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir(parents=True)
+        self._python, self.port = _python(cache), free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="bench-rabbit-"))  # its account's own
         self._password = secrets.token_hex(16)
         self._process = self._start()
         self._wait()
@@ -45,6 +45,9 @@ class Rabbit:
         config.write_text(
             f"listeners.tcp.local = 127.0.0.1:{self.port}\ndefault_user = bench\ndefault_pass = {self._password}\n"
         )
+        # Erlang's name server, which a node would start as a daemon that outlives it.
+        names = free_port()
+        self._names = spawn(["epmd", "-port", str(names), "-address", "127.0.0.1"])
         (self._folder / "enabled_plugins").write_text("[].\n")
         folder = str(self._folder)
         environment = {
@@ -52,7 +55,7 @@ class Rabbit:
             "RABBITMQ_CONFIG_FILE": str(config), "RABBITMQ_CONF_ENV_FILE": f"{folder}/none",
             "RABBITMQ_MNESIA_BASE": f"{folder}/data", "RABBITMQ_LOG_BASE": f"{folder}/log",
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/enabled_plugins", "RABBITMQ_PID_FILE": f"{folder}/pid",
-            "RABBITMQ_DIST_PORT": str(free_port()), "ERL_EPMD_PORT": str(free_port()),
+            "RABBITMQ_DIST_PORT": str(free_port()), "ERL_EPMD_PORT": str(names),
             "ERL_EPMD_ADDRESS": "127.0.0.1", "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": LOOPBACK,
         }  # fmt: skip
         given: dict[str, object] = {}
@@ -79,6 +82,7 @@ class Rabbit:
 
     def close(self) -> None:
         end(self._process)
+        end(self._names)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def measure(self, work: str, count: int, clients: int) -> Measured:
