@@ -19,6 +19,7 @@ from relay.core.accept import _BY_ID
 from relay.house import check_all, migrate
 from relay.protocol.entry import parse_logged_entry
 from relay.protocol.envelope import parse_message
+from relay.protocol.errors import Unavailable
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
 from relay.store.migrate import _config, upgrade
@@ -244,6 +245,23 @@ def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_pa
             )
             assert filled(connection, "message") == ["message_first"]
         earlier.dispose()
+        engine.dispose()
+
+
+def test_a_migration_that_finds_a_reader_in_the_way_is_run_again(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine, other = open_writer(url), create_engine(url)
+        command.upgrade(_config(engine), "0008")
+        with engine.begin() as connection:
+            add_message(connection, b"m" * 16)
+        with other.begin() as looking:
+            looking.execute(text("SELECT FROM checkpoint"))
+            with pytest.raises(Unavailable, match="busy"):
+                upgrade(engine, "relay-test")
+        upgrade(engine, "relay-test")
+        with engine.connect() as connection:
+            assert filled(connection, "message") == ["message_first"]
+        other.dispose()
         engine.dispose()
 
 
