@@ -16,6 +16,7 @@ from . import anatomy, chain, growth, machine, parts, precedence, recipients, re
 from .claims import claims
 from .floor import Floor
 from .peers.nats import Nats
+from .peers.rabbit import Rabbit
 from .peers.synapse import Synapse
 from .postgres import Cluster, Missing
 from .server import Server
@@ -55,7 +56,9 @@ class Run:
             found["floor SQLite"] = FloorSubject(self._closing(Floor(self.folder, None)), lite)
         if "peers" in wanted:
             self._try(lambda: found.update(nats=Peer(self._closing(Nats(self.folder, HERE / "results" / "peers")))))
-            self.skipped.append("RabbitMQ: no script for it yet")
+            if not self.given.smallest:
+                rabbit = lambda: Rabbit(HERE / "results" / "peers")  # noqa: E731
+                self._try(lambda: found.update(rabbit=Peer(self._closing(rabbit()))))
         if not self.given.smallest:
             self._try(lambda: self._on_postgres(found, floor="floor" in wanted))
         return found

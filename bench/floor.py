@@ -45,7 +45,6 @@ TABLES = (
     "CREATE TABLE head (log SMALLINT PRIMARY KEY, size BIGINT)",
     "CREATE TABLE entry (log SMALLINT, idx BIGINT, leaf {b}, entry {b}, office TEXT, concerns TEXT,"
     " PRIMARY KEY (log, idx))",
-    "CREATE INDEX entry_office ON entry (log, office, idx)",
     "CREATE TABLE checkpoint (log SMALLINT, size BIGINT, note {b}, PRIMARY KEY (log, size))",
     "INSERT INTO head VALUES (2, 0)",
 )

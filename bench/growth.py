@@ -16,7 +16,7 @@ from relay.batch import Batch
 from relay.house import commit_alone
 from relay.protocol.entry import AccessEntry, Event
 from relay.settings import Settings
-from relay.store.schema import message, part, slot
+from relay.store.schema import message, message_place, part, slot
 
 from . import generator
 from .figures import middle
@@ -81,7 +81,7 @@ def _fill(world: World, stored: int, wanted: int) -> None:
 
 def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) -> Any:
     sender, crowd = world.senders[0], [os.urandom(16) for _ in range(100)]
-    expires = batch.now + 20 * 86400
+    expires, day = batch.now + 20 * 86400, batch.now // 86400
     for place in range(first, first + number):
         message_id, ref = os.urandom(16), os.urandom(32)
         index = batch.log(
@@ -90,13 +90,17 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
                 address=sender.address, office="lo-warsaw", message_id=message_id, message_ref=ref, label=label,
             )
         )  # fmt: skip
+        batch.add(message_place, {
+            "message_id": message_id, "sender_device": crowd[0], "seq": place, "digest": ref,
+            "entry": index, "day": day,
+        })  # fmt: skip
         batch.add(message, {
-            "message_id": message_id, "ref": ref, "digest": ref, "sender_device": crowd[0], "seq": place,
+            "day": day, "message_id": message_id, "ref": ref, "digest": ref, "sender_device": crowd[0], "seq": place,
             "precedence": 1, "expires": expires, "encoded": FILLING, "entry": index, "endorsements": b"\x80",
         })  # fmt: skip
-        batch.add(part, {"message_id": message_id, "idx": 0, "sealed": FILLING, "upload_id": None})
+        batch.add(part, {"day": day, "message_id": message_id, "idx": 0, "sealed": FILLING, "upload_id": None})
         batch.add(slot, {
-            "message_id": message_id, "device_id": crowd[place % 100], "position": 0, "precedence": 1,
+            "day": day, "message_id": message_id, "device_id": crowd[place % 100], "position": 0, "precedence": 1,
             "encoded": FILLING, "proof": b"", "released": None,
         })  # fmt: skip
     return lambda _committed: None

@@ -15,6 +15,7 @@ else:
             connection.exec_driver_sql("SET lock_timeout = '3s'")
             # One at a time; held until this connection is closed.
             connection.exec_driver_sql("SELECT pg_advisory_lock(4774)")
+            connection.commit()  # both are the session's; a migration may take several transactions of its own
         context.configure(connection=connection, target_metadata=metadata, render_as_batch=False)
         with context.begin_transaction():
             context.run_migrations()

@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, column, insert, inspect, make_url, select, table, text
 
-from relay.house import held_keys, read_checkpoints
+from relay.house import held_keys, read_checkpoints, widths
 from relay.logkeys import LogKeys
 from relay.logwalk import LogWalk, Progress
 from relay.protocol.canonical import decode, encode, expect
@@ -35,9 +35,10 @@ from relay.protocol.errors import Conflict, Malformed, Unverified
 from relay.protocol.tlog import Checkpoint
 from relay.settings import Settings
 from relay.store import log as log_rows
-from relay.store.engine import open_snapshot, open_writer
+from relay.store.engine import is_shared, open_snapshot, open_writer
 from relay.store.log import Log
 from relay.store.migrate import build, relay_name, revision_of
+from relay.store.partitions import change
 from relay.store.schema import document, message, metadata, part
 
 _FORMAT = "relay-backup/1"
@@ -151,6 +152,9 @@ def restore_backup(
         with _target(settings) as connection:
             file.seek(0)
             _load(connection, file, keys, progress)
+            if is_shared(connection.engine):
+                # what was restored lay nowhere yet: that is a partition of its own
+                change(connection, int(time.time()) // 86400, widths(settings))
             lost = _compare(connection, keys, name, others, progress)
             if lost and not accept_loss:
                 raise Unverified(

@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, select, tuple_
+from sqlalchemy import Connection, Row, Table, or_, select, tuple_
 
 from relay.logkeys import LogKeys
 from relay.logwalk import PAGE, Fault, LogWalk, Progress
@@ -31,6 +31,7 @@ from relay.store import log as log_rows
 from relay.store.blobs import Blobs
 from relay.store.log import Log
 from relay.store.schema import document, key_batch, key_package, message, metadata, part, recall, receipt, slot
+from relay.store.schema import message_place as place
 
 
 def check_database(
@@ -53,6 +54,7 @@ def check_database(
     yield from _check_documents(connection, directory)
     yield from _check_batches(connection, directory)
     yield from _check_packages(connection, progress)
+    yield from _check_places(connection)
     yield from _check_messages(connection, progress, blobs)
     yield from _check_receipts(connection)
     for table in metadata.sorted_tables:
@@ -145,6 +147,15 @@ def _check_packages(connection: Connection, progress: Progress) -> Iterator[Faul
             yield Fault(f"key package {bytes(row.ref).hex()}", str(problem))
         if count % PAGE == 0:
             progress("key packages", count)
+
+
+def _check_places(connection: Connection) -> Iterator[Fault]:
+    """What is looked up before a message is, is what the message says."""
+    same = (place.c.message_id == message.c.message_id) & (place.c.day == message.c.day)
+    told = [place.c[name] != message.c[name] for name in ("sender_device", "seq", "digest", "entry")]
+    astray = select(place.c.message_id).outerjoin(message, same).where(or_(message.c.message_id.is_(None), *told))
+    for message_id in connection.scalars(astray.limit(100)):
+        yield Fault(f"message {bytes(message_id).hex()}", "is not what its row in message_place says")
 
 
 def _check_messages(connection: Connection, progress: Progress, blobs: Blobs) -> Iterator[Fault]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 from sqlalchemy import make_url
@@ -27,6 +28,7 @@ from relay.store.blobs import open_blobs
 from relay.store.engine import open_readers, open_snapshot, open_writer
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
+from relay.store.partitions import Widths, tend
 
 
 def prepare_data(settings: Settings) -> LogKeys:
@@ -48,6 +50,7 @@ def migrate(settings: Settings) -> None:
     prepare_data(settings)
     engine = open_writer(settings.database_url)
     upgrade(engine, settings.name or f"relay-{secrets.token_hex(4)}")
+    tend(engine, int(time.time()) // 86400, widths(settings))
     engine.dispose()
 
 
@@ -60,12 +63,18 @@ def open_relay(settings: Settings) -> Relay:
     try:
         chunks, quota = Chunks(open_blobs(settings.parts_place)), Quota(limits(settings))
         relay = Relay(writer, readers, keys, relay_name(readers), chunks, quota)
+        relay.widths = widths(settings)
         _take_up_witnessing(relay, settings)
         return relay  # noqa: TRY300 - what fails above closes the database
     except BaseException:
         writer.dispose()
         readers.dispose()
         raise
+
+
+def widths(settings: Settings) -> Widths:
+    """How much a new partition holds."""
+    return Widths(settings.partition_days, settings.partition_entries)
 
 
 def limits(settings: Settings) -> Limits:

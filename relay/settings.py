@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     parts: str | None = None  # where large parts lie: a folder or s3://BUCKET/PREFIX; default: in the data folder
     witness_policy: Path | None = None  # C2SP tlog-policy: who cosigns our checkpoints, with URLs
     witness_logs: Path | None = None  # verifier keys of the logs whose checkpoints we cosign
+    partition_days: int = Field(28, ge=1)  # of messages in a partition; PostgreSQL only, of partitions yet to be made
+    partition_entries: int = Field(1 << 24, ge=1)  # of the access log, likewise
     sweep_every: float = 3600  # seconds between sweeps of what is due for destruction
 
     @property

@@ -11,7 +11,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import inspect, select
+from sqlalchemy import inspect, select, text
 
 from databases import BOTH, fresh_database
 from relay.house import migrate, open_relay
@@ -20,7 +20,7 @@ from relay.settings import Settings
 from relay.store import migrate as migrations
 from relay.store.engine import open_writer
 from relay.store.migrate import _config, relay_name, upgrade
-from relay.store.schema import metadata, setting
+from relay.store.schema import message_place, metadata, setting
 from test_relay_concurrency import log_one
 
 
@@ -32,18 +32,33 @@ def engine(request, tmp_path):
         opened.dispose()
 
 
+def tables(engine):
+    """Those that are no other's partition."""
+    names = set(inspect(engine).get_table_names())
+    if engine.dialect.name == "sqlite":
+        return names
+    with engine.connect() as connection:
+        return names - set(connection.scalars(text("SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid")))
+
+
+def of_its_own(engine):
+    found = tables(engine)
+    return lambda name, kind, _parents: kind != "table" or name in found
+
+
 def test_the_migrations_build_the_schema_that_the_code_speaks_of(engine):
     upgrade(engine, "relay-test")
+    compared = {"compare_type": True, "compare_server_default": True, "include_name": of_its_own(engine)}
     with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        context = MigrationContext.configure(connection, opts=compared)
         assert compare_metadata(context, metadata) == []
 
 
 def test_an_empty_database_goes_up_and_down_and_up_again(engine):
     upgrade(engine, "relay-test")
-    assert set(inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+    assert tables(engine) == {*metadata.tables, "alembic_version"}
     command.downgrade(_config(engine), "base")
-    assert set(inspect(engine).get_table_names()) == {"alembic_version"}
+    assert tables(engine) == {"alembic_version"}
     upgrade(engine, "relay-again")
     assert relay_name(engine) == "relay-again"
 
@@ -60,6 +75,44 @@ def test_a_database_of_another_age_is_not_served(engine):
     with pytest.raises(LiaisonError, match="revision") as refused:
         relay_name(engine)
     assert refused.value.hint == "run: relay migrate"
+
+
+STORED = {  # one row of each, as revision 0008 has them
+    "message": {
+        "message_id": b"m" * 16, "ref": b"r" * 32, "digest": b"d" * 32, "sender_device": b"s" * 16, "seq": 7,
+        "precedence": 1, "expires": 9, "encoded": b"e", "endorsements": b"", "entry": 3, "grants": b"g",
+    },
+    "part": {"message_id": b"m" * 16, "idx": 0, "sealed": b"p"},
+    "slot": {"message_id": b"m" * 16, "device_id": b"v" * 16, "position": 0, "precedence": 1, "proof": b""},
+    "receipt": {"message_id": b"m" * 16, "device_id": b"v" * 16, "state": "opened", "encoded": b"", "entry": 4},
+    "recall": {"message_id": b"m" * 16, "digest": b"c" * 32, "spill": False, "encoded": b"", "entry": 5},
+    "hold": {
+        "message_id": b"m" * 16, "office": "lo-oslo", "device_id": b"v" * 16, "address": "a", "completes": False,
+        "encoded": b"", "entry": 6,
+    },
+}  # fmt: skip
+
+
+def test_what_is_stored_is_still_there_after_the_partitions_and_goes_as_one(engine):
+    command.upgrade(_config(engine), "0008")
+    with engine.begin() as connection:
+        for table, row in STORED.items():
+            names = list(row)
+            statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES (:{', :'.join(names)})"
+            connection.execute(text(statement), row)
+    upgrade(engine, "relay-test")
+    with engine.begin() as connection:
+        for table, row in STORED.items():
+            found = connection.execute(select(metadata.tables[table])).mappings().one()
+            assert {name: found[name] for name in row} == row
+        place = connection.execute(select(message_place)).mappings().one()
+        assert dict(place) == {**{name: STORED["message"][name] for name in place if name != "day"}, "day": 0}
+    command.downgrade(_config(engine), "0008")
+    upgrade(engine, "relay-test")
+    with engine.begin() as connection:
+        connection.execute(message_place.delete())
+        for table in STORED:
+            assert connection.execute(select(metadata.tables[table])).all() == []
 
 
 ADDING = """

@@ -37,6 +37,7 @@ from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.prepared import Prepared
 from relay.store.schema import message, part, slot
+from relay.store.schema import message_place as place
 
 from . import keyroom, uploads
 from .caller import Caller
@@ -145,14 +146,14 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
 
 _KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
-    Prepared(select(message.c.message_id, message.c.digest, message.c.entry).where(message.c.message_id.in_(_KEYS))),
+    Prepared(select(place.c.message_id, place.c.digest, place.c.entry).where(place.c.message_id.in_(_KEYS))),
     key=lambda row: row[0],
     value=lambda row: row[1:],
 )
 _BY_SEQ: Lookup[tuple[bytes, int], int] = Lookup(
     Prepared(
-        select(message.c.sender_device, message.c.seq, message.c.entry).where(
-            tuple_(message.c.sender_device, message.c.seq).in_(_KEYS)
+        select(place.c.sender_device, place.c.seq, place.c.entry).where(
+            tuple_(place.c.sender_device, place.c.seq).in_(_KEYS)
         )
     ),
     key=lambda row: row[:2],
@@ -285,19 +286,23 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
 
 
 def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
-    core, message_id = submitted.message.core, submitted.message.core.message_id
+    core, message_id, day = submitted.message.core, submitted.message.core.message_id, batch.now // 86400
+    batch.add(place, {
+        "message_id": message_id, "sender_device": core.sender_device, "seq": core.seq,
+        "digest": submitted.digest, "entry": index, "day": day,
+    })  # fmt: skip
     batch.add(message, {
-        "message_id": message_id, "ref": submitted.message.ref, "digest": submitted.digest,
+        "message_id": message_id, "day": day, "ref": submitted.message.ref, "digest": submitted.digest,
         "sender_device": core.sender_device, "seq": core.seq, "precedence": int(core.handling.precedence),
         "expires": core.expires, "encoded": submitted.message.encoded, "entry": index,
         "endorsements": encode(list(submitted.endorsements)), "grants": format_grants(submitted.grants),
     })  # fmt: skip
     for position, sealed in enumerate(submitted.parts):
         held = {"sealed": sealed, "upload_id": uploaded.get(position)}
-        batch.add(part, {"message_id": message_id, "idx": position, **held})
+        batch.add(part, {"message_id": message_id, "day": day, "idx": position, **held})
     for position, (each, proof) in enumerate(zip(submitted.slots, submitted.proofs, strict=True)):
         batch.add(slot, {
-            "message_id": message_id, "device_id": each.device_id, "position": position,
+            "message_id": message_id, "day": day, "device_id": each.device_id, "position": position,
             "precedence": int(core.handling.precedence),
             "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip

@@ -26,6 +26,7 @@ from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
 from relay.store.prepared import Prepared
 from relay.store.schema import message, recall, slot
+from relay.store.schema import message_place as place
 
 from .caller import Caller
 from .quota import Metered, Quota
@@ -34,6 +35,7 @@ from .quota import Metered, Quota
 class Row(NamedTuple):
     """A message and one device's slot of it, as stored."""
 
+    day: int
     ref: bytes
     message: bytes
     endorsements: bytes
@@ -49,6 +51,7 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
         select(
             slot.c.message_id,
             slot.c.device_id,
+            slot.c.day,
             message.c.ref,
             message.c.encoded,
             message.c.endorsements,
@@ -58,8 +61,13 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
             slot.c.proof,
             slot.c.released,
         )
-        .join(message, message.c.message_id == slot.c.message_id)
-        .where(tuple_(slot.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True)))
+        .select_from(
+            # The place first: it names the partitions in which to look for the other two.
+            place.join(slot, (slot.c.message_id == place.c.message_id) & (slot.c.day == place.c.day)).join(
+                message, (message.c.message_id == place.c.message_id) & (message.c.day == place.c.day)
+            )
+        )
+        .where(tuple_(place.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True)))
     ),
     key=lambda row: row[:2],
     value=lambda row: Row(*row[2:]),
@@ -67,7 +75,9 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
 _SPILLED = select(recall.c.spill).where(recall.c.message_id == bindparam("message"))
 _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
 _RELEASE = Prepared(
-    update(slot).where(slot.c.id == bindparam("slot_id"), slot.c.released.is_(None)).values(released=bindparam("entry"))
+    update(slot)
+    .where(slot.c.id == bindparam("slot_id"), slot.c.day == bindparam("placed"), slot.c.released.is_(None))
+    .values(released=bindparam("entry"))
 )
 
 
@@ -104,7 +114,7 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     # 4. one transaction: the entry and the slot's state
     entry = _entry(batch, caller, message_id, held.message, Event.OPEN, ())
     index = batch.log(replace(entry, detail=format_portions(held.slot.granted)))
-    batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "entry": index})
+    batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "placed": held.row.day, "entry": index})
     if held.row.released is None:
         batch.note(ROWS, (message_id, caller.device.device_id), held.row._replace(released=index))
 

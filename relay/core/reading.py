@@ -17,7 +17,7 @@ from relay.protocol.merkle import consistency_proof, inclusion_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import message, part, recall, receipt, slot
+from relay.store.schema import message, message_place, part, recall, receipt, slot
 
 from .limits import INBOX_PAGE, URGENT_AHEAD
 from .open import denying, not_available
@@ -57,7 +57,7 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
 
 _WAITING = (
     select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
-    .join(message, message.c.message_id == slot.c.message_id)
+    .join(message, (message.c.message_id == slot.c.message_id) & (message.c.day == slot.c.day))
     .where(slot.c.encoded.is_not(None))
 )
 _URGENT = slot.c.precedence >= text(str(int(Precedence.IMMEDIATE)))  # as the index has it
@@ -72,10 +72,12 @@ def sealed_part(
     connection: Connection, device: Device, message_id: bytes, index: int
 ) -> tuple[bytes | None, bytes | None]:
     """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
-    held = select(slot.c.released).where(slot.c.message_id == message_id, slot.c.device_id == device.device_id)
-    if connection.scalar(held) is None:
+    day = connection.scalar(select(message_place.c.day).where(message_place.c.message_id == message_id))
+    own = (slot.c.message_id == message_id, slot.c.device_id == device.device_id, slot.c.day == day)
+    if connection.scalar(select(slot.c.released).where(*own)) is None:
         raise not_available()
-    wanted = select(part.c.sealed, part.c.upload_id).where(part.c.message_id == message_id, part.c.idx == index)
+    of_message = (part.c.message_id == message_id, part.c.idx == index, part.c.day == day)
+    wanted = select(part.c.sealed, part.c.upload_id).where(*of_message)
     row = connection.execute(wanted).one_or_none()
     if row is None:
         raise not_available()

@@ -8,18 +8,20 @@ says is durable.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, insert
+from sqlalchemy.exc import DBAPIError
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.checking import in_place
 from relay.committer import Committer
 from relay.logkeys import LogKeys
-from relay.observe import DRAINING
+from relay.observe import DRAINING, tell
 from relay.protocol.access import Judge
 from relay.protocol.claim import Checking, settle
 from relay.protocol.entry import Change
@@ -31,6 +33,7 @@ from relay.store import witness as witness_rows
 from relay.store.engine import forget_erased, is_shared, unavailable
 from relay.store.log import Log
 from relay.store.mail import Ear
+from relay.store.partitions import Widths, tend
 from relay.store.schema import setting
 from relay.writer import Writer
 
@@ -74,6 +77,7 @@ class Relay:
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
+        self.widths = Widths(28, 1 << 24)  # of the partitions that the sweep makes
         self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
         self.witness_policy: WitnessPolicy | None = None  # who cosigns ours
 
@@ -247,7 +251,7 @@ class Relay:
         return logged
 
     async def sweep(self) -> Swept:
-        """Destroy what is due, a little at a time and behind all traffic."""
+        """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
         sweep, messages, entries = Sweep(), 0, 0
         while (job := await self.room.look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
             run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
@@ -255,7 +259,16 @@ class Relay:
             messages, entries = messages + swept.messages, entries + swept.entries
         await reading_database(lambda: forget_erased(self._readers))
         await self._sweep_parts()
+        await self._tend_partitions()
         return Swept(messages, entries)
+
+    async def _tend_partitions(self) -> None:
+        today = int(time.time()) // 86400
+        try:
+            if not await reading_database(lambda: tend(self._readers, today, self.widths)):
+                tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
+        except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
+            tell(logging.ERROR, "partitions not tended", error=problem)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 

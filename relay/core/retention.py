@@ -25,7 +25,7 @@ from relay.protocol.errors import LiaisonError
 from relay.protocol.label import Label, PolicyRef, label_of
 from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
 from relay.store.log import Log
-from relay.store.schema import log_entry, message
+from relay.store.schema import log_entry, message, message_place
 
 from .hold import held
 
@@ -100,7 +100,8 @@ def _destroy_messages(message_ids: Sequence[bytes], batch: Batch, judge: Judge) 
         policy = deciding_policy(batch.directory, found.core.office, found.core.label)
         policies |= {policy} if policy is not None else set()
         batch.log(_expired(batch, found, policy))
-    batch.connection.execute(delete(message).where(message.c.message_id.in_([each.core.message_id for each in due])))
+    gone = [each.core.message_id for each in due]
+    batch.connection.execute(delete(message_place).where(message_place.c.message_id.in_(gone)))
     batch.found.clear()  # what was read before is read again by whoever comes after in this batch
     return _record(batch, Destruction(len(due), (), tuple(sorted(policies))))
 
@@ -168,7 +169,8 @@ def _due_entries(connection: Connection, judge: Judge, rows: Rows, now: int) -> 
     """Index of each entry that is due, and the policies that let it go."""
     parsed = [(row.idx, parse_access_entry(bytes(row.entry))) for row in rows]
     labelled = [(index, entry) for index, entry in parsed if entry.label is not None and entry.message_id is not None]
-    there = select(message.c.message_id).where(message.c.message_id.in_({entry.message_id for _, entry in labelled}))
+    ids = {entry.message_id for _, entry in labelled}
+    there = select(message_place.c.message_id).where(message_place.c.message_id.in_(ids))
     kept, due = {bytes(each) for each in connection.scalars(there)}, []
     for index, entry in labelled:
         offices = [office for office in dict.fromkeys((entry.office, entry.concerns)) if office]

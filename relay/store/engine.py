@@ -34,7 +34,9 @@ _POSTGRES = {
     "tcp_user_timeout": "6000",
     # The server's end holds the lock of the heads for whoever was cut off, and everyone else waits for it.
     "options": "-c tcp_keepalives_idle=3 -c tcp_keepalives_interval=1 -c tcp_keepalives_count=3"
-    " -c tcp_user_timeout=6000 -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000",
+    " -c tcp_user_timeout=6000 -c idle_in_transaction_session_timeout=10000 -c lock_timeout=10000"
+    # Else a statement on partitions is planned at each execution; which of them it needs is found out then, too.
+    " -c plan_cache_mode=force_generic_plan",
 }
 """libpq's own parameters; each may be given otherwise in the database's URL."""
 

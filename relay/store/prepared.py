@@ -63,6 +63,8 @@ class Prepared:
 
 def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | None) -> SQLCompiler:
     positional = type(dialect)(paramstyle=_STYLE[dialect.name])  # type: ignore[call-arg]  # every dialect of ours takes it
+    # Rows to join with, on both databases: a long OR is planned anew each time, and for every partition.
+    positional.tuple_in_values = True
     compiled = statement.compile(dialect=positional, column_keys=columns)
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - what a select, an insert and an update compile to
     return compiled

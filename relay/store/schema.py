@@ -6,6 +6,8 @@ names are inside the parts. Column comments say what a column means and who may 
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -36,6 +38,17 @@ _URGENT = text("precedence >= 3")  # IMMEDIATE
 # SQLite only auto-numbers a column that is declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _of_message(**given: Any) -> Column[bytes]:
+    place = ForeignKey("message_place.message_id", ondelete="CASCADE")
+    return Column("message_id", LargeBinary(16), place, **given)
+
+
+def _day() -> Column[int]:
+    # The default: what an earlier version accepts, while it still serves, lies in the first partition.
+    return Column("day", Integer, nullable=False, server_default="0", comment="as in message_place")
+
+
 setting = Table(
     "setting",
     metadata,
@@ -59,7 +72,6 @@ log_entry = Table(
     Column("entry", LargeBinary, comment="the bytes behind the leaf; null once their retention is over"),
     Column("office", String(63), nullable=False, comment="access log: the actor's office; scopes auditors"),
     Column("concerns", String(63), nullable=False, comment="access log: the other office in the event"),
-    Index("ix_log_entry_office", "log", "office", "idx"),
 )
 
 log_node = Table(
@@ -128,10 +140,24 @@ key_package = Table(
     Index("ix_key_package_stock", "device_id", "one_time", "claimed_by"),
 )
 
+# On PostgreSQL the tables that grow are partitioned: store/partitions.py. A key that is declared here without the
+# partition's column has it there as well, for a partitioned table's keys must; `message_place` is why that is enough.
+message_place = Table(
+    "message_place",
+    metadata,
+    Column("message_id", LargeBinary(16), primary_key=True, comment="chosen by the sender"),
+    Column("sender_device", LargeBinary(16), nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"),
+    Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
+    Column("day", Integer, nullable=False, comment="of acceptance, since 1970: where its rows lie; 0 before 0009"),
+    UniqueConstraint("sender_device", "seq"),
+)
+
 message = Table(
     "message",
     metadata,
-    Column("message_id", LargeBinary(16), primary_key=True, comment="chosen by the sender"),
+    _of_message(primary_key=True, comment="chosen by the sender"),
     Column("ref", LargeBinary(32), nullable=False, comment="SHA-256 of the signed bytes"),
     Column("digest", LargeBinary(32), nullable=False, comment="SHA-256 of the submission: same id, same bytes?"),
     Column("sender_device", LargeBinary(16), nullable=False),
@@ -142,7 +168,7 @@ message = Table(
     Column("endorsements", LargeBinary, nullable=False, comment="releasing officers' signatures, as received"),
     Column("entry", BigInteger, nullable=False, comment="index of its accept entry in the access log"),
     Column("grants", LargeBinary, comment="which device was sealed which portions; outlives the slots; for auditors"),
-    UniqueConstraint("sender_device", "seq"),
+    _day(),
     Index("ix_message_expires", "expires"),
 )
 
@@ -174,18 +200,19 @@ upload = Table(
 part = Table(
     "part",
     metadata,
-    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
+    _of_message(primary_key=True),
     Column("idx", SmallInteger, primary_key=True),
     Column("sealed", LargeBinary, comment="ciphertext; for holders of a slot that has left; null if uploaded"),
     Column("upload_id", LargeBinary(16), ForeignKey("upload.upload_id"), comment="where a large part lies"),
-    UniqueConstraint("upload_id"),
+    _day(),
+    Index("ix_part_upload_id", "upload_id"),
 )
 
 slot = Table(
     "slot",
     metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True, comment="the reader's inbox cursor"),
-    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
+    _of_message(nullable=False),
     Column("device_id", LargeBinary(16), nullable=False, comment="the reader"),
     Column("position", SmallInteger, nullable=False, comment="index of the slot under slot_root"),
     Column(
@@ -198,7 +225,8 @@ slot = Table(
     Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
     Column("proof", LargeBinary, nullable=False, comment="inclusion under slot_root, hashes of 32 octets"),
     Column("released", BigInteger, comment="index of the first open entry; null while nobody held the keys"),
-    UniqueConstraint("message_id", "device_id"),
+    _day(),
+    UniqueConstraint("message_id", "device_id", "day"),
     Index("ix_slot_device", "device_id", "id"),
     # Few are urgent, so that finding them among many costs next to nothing.
     Index("ix_slot_urgent", "device_id", "id", sqlite_where=_URGENT, postgresql_where=_URGENT),
@@ -216,7 +244,7 @@ hold = Table(
     "hold",
     metadata,
     Column("id", _Serial, primary_key=True, autoincrement=True),
-    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), nullable=False),
+    _of_message(nullable=False),
     Column("office", String(63), nullable=False, comment="whose hold it is"),
     Column("device_id", LargeBinary(16), nullable=False),
     Column("address", String(128), nullable=False, comment="the officer who stated it"),
@@ -229,7 +257,7 @@ hold = Table(
 receipt = Table(
     "receipt",
     metadata,
-    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
+    _of_message(primary_key=True),
     Column("device_id", LargeBinary(16), primary_key=True),
     Column("state", String(16), primary_key=True, comment="opened or acknowledged"),
     Column(
@@ -244,7 +272,7 @@ receipt = Table(
 recall = Table(
     "recall",
     metadata,
-    Column("message_id", LargeBinary(16), ForeignKey("message.message_id", ondelete="CASCADE"), primary_key=True),
+    _of_message(primary_key=True),
     Column("digest", LargeBinary(32), primary_key=True, comment="SHA-256 of the request: the same again?"),
     Column("spill", Boolean, nullable=False),
     Column("encoded", LargeBinary, nullable=False, comment="the signed recalls, as received; for auditors"),

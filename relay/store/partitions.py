@@ -1,0 +1,116 @@
+"""Partitions of what grows, on PostgreSQL: there before they are needed, dropped when nothing is left in them.
+
+The rules:
+  - messages, their parts and slots lie by the day of acceptance, the log's entries and checkpoints by index;
+  - ranges follow one another without a gap, so that widths may change; the catalogue says how far they reach;
+  - nothing is refused for want of a partition: what lies beyond the last one goes to the default one, and what is
+    found there becomes a partition of its own;
+  - changes are made holding the heads, so that no writer is in the middle of anything, and give up at once where a
+    reader is in the way: they are due weeks before they are needed;
+  - none of the log is dropped: its hashes stay when its entries are gone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from sqlalchemy import Connection, Engine, select, table, true
+from sqlalchemy.exc import OperationalError
+
+from .engine import is_shared
+from .log import Log, lock_sizes, sizes
+
+BY_DAY, BY_INDEX = ("message", "part", "slot"), ("log_entry", "checkpoint")
+_PATIENCE = "SET LOCAL lock_timeout = '300ms'"  # writers wait while this waits
+
+
+class Widths(NamedTuple):
+    """How much a new partition holds."""
+
+    days: int
+    entries: int
+
+
+class _Reach(NamedTuple):
+    """How far a table's partitions are to reach from where it stands now."""
+
+    table: str
+    now: int  # today, or the size of the log
+    width: int
+    prefix: str = ""  # of a bound: the access log is the second of two
+
+    @property
+    def default(self) -> str:
+        return f"{self.table}_default"
+
+
+def tend(engine: Engine, today: int, widths: Widths) -> bool:
+    """Make what will be needed, drop what is over and empty. False if somebody was in the way: try again later."""
+    if not is_shared(engine):
+        return True
+    with engine.connect() as connection:
+        if not list(_changes(connection, sizes(connection), today, widths)):
+            return True
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql(_PATIENCE)
+            change(connection, today, widths)
+    except OperationalError:
+        return False
+    return True
+
+
+def change(connection: Connection, today: int, widths: Widths) -> None:
+    """The same in a transaction of the caller's."""
+    for statement in list(_changes(connection, lock_sizes(connection), today, widths)):
+        connection.exec_driver_sql(statement)
+
+
+def _changes(connection: Connection, size: dict[Log, int], today: int, widths: Widths) -> Iterator[str]:
+    for grown in BY_INDEX:
+        yield from _ahead(connection, _Reach(grown, size.get(Log.ACCESS, 0), widths.entries, f"{int(Log.ACCESS)}, "))
+    for grown in BY_DAY:
+        yield from _ahead(connection, _Reach(grown, today, widths.days))
+        for name, (first, end) in _ranges(connection, grown).items():
+            # What has no beginning takes in whatever is older than any range.
+            if first is not None and end <= today and not _holds_any(connection, name):
+                yield f"DROP TABLE {name}"
+
+
+def _ahead(connection: Connection, reach: _Reach) -> Iterator[str]:
+    grown = reach.table
+    end = max(end for _first, end in _ranges(connection, grown).values())
+    if _holds_any(connection, reach.default):
+        first, end = end, max(end, reach.now) + reach.width
+        yield f"ALTER TABLE {grown} DETACH PARTITION {reach.default}"
+        yield f"ALTER TABLE {reach.default} RENAME TO {grown}_{first}"
+        yield _attach(reach, first, end)
+        yield f"CREATE TABLE {reach.default} PARTITION OF {grown} DEFAULT"
+    while end < reach.now + 2 * reach.width:
+        first, end = end, max(end, reach.now) + reach.width
+        # Apart and then attached: that waits for nobody who reads or writes the table meanwhile.
+        yield f"CREATE TABLE {grown}_{first} (LIKE {grown} INCLUDING ALL)"
+        yield _attach(reach, first, end)
+
+
+def _attach(reach: _Reach, first: int, end: int) -> str:
+    bounds = f"FROM ({reach.prefix}{first}) TO ({reach.prefix}{end})"
+    return f"ALTER TABLE {reach.table} ATTACH PARTITION {reach.table}_{first} FOR VALUES {bounds}"
+
+
+_CHILDREN = """SELECT relname, pg_get_expr(relpartbound, pg_class.oid)
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid WHERE inhparent = to_regclass(%(grown)s)"""
+_BOUND = re.compile(r"'?(\d+|MINVALUE)'?\) TO \((?:'\d+', )?'?(\d+)'?\)$")
+
+
+def _ranges(connection: Connection, grown: str) -> dict[str, tuple[int | None, int]]:
+    """By name of a partition (first or None, end); the default one has none."""
+    rows = connection.exec_driver_sql(_CHILDREN, {"grown": grown})
+    bounds = {name: found for name, bound in rows if (found := _BOUND.search(bound))}
+    return {name: (None if each[1] == "MINVALUE" else int(each[1]), int(each[2])) for name, each in bounds.items()}
+
+
+def _holds_any(connection: Connection, name: str) -> bool:
+    return connection.scalar(select(true()).select_from(table(name)).limit(1)) is not None

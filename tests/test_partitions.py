@@ -1,0 +1,279 @@
+"""On PostgreSQL messages and log lie in partitions that are made ahead: nobody who sends or reads notices."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+from alembic import command
+from sqlalchemy import create_engine, func, select, text, update
+
+from databases import fresh_database
+from forge import Forge, call
+from logcheck import verify_all_consistent, verify_receipt
+from relay.batch import Job
+from relay.core.accept import _BY_ID
+from relay.house import check_all, migrate
+from relay.protocol.entry import parse_logged_entry
+from relay.protocol.envelope import parse_message
+from relay.protocol.errors import Unavailable
+from relay.settings import Settings
+from relay.store.engine import open_readers, open_writer
+from relay.store.migrate import _config, upgrade
+from relay.store.partitions import BY_DAY, BY_INDEX, Widths, _holds_any, _ranges, tend
+from relay.store.schema import log_entry, message, message_place, part, slot
+from test_relay_concurrency import log_one
+from world import clearance, world
+
+pytestmark = pytest.mark.postgres
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
+SMALL = {"partition_days": 1, "partition_entries": 8}
+WIDTHS = Widths(1, 8)
+
+
+@pytest.fixture(scope="module")
+def offices(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("partitions")
+    with fresh_database("postgresql", folder) as url:
+        migrate(Settings(data=folder / "relay", database=url, **SMALL))
+        with world(folder, database=url, **SMALL) as built:
+            built.office("lo-warsaw", "POL")
+            built.office("lo-paris", "FRA")
+            built.agreement("lo-warsaw", "lo-paris")
+            built.device(ANNA, clearances=[clearance(nations=["POL"])])
+            built.device(JEAN, clearances=[clearance(nations=["FRA"])])
+            built.clients[ANNA].sync()
+            yield built
+
+
+def today() -> int:
+    return int(time.time()) // 86400
+
+
+def filled(connection, table: str) -> list[str]:
+    """The partitions with something in them, the default one included."""
+    return [name for name in (*_ranges(connection, table), f"{table}_default") if _holds_any(connection, name)]
+
+
+def sweep(offices) -> None:
+    asyncio.run(offices.relay.sweep())
+
+
+def carry(offices, message_id: bytes, day: int) -> None:
+    """As if the message had been accepted on another day."""
+    with offices.relay._committer._engine.begin() as connection:
+        # From one partition to another is a deletion to triggers, and a message that is deleted takes all with it.
+        connection.execute(text("SET LOCAL session_replication_role = replica"))
+        for table in (message_place, message, part, slot):
+            connection.execute(update(table).where(table.c.message_id == message_id).values(day=day))
+
+
+def test_the_log_goes_on_from_partition_to_partition_as_one_history(offices):
+    forge = Forge(offices.clients[ANNA]).prepare(JEAN)
+    readers, receipts = forge.last_resort(offices), []
+    for _ in range(5):
+        for _ in range(5):
+            receipts.append(parse_logged_entry(forge.post(forge.seal(readers=readers).encoded()).content))
+        sweep(offices)
+    indexes = [receipt.index for receipt in receipts]
+    assert indexes == list(range(indexes[0], indexes[0] + 25))
+    checkpoints = [verify_receipt(offices.relay.vkeys, receipt) for receipt in receipts]
+    verify_all_consistent(offices.url, offices.relay.vkeys, checkpoints)
+    with offices.relay._readers.connect() as connection:
+        for table in BY_INDEX:
+            assert len(filled(connection, table)) >= 4
+            assert f"{table}_default" not in filled(connection, table)
+    assert list(check_all(offices.settings, [], lambda *_: None)) == []
+
+
+def test_messages_of_several_partitions_are_listed_read_and_acknowledged(offices):
+    anna, jean = offices.clients[ANNA], offices.clients[JEAN]
+    days = [0, today(), today() + 1]
+    sent = [anna.send([JEAN], label="TEST SEALED RELEASABLE TO FRA, POL", body=f"{day}\n").message_id for day in days]
+    for message_id, day in zip(sent, days, strict=True):
+        carry(offices, message_id, day)
+    with offices.relay._readers.connect() as connection:
+        for table in BY_DAY:
+            assert len(filled(connection, table)) == 3
+    listed = [item.message_id for item in jean.inbox()]
+    assert set(sent) <= set(listed)
+    assert [jean.read(message_id).portions[0].text for message_id in sent] == [f"{day}\n" for day in days]
+    for message_id in sent:
+        jean.acknowledge(message_id)
+        receipts = call(anna, "GET", f"/v1/messages/{message_id.hex()}/receipts").content
+        assert (b"opened" in receipts, b"acknowledged" in receipts) == (True, True)
+    assert list(check_all(offices.settings, [], lambda *_: None)) == []
+
+
+def test_a_message_is_accepted_once_however_old_its_partition(offices):
+    forge = Forge(offices.clients[ANNA]).prepare(JEAN)
+    submission = forge.seal()
+    first = forge.post(submission.encoded())
+    carry(offices, parse_message(submission.message).core.message_id, 7)
+    assert forge.post(submission.encoded()).content == first.content
+    same_id = forge.seal(readers=forge.claim(), message_id=parse_message(submission.message).core.message_id)
+    assert forge.post(same_id.encoded()).status_code == 409
+
+
+def test_nothing_is_refused_where_nobody_has_made_a_partition(offices):
+    sweep(offices)
+    beyond = today() + 400
+    forge = Forge(offices.clients[ANNA]).prepare(JEAN)
+    submission = forge.seal(readers=forge.claim())
+    message_id = parse_message(submission.message).core.message_id
+    assert forge.post(submission.encoded()).status_code == 201
+    carry(offices, message_id, beyond)
+    for _ in range(5 * WIDTHS.entries):
+        (outcome,) = offices.relay._committer.commit([Job(log_one)])
+        assert outcome.error is None
+    with offices.relay._readers.connect() as connection:
+        for table in (*BY_DAY, *BY_INDEX):
+            assert f"{table}_default" in filled(connection, table)
+    assert tend(offices.relay._readers, beyond, WIDTHS)
+    with offices.relay._readers.connect() as connection:
+        for table in (*BY_DAY, *BY_INDEX):
+            assert f"{table}_default" not in filled(connection, table)
+    assert message_id in [item.message_id for item in offices.clients[JEAN].inbox()]
+    assert list(check_all(offices.settings, [], lambda *_: None)) == []
+
+
+def test_a_partition_goes_when_the_last_message_in_it_is_gone(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        tend(engine, 100, WIDTHS)
+        for day in (100, 101):
+            with engine.begin() as connection:
+                add_message(connection, bytes([day]) * 16, day)
+        tend(engine, 110, WIDTHS)
+        with engine.connect() as connection:
+            assert all(len(filled(connection, table)) == 2 for table in BY_DAY)
+            gone, kept = (held_by(connection, "message", day) for day in (100, 101))
+        with engine.begin() as connection:
+            connection.execute(message_place.delete().where(message_place.c.day == 100))
+        tend(engine, 110, WIDTHS)
+        with engine.connect() as connection:
+            assert gone not in _ranges(connection, "message")
+            assert kept in _ranges(connection, "message")
+            assert [connection.scalar(select(func.count()).select_from(table)) for table in (message, part, slot)] == [
+                1
+            ] * 3
+        engine.dispose()
+
+
+def held_by(connection, table: str, day: int) -> str:
+    return next(name for name, (first, end) in _ranges(connection, table).items() if (first or 0) <= day < end)
+
+
+def test_who_is_in_the_way_of_a_new_partition_is_not_waited_for(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine, other = open_writer(url), create_engine(url)
+        upgrade(engine, "relay-test")
+        with other.begin() as looking:
+            looking.execute(select(func.count()).select_from(message))
+            assert not tend(engine, 100, WIDTHS)
+            with engine.connect() as connection:
+                assert len(_ranges(connection, "message")) == 1
+        assert tend(engine, 100, WIDTHS)
+        with engine.connect() as connection:
+            assert len(_ranges(connection, "message")) == 3
+        other.dispose()
+        engine.dispose()
+
+
+def add_message(connection, message_id: bytes, day: int | None = None) -> None:
+    """Rows as a version before partitions writes them where no `day` is given."""
+    at = {} if day is None else {"day": day}
+    row = {
+        "message_id": message_id, "ref": bytes(32), "digest": message_id * 2, "sender_device": bytes(16),
+        "seq": int.from_bytes(message_id[:6], "big"), "precedence": 1, "expires": 1, "encoded": b"", "endorsements": b"",
+        "entry": 0,
+    }  # fmt: skip
+    part_row = {"message_id": message_id, "idx": 0, "sealed": b"", "upload_id": None}
+    slot_row = {"message_id": message_id, "device_id": bytes(16), "position": 0, "precedence": 1, "proof": b""}
+    if day is not None:
+        place = {name: row[name] for name in ("message_id", "sender_device", "seq", "digest", "entry")}
+        connection.execute(message_place.insert(), {**place, **at})
+    for table, values in (("message", row), ("part", part_row), ("slot", slot_row)):
+        names = [*values, *at]
+        statement = f"INSERT INTO {table} ({', '.join(names)}) VALUES (:{', :'.join(names)})"
+        connection.execute(text(statement), {**values, **at})
+
+
+def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine, earlier = open_writer(url), open_readers(url)
+        command.upgrade(_config(engine), "0008")
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO log_head VALUES (1, 0), (2, 0)"))
+            connection.execute(text("INSERT INTO setting VALUES ('name', 'relay-test')"))
+        written, problems, more = [], [], threading.Event()
+
+        def load() -> None:
+            while not more.is_set():
+                message_id = os.urandom(16)
+                try:
+                    write_as_before(earlier, message_id, len(written))
+                except Exception as problem:  # noqa: BLE001 - told below
+                    problems.append(problem)
+                    return
+                written.append(message_id)
+
+        thread = threading.Thread(target=load)
+        thread.start()
+        wait_for(thread, lambda: len(written) >= 50)
+        upgrade(engine, "relay-test")
+        tend(engine, 100, Widths(1, 1 << 20))
+        migrated = len(written)
+        wait_for(thread, lambda: len(written) >= migrated + 50)
+        with earlier.begin() as connection:
+            connection.execute(text("DELETE FROM message WHERE message_id = :gone"), {"gone": written[0]})
+        more.set()
+        thread.join()
+        assert problems == []
+        with earlier.connect() as connection:
+            counted = [
+                connection.scalar(select(func.count()).select_from(t)) for t in (message_place, message, part, slot)
+            ]
+            assert counted == [len(written) - 1] * 4
+            assert {row[0] for row in _BY_ID.select.rows_of(connection, written)} == set(written[1:])
+            assert connection.scalars(select(log_entry.c.idx).order_by(log_entry.c.idx)).all() == list(
+                range(len(written))
+            )
+            assert filled(connection, "message") == ["message_first"]
+        earlier.dispose()
+        engine.dispose()
+
+
+def test_a_migration_that_finds_a_reader_in_the_way_is_run_again(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine, other = open_writer(url), create_engine(url)
+        command.upgrade(_config(engine), "0008")
+        with engine.begin() as connection:
+            add_message(connection, b"m" * 16)
+        with other.begin() as looking:
+            looking.execute(text("SELECT FROM checkpoint"))
+            with pytest.raises(Unavailable, match="busy"):
+                upgrade(engine, "relay-test")
+        upgrade(engine, "relay-test")
+        with engine.connect() as connection:
+            assert filled(connection, "message") == ["message_first"]
+        other.dispose()
+        engine.dispose()
+
+
+def write_as_before(engine, message_id: bytes, index: int) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("SELECT size FROM log_head ORDER BY log FOR UPDATE")).all()
+        entry = "INSERT INTO log_entry (log, idx, leaf_hash, entry, office, concerns) VALUES (2, :idx, :leaf, :leaf, '', '')"
+        connection.execute(text(entry), {"idx": index, "leaf": bytes(32)})
+        connection.execute(text("UPDATE log_head SET size = :size WHERE log = 2"), {"size": index + 1})
+        add_message(connection, message_id)
+
+
+def wait_for(thread: threading.Thread, done) -> None:
+    while not done() and thread.is_alive():
+        thread.join(0.01)
