@@ -23,10 +23,9 @@ from .entry import AccessEntry, Event, LoggedEntry, parse_access_entry, read_log
 from .envelope import MAX_SLOTS
 from .errors import Malformed, Unverified
 from .grants import Grants, grants_digest
-from .identity import MAY_SEND, Kind, office_of
+from .identity import MAY_SEND, SECURITY_ROLE, Kind, office_of
 
 RECALL = "recall"
-SECURITY_ROLE = "security"
 MAX_REASON, MAX_SIGNERS = 500, 8
 
 
