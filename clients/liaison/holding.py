@@ -19,6 +19,7 @@ class Stated(NamedTuple):
 
     word: int
     of: int
+    destroyed: bool  # what was recalled meanwhile, and only kept because of this hold
 
     @property
     def counts(self) -> bool:
@@ -50,7 +51,8 @@ def post_hold(client: Client, signed: bytes, approvals: Sequence[bytes] = ()) ->
         Event.HOLD, client.profile.signing.device_id, stated.message_id, stated.action.value, stated.reason,
     ):  # fmt: skip
         raise Unverified("the relay logged another hold than was stated")
-    word, _, of = words.partition(" of ")
+    word, _, rest = words.partition(" of ")
+    of, _, destroyed = rest.partition(" ")
     if not (word.isdecimal() and of.isdecimal()):
         raise Unverified("the relay logged a hold without saying whose word it is")
-    return Stated(int(word), int(of))
+    return Stated(int(word), int(of), destroyed == "destroyed")

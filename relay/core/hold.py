@@ -23,6 +23,7 @@ from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, may_hold, read
 from relay.store.schema import hold, message
 
 from .caller import Caller
+from .kept import destroy_kept
 from .open import not_available
 
 
@@ -78,7 +79,9 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> A
     # Else one officer could say again what was approved once, after others have undone it.
     if signed.approvals and any(_ref(row) == signed.ref for row in rows):
         raise Conflict("this very word was stated before", hint="sign a new one")
-    index = batch.log(_entry(batch, caller, stated, found, f"{words} of {needed}"))
+    ends = stated.action is Action.LIFT and words >= needed and _holders(batch, stated.message_id) == {device.office}
+    destroyed = " destroyed" if ends and destroy_kept(batch, stated.message_id) else ""
+    index = batch.log(_entry(batch, caller, stated, found, f"{words} of {needed}{destroyed}"))
     batch.add(hold, {
         "message_id": stated.message_id, "office": device.office, "device_id": device.device_id,
         "address": device.address, "completes": words >= needed, "encoded": signed.encoded, "entry": index,
@@ -113,6 +116,12 @@ def held(connection: Connection, message_ids: list[bytes]) -> set[bytes]:
 def _rows(batch: Batch, message_id: bytes, office: str) -> Sequence[Row[Any]]:
     wanted = select(hold).where(hold.c.message_id == message_id, hold.c.office == office).order_by(hold.c.id)
     return batch.connection.execute(wanted).all()
+
+
+def _holders(batch: Batch, message_id: bytes) -> set[str]:
+    """The offices that hold the message."""
+    placed = select(hold.c.office).where(hold.c.message_id == message_id, hold.c.completes).group_by(hold.c.office)
+    return set(batch.connection.scalars(placed.having(func.count() % 2 == 1)))
 
 
 def _ref(row: Row[Any]) -> bytes:

@@ -73,7 +73,9 @@ def sealed_part(
 ) -> tuple[bytes | None, bytes | None]:
     """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
     held = select(slot.c.released).where(slot.c.message_id == message_id, slot.c.device_id == device.device_id)
-    if connection.scalar(held) is None:
+    spilled = select(recall.c.entry).where(recall.c.message_id == message_id, recall.c.spill).limit(1)
+    # The parts of a spilled message are there as long as it is held.
+    if connection.scalar(held) is None or connection.scalar(spilled) is not None:
         raise not_available()
     wanted = select(part.c.sealed, part.c.upload_id).where(part.c.message_id == message_id, part.c.idx == index)
     row = connection.execute(wanted).one_or_none()

@@ -27,7 +27,7 @@ async def directory(
     openapi_extra=body("[change, signed object, [document...]], with approvals a fourth: [approval...]"),
 )
 async def publish(relay: TheRelay, request: TheRequest) -> Response:
-    """An office authority publishes a certificate, revocation, policy, agreement, withdrawal, community or approvers."""
+    """An office authority publishes what it has signed: see the changes of SPEC.md, 20."""
     return cbor(await relay.publish(request), 201)
 
 

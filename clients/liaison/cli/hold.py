@@ -86,9 +86,12 @@ def _post(client: Client, word: Hold, signed: bytes, approvals: Sequence[bytes],
                 "word": stated.word,
                 "of": stated.of,
                 "held": is_held,
+                "destroyed": stated.destroyed,
             }
         )
     elif stated.counts:
         say(f"message {word.message_id.hex()} is {'held' if is_held else 'no longer held by your office'}")
+        if stated.destroyed:
+            say("it had been recalled: what the hold kept of it is destroyed now")
     else:
         say(f"word {stated.word} of {stated.of}: another security officer of your office has to {word.action} it too")
