@@ -163,8 +163,10 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     message_id = sent(offices)
     about = entries_of(offices, message_id)
     with offices.relay._readers.connect() as connection:
-        wanted = select(log_entry.c.entry, log_entry.c.leaf_hash).where(
-            log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(about)
+        wanted = (
+            select(log_entry.c.entry, log_entry.c.leaf_hash)
+            .where(log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(about))
+            .order_by(log_entry.c.idx)
         )
         before = [(bytes(row.entry), bytes(row.leaf_hash)) for row in connection.execute(wanted)]
     # Accept, open, opened, acknowledged; the message's own expire entry is younger.
