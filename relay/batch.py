@@ -114,9 +114,10 @@ class Batch:
         self.events[entry.event.value] += 1
         return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
 
-    def change(self, change: Change, payload: bytes) -> int:
+    def change(self, change: Change, payload: bytes, approvals: Sequence[bytes] = ()) -> int:
         """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises."""
-        entry = _fitting(DirectoryEntry(change, self.now_ms, os.urandom(16), payload).encoded())
+        made = DirectoryEntry(change, self.now_ms, os.urandom(16), payload, tuple(approvals))
+        entry = _fitting(made.encoded())
         self.directory.apply(entry)
         return self._stage(Log.DIRECTORY, entry, "", "")
 

@@ -223,8 +223,8 @@ def _check_slots(connection: Connection, place: str, found: Message) -> Iterator
         positions.append(row.position)
         where = f"{place}, slot {row.position}"
         try:
-            if row.encoded is not None:
-                leaf, proof = bytes(row.encoded), bytes(row.proof)
+            if (stored := row.encoded or row.kept) is not None:
+                leaf, proof = bytes(stored), bytes(row.proof)
                 hashes = [proof[start : start + 32] for start in range(0, len(proof), 32)]
                 verify_inclusion(leaf_hash(leaf), row.position, found.slot_count, hashes, found.slot_root)
                 if parse_slot(leaf, found.core).device_id != bytes(row.device_id):

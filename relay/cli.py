@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from relay import __version__
-from relay.protocol.armor import dearmor
+from relay.protocol.approval import Matter
+from relay.protocol.armor import armor, dearmor
 from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 from relay.protocol.identity import parse_statement
 from relay.protocol.words import words_for
@@ -37,6 +38,7 @@ def _settings(**given: Any) -> Settings:
     return Settings(**{name: value for name, value in given.items() if value is not None})
 
 
+_LIST = "RELAY APPROVERS"
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 data_option = click.option("--data", type=click.Path(path_type=Path), help="Data folder.")
 database_option = click.option("--database", metavar="URL", help="Database; default: SQLite in the data folder.")
@@ -153,6 +155,11 @@ def check(*, checkpoints: Any, **given: Any) -> None:
     click.echo("relay: the database holds together", err=True)
 
 
+approval_option = click.option(
+    "--approval", "approvals", multiple=True, type=click.File("rb"), metavar="FILE", help="One person's approval."
+)
+
+
 @main.group()
 def office() -> None:
     """Admit, list and remove offices."""
@@ -160,16 +167,20 @@ def office() -> None:
 
 @office.command("add")
 @click.argument("statement", type=click.File("rb"))
+@approval_option
 @data_option
 @database_option
-def office_add(statement: Any, **given: Any) -> None:
-    """Admit the office whose authority made STATEMENT. Compare the words with its security officer first."""
+def office_add(statement: Any, approvals: Any, **given: Any) -> None:
+    """Admit the office whose authority made STATEMENT. Compare the words with its security officer first.
+
+    Where `relay approvers` has a list, its people approve STATEMENT: liaison approve STATEMENT -o APPROVAL.
+    """
     from relay.core.register import register_office  # noqa: PLC0415
     from relay.house import commit_alone  # noqa: PLC0415
 
     encoded = dearmor(statement.read(), "STATEMENT")
-    stated = parse_statement(encoded)
-    commit_alone(_settings(**given), lambda batch: register_office(batch, encoded))
+    stated, approved = parse_statement(encoded), [dearmor(file.read(), "APPROVAL") for file in approvals]
+    commit_alone(_settings(**given), lambda batch: register_office(batch, encoded, approved))
     click.echo(f"relay: office {stated.office} ({stated.nation}) admitted", err=True)
     click.echo(f"relay: words to compare: {words_for([stated.kid])}", err=True)
 
@@ -210,6 +221,55 @@ def office_remove(name: str, **given: Any) -> None:
 
     commit_alone(_settings(**given), lambda batch: remove_office(batch, name))
     click.echo(f"relay: office {name} removed", err=True)
+
+
+@main.group()
+def approvers() -> None:
+    """Whose approval the admission of an office takes: M of N named people of the offices here."""
+
+
+@approvers.command("set")
+@click.argument("file", required=False, type=click.File("rb"))
+@click.option("--person", "people", multiple=True, metavar="ADDR", help="Who approves, with the devices of today.")
+@click.option("--needed", type=int, metavar="M", help="How many of them an admission takes.")
+@click.option("--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write the list.")
+@approval_option
+@data_option
+@database_option
+def approvers_set(file: Any, people: Any, needed: int | None, ask: Path | None, approvals: Any, **given: Any) -> None:
+    """Name them. Once there is a list, changing it takes M of its own people: --ask, then FILE with approvals."""
+    from relay.house import draft_approvers, set_approvers  # noqa: PLC0415
+
+    if (file is None) is not bool(people and needed):
+        raise click.UsageError("either FILE, or --person and --needed")
+    settings = _settings(**given)
+    encoded = dearmor(file.read(), _LIST) if file is not None else draft_approvers(settings, people, needed or 0)
+    if ask is not None:
+        ask.write_text(armor(encoded, _LIST))
+        click.echo(f"relay: each approver runs: liaison approve {ask} -o APPROVAL", err=True)
+        return
+    set_approvers(settings, encoded, [dearmor(each.read(), "APPROVAL") for each in approvals])
+    click.echo("relay: the list is in force", err=True)
+
+
+@approvers.command("list")
+@data_option
+@database_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def approvers_list(*, as_json: bool, **given: Any) -> None:
+    """Show who they are."""
+    from relay.house import open_relay  # noqa: PLC0415
+
+    named = open_relay(_settings(**given)).judge().directory.approvers_of("")
+    if named is None:
+        click.echo("relay: nobody is named; the operator admits offices alone", err=True)
+    elif as_json:
+        people = [{"address": address, "device": device.hex()} for address, device in named.people]
+        click.echo(json.dumps({"v": 1, "version": named.version, "needed": dict(named.needed), "people": people}))
+    else:
+        for address, device in named.people:
+            click.echo(f"{address:<40}{device.hex()}")
+        click.echo(f"relay: an admission takes {named.threshold(Matter.ADMISSION)} of them", err=True)
 
 
 @main.command("sweep")

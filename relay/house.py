@@ -14,11 +14,13 @@ from relay.check import check_database
 from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
+from relay.core.register import name_approvers
 from relay.core.retention import Swept
 from relay.core.uploads import Chunks
 from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
 from relay.logwalk import Fault, Progress
+from relay.protocol.approval import Approvers, Matter, devices_of_people, read_approvers
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.tlog import Checkpoint
 from relay.protocol.witness import WitnessKeys, parse_logs
@@ -144,6 +146,25 @@ def sweep(settings: Settings) -> Swept:
         return asyncio.run(relay.sweep())
     finally:
         relay.close()
+
+
+def draft_approvers(settings: Settings, people: Sequence[str], needed: int) -> bytes:
+    """The relay's own list of approvers, to follow the one in force; it holds once it is set."""
+    relay, now = open_relay(settings), int(time.time())
+    try:
+        directory = relay.judge().directory
+        known, named = directory.approvers_of(""), devices_of_people(directory, people, now)
+    finally:
+        relay.close()
+    version = (known.version if known is not None else 0) + 1
+    encoded = Approvers("", version, ((Matter.ADMISSION, needed),), named, now).payload()
+    read_approvers(encoded)  # what nobody would accept is not asked for
+    return encoded
+
+
+def set_approvers(settings: Settings, encoded: bytes, approvals: Sequence[bytes]) -> None:
+    """Put the relay's own list of approvers in force. Raises Refused where the old one's people have not approved."""
+    commit_alone(settings, lambda batch: name_approvers(batch, encoded, approvals))
 
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:

@@ -22,22 +22,27 @@ import pytest
 
 import test_go
 from acts import run
+from liaison.approving import approve, read_asked
+from liaison.authority import found_device
+from liaison.client import Client
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
 from liaison.package import MANIFEST, read_package, write_package, zip_of
 from liaison.recalling import recall
+from relay.protocol.approval import Matter
+from relay.protocol.armor import armor
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import RECEIPT, Receipt
 from relay.protocol.errors import LiaisonError
-from relay.protocol.identity import CERTIFICATE, read_certificate
+from relay.protocol.identity import CERTIFICATE, Kind, parse_statement, read_certificate
 from relay.protocol.label import label_bytes, label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.store.log import Log
 from simulator import Forger
 from test_go import built
-from world import clearance, world
+from world import PASSPHRASE, clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 ANNA, PETIT, BAS = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
@@ -357,3 +362,25 @@ def test_only_the_originator_has_the_evidence(setting, message_id, tmp_path):
     result = run(setting.clients[PETIT], "evidence", message_id.hex(), "-o", str(tmp_path / "x.zip"))
     assert (result.exit_code, "not a message that you sent" in result.output) == (1, True)
     assert not (tmp_path / "x.zip").exists()
+
+
+def test_both_believe_a_package_of_a_sender_who_was_enrolled_with_approvals(setting, verdict, tmp_path):
+    """Its directory entry has them as a sixth field; the list that asked for them is not in the package."""
+    warsaw, statement = setting.authorities["lo-warsaw"], setting.statements["lo-warsaw"]
+    warsaw.sync()
+    warsaw.publish_approvers(warsaw.draft_approvers([ANNA], ((Matter.ENROLMENT, 1),)))
+    folder, pins = tmp_path / "ewa", setting.clients[ANNA].profile.pins
+    signed_statement = (statement, parse_statement(statement))
+    request = found_device(folder, "ewa@lo-warsaw", setting.url, pins.relay_keys, signed_statement, PASSPHRASE)
+    terms = {"kind": Kind.OFFICER, "scope": [], "valid_days": 30, "clearances": [clearance(nations=["POL"])]}
+    enrolled = warsaw.certify(request, roles=["security"], **terms)
+    setting.clients[ANNA].sync()
+    asked = read_asked(armor(enrolled, "CERTIFICATE").encode(), setting.clients[ANNA].trust.directory)
+    warsaw.publish_certificate(enrolled, [approve(setting.clients[ANNA], asked)])
+    with Client.open(folder, passphrase=PASSPHRASE) as ewa:
+        ewa.sync()
+        sent = ewa.send([PETIT], label=LABEL, body="Meet at ten.\n").message_id
+        octets = collect(ewa, sent)
+    entries = [decode(content)[0] for name, content in members_of(octets).items() if name.startswith("directory/0")]
+    assert [len(decode(each)) for each in entries].count(6) == 1
+    assert verdict(octets)

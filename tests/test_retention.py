@@ -21,6 +21,7 @@ import relay.committer
 import relay.core.relay
 import relay.core.retention
 from acts import run, screen
+from databases import BOTH, fresh_database
 from forge import call
 from liaison.audit import AuditPull
 from liaison.holding import state_hold
@@ -34,7 +35,9 @@ from relay.protocol.label import Label, PolicyRef
 from relay.protocol.policy_extensions import parse_extensions
 from relay.protocol.retention import Destruction, entry_end, parse_destruction
 from relay.protocol.spif import read_spif
+from relay.store.engine import open_writer
 from relay.store.log import Log
+from relay.store.migrate import upgrade
 from relay.store.schema import hold, log_entry, message, part, receipt, slot
 from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
@@ -50,8 +53,8 @@ PERIODS = b"retention = { OPEN = 86400 }\nentry_retention = { SEALED = 8640000, 
 
 
 @contextmanager
-def two_offices_with_periods(folder):
-    with world(folder) as built:
+def two_offices_with_periods(folder, database=None):
+    with world(folder, database=database) as built:
         built.office("lo-warsaw", "POL", policy=None).publish_policy(TEST_SPIF, PERIODS)
         built.office("lo-paris", "FRA", policy=None).publish_policy(TEST_SPIF, PERIODS)
         built.agreement("lo-warsaw", "lo-paris")
@@ -62,10 +65,24 @@ def two_offices_with_periods(folder):
 
 
 @pytest.fixture
-def fresh_offices(tmp_path):
-    """For the tests in which an auditor verifies: his log has no entry of a clock that was set back."""
-    with two_offices_with_periods(tmp_path) as built:
-        yield built
+def fresh_offices(tmp_path, request):
+    """For the tests in which an auditor verifies: his log has no entry of a clock that was set back.
+
+    Over SQLite, or over the kind of database that a test names.
+    """
+    if not hasattr(request, "param"):
+        with two_offices_with_periods(tmp_path) as built:
+            yield built
+        return
+    with fresh_database(request.param, tmp_path / "database") as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        engine.dispose()
+        with two_offices_with_periods(tmp_path, url) as built:
+            yield built
+
+
+on_both = pytest.mark.parametrize("fresh_offices", BOTH, indirect=True)
 
 
 @pytest.fixture(scope="module")
@@ -156,10 +173,11 @@ def test_a_message_goes_with_all_its_bytes_thirty_days_after_it_expired_and_not_
     assert not [each for each in octets if each in files(offices)]
 
 
-def test_a_classification_has_its_own_period(offices):
-    soon, late = sent(offices, OPEN), sent(offices)
-    assert sweep(offices, 2.1) == (1, 4)
-    assert (rows_of(offices, soon), bool(rows_of(offices, late))) == (0, True)
+@on_both
+def test_a_classification_has_its_own_period(fresh_offices):
+    soon, late = sent(fresh_offices, OPEN), sent(fresh_offices)
+    assert sweep(fresh_offices, 2.1) == (1, 4)
+    assert (rows_of(fresh_offices, soon), bool(rows_of(fresh_offices, late))) == (0, True)
 
 
 def test_what_no_known_policy_speaks_of_is_kept(offices, monkeypatch):
@@ -238,6 +256,7 @@ def policy_that_keeps(seconds: int | None):
     return read_spif(TEST_SPIF, parse_extensions(extensions))[0]
 
 
+@on_both
 def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditors_programs_agree(
     fresh_offices, request, tmp_path, monkeypatch
 ):
@@ -246,8 +265,10 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     message_id = sent(fresh_offices)
     about = entries_of(fresh_offices, message_id)
     with fresh_offices.relay._readers.connect() as connection:
-        wanted = select(log_entry.c.entry, log_entry.c.leaf_hash).where(
-            log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(about)
+        wanted = (
+            select(log_entry.c.entry, log_entry.c.leaf_hash)
+            .where(log_entry.c.log == Log.ACCESS, log_entry.c.idx.in_(about))
+            .order_by(log_entry.c.idx)
         )
         before = [(bytes(row.entry), bytes(row.leaf_hash)) for row in connection.execute(wanted)]
     # Accept, open, opened, acknowledged; the message's own expire entry is younger.
@@ -313,6 +334,7 @@ def test_a_hold_by_one_officer_does_nothing(offices):
     assert rows_of(offices, message_id) == 0
 
 
+@on_both
 def test_two_officers_of_one_office_hold_a_message_and_its_entries_until_two_of_them_lift_it(fresh_offices):
     message_id, (ewa, ola, luc) = sent(fresh_offices), officers(fresh_offices)
     other = sent(fresh_offices)
@@ -382,15 +404,16 @@ def test_a_statement_that_is_not_the_officers_own_for_this_message_now_is_refuse
     assert answer.status_code == (422 if wrong == "signature" else 400)
 
 
-def test_a_hold_that_comes_between_finding_and_destroying_is_obeyed_and_one_after_finds_nothing(offices):
-    held, lost, (ewa, ola, _luc) = sent(offices), sent(offices), officers(offices)
-    look, judge = offices.relay._readers, offices.relay.judge()
+@on_both
+def test_a_hold_that_comes_between_finding_and_destroying_is_obeyed_and_one_after_finds_nothing(fresh_offices):
+    held, lost, (ewa, ola, _luc) = sent(fresh_offices), sent(fresh_offices), officers(fresh_offices)
+    look, judge = fresh_offices.relay._readers, fresh_offices.relay.judge()
     with look.connect() as connection:
         destroy = Sweep().next_job(connection, judge, int(time.time()) + 32 * DAY)
     for officer in (ewa, ola):
         state_hold(officer, Action.PLACE, held, "inquiry 7")
     with later(32):
-        assert asyncio.run(offices.relay._writer.submit(lambda batch: destroy(batch, judge))) == (1, 0)
-    assert rows_of(offices, held)
+        assert asyncio.run(fresh_offices.relay._writer.submit(lambda batch: destroy(batch, judge))) == (1, 0)
+    assert rows_of(fresh_offices, held)
     with pytest.raises(Unknown):
         state_hold(ewa, Action.PLACE, lost, "too late")

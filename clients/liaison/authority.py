@@ -12,13 +12,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
+from relay.protocol.approval import APPROVERS, Approvers, Matter, devices_of_people, read_approvers
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.community import COMMUNITY, Community
+from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import AgreementState, Device
 from relay.protocol.entry import Change
 from relay.protocol.errors import Malformed, Refused, Unknown
@@ -33,6 +35,7 @@ from relay.protocol.identity import (
     Revocation,
     Statement,
     parse_request,
+    read_certificate,
 )
 from relay.protocol.label import Clearance
 from relay.protocol.policy import Policy
@@ -142,7 +145,16 @@ class Authority:
         """What this authority has published."""
         return list(self.documents.policies_of(self.trust.directory, self.office))
 
-    def enrol(
+    def enrol(self, request: bytes, **terms: Any) -> Certificate:
+        """Certify a device that asked for it, as `certify` does; the certificate, published."""
+        return self.publish_certificate(self.certify(request, **terms))
+
+    def publish_certificate(self, signed: bytes, approvals: Sequence[bytes] = ()) -> Certificate:
+        """Enrol the device, with the approvals that a security officer's enrolment may take. Raises Refused."""
+        self._publish(Change.CERTIFICATE, signed, approvals=approvals)
+        return read_certificate(parse_sign1(signed, CERTIFICATE))
+
+    def certify(
         self,
         request: bytes,
         *,
@@ -151,8 +163,8 @@ class Authority:
         clearances: Sequence[Clearance],
         scope: Sequence[str],
         valid_days: int,
-    ) -> Certificate:
-        """Certify a device that asked for it; the certificate, published."""
+    ) -> bytes:
+        """Sign a certificate for a device that asked for it; nothing holds before it is published."""
         wanted = parse_request(request)
         if wanted.authority_kid != self.profile.statement.kid:
             raise Refused("the request is addressed to another authority", rules=("authority",))
@@ -171,8 +183,19 @@ class Authority:
             not_after=now + valid_days * DAY,
             serial=os.urandom(16),
         )
-        self._publish(Change.CERTIFICATE, self.profile.signing.sign_object(CERTIFICATE, certificate.payload()))
-        return certificate
+        return self.profile.signing.sign_object(CERTIFICATE, certificate.payload())
+
+    def draft_approvers(self, people: Sequence[str], needed: tuple[tuple[Matter, int], ...]) -> bytes:
+        """Sign a list of approvers that follows the one in force; it holds once it is published."""
+        now, known = int(time.time()), self.trust.directory.approvers_of(self.office)
+        named = devices_of_people(self.trust.directory, people, now)
+        stated = Approvers(self.office, (known.version if known is not None else 0) + 1, needed, named, now)
+        read_approvers(stated.payload())  # what nobody would accept is not signed
+        return self.profile.signing.sign_object(APPROVERS, stated.payload())
+
+    def publish_approvers(self, signed: bytes, approvals: Sequence[bytes] = ()) -> None:
+        """Put the list in force, with the approvals of the old one's people if there is one. Raises Refused."""
+        self._publish(Change.APPROVERS, signed, approvals=approvals)
 
     def revoke(self, wanted: str, reason: str) -> list[Device]:
         """Revoke every device of an address, or the one whose id begins with `wanted`. Raises Unknown."""
@@ -234,7 +257,10 @@ class Authority:
             raise Unknown(f"{len(matching)} agreements begin with {prefix!r}", hint="see: liaison agreement list")
         return matching[0]
 
-    def _publish(self, change: Change, signed: bytes, files: Sequence[bytes] = ()) -> None:
+    def _publish(
+        self, change: Change, signed: bytes, files: Sequence[bytes] = (), approvals: Sequence[bytes] = ()
+    ) -> None:
         remember_signed(self.profile, expect(read_array(signed, 4, "signed object")[2], bytes, "payload"))
-        self.transport.post("/v1/directory", encode([change.value, signed, list(files)]))
+        beside = [list(approvals)] if approvals else []
+        self.transport.post("/v1/directory", encode([change.value, signed, list(files), *beside]))
         self.trust.sync(self.transport)

@@ -19,6 +19,7 @@ from typing import Any
 from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry
 from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.recall import read_recall_detail
 
 from .exposure import Exposure
 
@@ -120,7 +121,8 @@ def _of_one(
         yield ChainRow(address, EvidenceKind.RETRIEVAL, proof, opened[0], opened[1].time)
     elif found.recalls:
         index, recall = found.recalls[0]
-        yield ChainRow(address, EvidenceKind.NON_RETRIEVAL, "log", index, recall.time, "recalled, destroyed unread")
+        what = "recalled unread, and held" if read_recall_detail(recall.detail).held else "recalled, destroyed unread"
+        yield ChainRow(address, EvidenceKind.NON_RETRIEVAL, "log", index, recall.time, what)
     if limit.is_over and (opened is None or opened[1].time > due) and not found.recalls:
         yield ChainRow(address, EvidenceKind.NON_RETRIEVAL, silence, None, due, "not opened in time")
     said = [

@@ -150,5 +150,6 @@ def _at(index: int, entry: AccessEntry) -> dict[str, Any]:
 
 
 def _why(entry: AccessEntry) -> dict[str, Any]:
-    spill, _digest, reason = read_recall_detail(entry.detail)
-    return {"kind": "spill" if spill else "recall", "by": entry.address, "reason": reason}
+    told = read_recall_detail(entry.detail)
+    kind = "spill" if told.spill else "recall"
+    return {"kind": kind, "by": entry.address, "held": told.held, "reason": told.reason}

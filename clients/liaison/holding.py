@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.errors import Unverified
-from relay.protocol.hold import HOLD, Action, Hold, check_reason
+from relay.protocol.hold import HOLD, Action, Hold, check_reason, hold_body, read_hold
 
 from .client import Client
 
@@ -17,6 +19,7 @@ class Stated(NamedTuple):
 
     word: int
     of: int
+    destroyed: bool  # what was recalled meanwhile, and only kept because of this hold
 
     @property
     def counts(self) -> bool:
@@ -25,18 +28,31 @@ class Stated(NamedTuple):
 
 def state_hold(client: Client, action: Action, message_id: bytes, reason: str) -> Stated:
     """Sign and post; what the verified log entry says. Raises Unknown to whoever may not hold that message."""
+    return post_hold(client, sign_hold(client, action, message_id, reason))
+
+
+def sign_hold(client: Client, action: Action, message_id: bytes, reason: str) -> bytes:
+    """One's word, to be posted at once, or with the approvals of others."""
     own = client.sync()
     stated = Hold(action, message_id, own.device_id, own.address, int(time.time()), check_reason(reason))
-    signed = client.profile.signing.sign_object(HOLD, stated.payload())
-    answer = client.transport.post(f"/v1/messages/{message_id.hex()}/holds", signed, client.trust.seen())
+    return client.profile.signing.sign_object(HOLD, stated.payload())
+
+
+def post_hold(client: Client, signed: bytes, approvals: Sequence[bytes] = ()) -> Stated:
+    """Post one's word; what the verified log entry says."""
+    client.sync()
+    stated = read_hold(parse_sign1(signed, HOLD))
+    path, body = f"/v1/messages/{stated.message_id.hex()}/holds", hold_body(signed, approvals)
+    answer = client.transport.post(path, body, client.trust.seen())
     entry = client.trust.verify_logged(parse_logged_entry(answer), client.transport)
     said, _, told = entry.detail.partition(": ")
     done, _, words = said.partition(" ")
     if (entry.event, entry.device_id, entry.message_id, done, told) != (
-        Event.HOLD, own.device_id, message_id, action.value, reason,
+        Event.HOLD, client.profile.signing.device_id, stated.message_id, stated.action.value, stated.reason,
     ):  # fmt: skip
         raise Unverified("the relay logged another hold than was stated")
-    word, _, of = words.partition(" of ")
+    word, _, rest = words.partition(" of ")
+    of, _, destroyed = rest.partition(" ")
     if not (word.isdecimal() and of.isdecimal()):
         raise Unverified("the relay logged a hold without saying whose word it is")
-    return Stated(int(word), int(of))
+    return Stated(int(word), int(of), destroyed == "destroyed")

@@ -11,7 +11,16 @@ from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.errors import Unverified
 from relay.protocol.merkle import leaf_hash, verify_inclusion
-from relay.protocol.recall import RECALL, Recall, Recalled, RecallState, check_reason, parse_recalled, verify_recalled
+from relay.protocol.recall import (
+    RECALL,
+    Recall,
+    Recalled,
+    RecallState,
+    check_reason,
+    parse_recalled,
+    read_recall_detail,
+    verify_recalled,
+)
 
 from .client import Client
 from .record import OUT, read_record
@@ -29,12 +38,13 @@ class TakenBack:
     def as_json(self, client: Client) -> list[dict[str, Any]]:
         """A row per device."""
         devices = client.trust.directory.devices
+        unread = "held unread" if read_recall_detail(self.entry.detail).held else "destroyed unread"
         return [
             {
                 "address": devices[state.device_id].address,
                 "device": state.device_id.hex(),
                 "portions": list(state.granted),
-                "state": "destroyed unread" if opened is None else "opened",
+                "state": unread if opened is None else "opened",
                 "opened": {"index": state.opened, "time": opened.time} if opened is not None else None,
                 "recalled": {"index": self.index, "time": self.entry.time},
             }

@@ -1,38 +1,57 @@
-"""Legal hold: a security officer's word, and a second one that makes it count."""
+"""Legal hold: a security officer's word, and a second one that makes it count; or, where the office has named
+approvers for it, one word with their approvals, which counts at once.
+"""
 
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from relay.batch import Answer, Batch
+from relay.protocol.approval import MAX_AGE, Matter, Question, verify_approvals
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
+from relay.protocol.directory import Device
 from relay.protocol.endorsement import CLOCKS_APART
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated
-from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, may_hold, read_hold
+from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, may_hold, read_hold, read_hold_body
 from relay.store.schema import hold, message
 
 from .caller import Caller
+from .kept import destroy_kept
 from .open import not_available
 
 
-def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Checking[Hold]:
+@dataclass(frozen=True, slots=True)
+class SignedHold:
+    """A word whose signature holds, and the approvals that came with it, which nobody has looked at yet."""
+
+    stated: Hold
+    ref: bytes
+    approvals: tuple[bytes, ...]
+    encoded: bytes  # as posted
+
+
+def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Checking[SignedHold]:
     """A statement by the caller, about this message, whose signature holds. Runs on any thread."""
-    signed = parse_sign1(body, HOLD)
+    encoded, approvals = read_hold_body(body)
+    signed = parse_sign1(encoded, HOLD)
     stated = read_hold(signed)
     if (stated.device_id, stated.address) != (caller.device.device_id, caller.device.address):
         raise Unauthenticated("the hold is not signed by the device that posts it")
     if stated.message_id != message_id:
         raise Malformed("the hold is for another message")
-    if abs(stated.at - now) > CLOCKS_APART:
+    # Approvals take their time; without them the word is of now.
+    if not now - (MAX_AGE if approvals else CLOCKS_APART) <= stated.at <= now + CLOCKS_APART:
         raise Malformed("hold: signed at another time than now", hint="check the clock")
     yield from check_sign1(signed, caller.device.signature_public)
-    return stated
+    return SignedHold(stated, signed.ref, approvals, body)
 
 
 class _State(NamedTuple):
@@ -42,9 +61,9 @@ class _State(NamedTuple):
     waiting: dict[str, bytes]  # address → device
 
 
-def state_hold(batch: Batch, caller: Caller, stated: Hold, encoded: bytes, seen: int) -> Answer:
-    """Take the word and log it; with a second officer's it counts, from this transaction on."""
-    device = batch.directory.device(caller.device.device_id, batch.now)
+def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> Answer:
+    """Take the word and log it; once there are as many as it takes it counts, from this transaction on."""
+    stated, device = signed.stated, batch.directory.device(caller.device.device_id, batch.now)
     if device is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
     batch.flush()
@@ -53,18 +72,39 @@ def state_hold(batch: Batch, caller: Caller, stated: Hold, encoded: bytes, seen:
     # To whoever may not hold it there is no such message.
     if found is None or not may_hold(device, found.core):
         raise not_available()
-    state = _state(batch, stated.message_id, device.office)
+    rows = _rows(batch, stated.message_id, device.office)
+    state = _state(batch, rows)
     if state.is_held is (stated.action is Action.PLACE):
         raise Conflict(f"{device.office} holds this message already" if state.is_held else "there is no hold to lift")
-    if device.address in state.waiting:
-        raise Conflict("your word is there already", hint="it takes another security officer of your office")
-    words = len(state.waiting) + 1
-    index = batch.log(_entry(batch, caller, stated, found, f"{words} of {WORDS_NEEDED}"))
+    words, needed = _words(batch, device, signed, state)
+    # Else one officer could say again what was approved once, after others have undone it.
+    if signed.approvals and any(_ref(row) == signed.ref for row in rows):
+        raise Conflict("this very word was stated before", hint="sign a new one")
+    ends = stated.action is Action.LIFT and words >= needed and _holders(batch, stated.message_id) == {device.office}
+    destroyed = " destroyed" if ends and destroy_kept(batch, stated.message_id) else ""
+    index = batch.log(_entry(batch, caller, stated, found, f"{words} of {needed}{destroyed}"))
     batch.add(hold, {
         "message_id": stated.message_id, "office": device.office, "device_id": device.device_id,
-        "address": device.address, "completes": words >= WORDS_NEEDED, "encoded": encoded, "entry": index,
+        "address": device.address, "completes": words >= needed, "encoded": signed.encoded, "entry": index,
     })  # fmt: skip
     return lambda committed: committed.prove(index, seen).encoded()
+
+
+def _words(batch: Batch, device: Device, signed: SignedHold, state: _State) -> tuple[int, int]:
+    """How many have said so, and how many it takes. Raises Refused where approvals are missing."""
+    approvers = batch.directory.approvers_of(device.office)
+    needed = approvers.threshold(Matter.HOLD) if approvers is not None else 0
+    if approvers is not None and needed:
+        question = Question(Matter.HOLD, signed.ref, device.address)
+        verify_approvals(
+            approvers, question, signed.approvals, lambda each: batch.directory.device(each, batch.now), batch.now
+        )
+        return needed + 1, needed + 1
+    if signed.approvals:
+        raise Malformed(f"hold: {device.office} has named nobody to approve it", hint="state it without approvals")
+    if device.address in state.waiting:
+        raise Conflict("your word is there already", hint="it takes another security officer of your office")
+    return len(state.waiting) + 1, WORDS_NEEDED
 
 
 def held(connection: Connection, message_ids: list[bytes]) -> set[bytes]:
@@ -74,10 +114,24 @@ def held(connection: Connection, message_ids: list[bytes]) -> set[bytes]:
     return {bytes(message_id) for message_id in connection.scalars(odd)}
 
 
-def _state(batch: Batch, message_id: bytes, office: str) -> _State:
+def _rows(batch: Batch, message_id: bytes, office: str) -> Sequence[Row[Any]]:
     wanted = select(hold).where(hold.c.message_id == message_id, hold.c.office == office).order_by(hold.c.id)
+    return batch.connection.execute(wanted).all()
+
+
+def _holders(batch: Batch, message_id: bytes) -> set[str]:
+    """The offices that hold the message."""
+    placed = select(hold.c.office).where(hold.c.message_id == message_id, hold.c.completes).group_by(hold.c.office)
+    return set(batch.connection.scalars(placed.having(func.count() % 2 == 1)))
+
+
+def _ref(row: Row[Any]) -> bytes:
+    return parse_sign1(read_hold_body(bytes(row.encoded))[0], HOLD).ref
+
+
+def _state(batch: Batch, rows: Sequence[Row[Any]]) -> _State:
     is_held, waiting = False, dict[str, bytes]()
-    for row in batch.connection.execute(wanted):
+    for row in rows:
         if row.completes:
             is_held, waiting = not is_held, {}
         else:

@@ -74,7 +74,9 @@ def sealed_part(
     """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
     day = connection.scalar(select(message_place.c.day).where(message_place.c.message_id == message_id))
     own = (slot.c.message_id == message_id, slot.c.device_id == device.device_id, slot.c.day == day)
-    if connection.scalar(select(slot.c.released).where(*own)) is None:
+    spilled = select(recall.c.entry).where(recall.c.message_id == message_id, recall.c.spill).limit(1)
+    # The parts of a spilled message are there as long as it is held.
+    if connection.scalar(select(slot.c.released).where(*own)) is None or connection.scalar(spilled) is not None:
         raise not_available()
     of_message = (part.c.message_id == message_id, part.c.idx == index, part.c.day == day)
     wanted = select(part.c.sealed, part.c.upload_id).where(*of_message)

@@ -1,4 +1,5 @@
-"""Recall: the slots that nobody has opened are destroyed with the log entry that says so, or not at all.
+"""Recall: the slots that nobody has opened are destroyed with the log entry that says so, or not at all. Of a message
+under legal hold the same entry says that they are kept, and open for nobody.
 
 The steps are those of SPEC.md, "Recall". Whoever may not recall a message is told what everybody is told who may not
 open it, and is logged in the same way. A recall may be repeated; each one is an entry, and states who had opened.
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select
 
 from relay.batch import Answer, Batch, Committed
 from relay.protocol.claim import Checking
@@ -34,12 +35,14 @@ from relay.protocol.recall import (
 )
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import log_entry, message, part, slot
+from relay.store.schema import log_entry, message, slot
 from relay.store.schema import recall as recall_table
 
 from .caller import Caller
+from .hold import held
+from .kept import take_back
 from .limits import MAX_CLOCK_AHEAD, MAX_RECALL_AGE
-from .open import ROWS, deny
+from .open import deny
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,9 @@ def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen
     index = _earlier(batch.connection, asked.message_id, digest)
     if index is None:
         # 6. one transaction: slots, a spill's parts, and the entry
-        index = batch.log(_entry(batch, caller, found, asked, states))
-        _destroy(batch, asked)
+        is_held = bool(held(batch.connection, [asked.message_id]))
+        index = batch.log(_entry(batch, caller, found, recall_detail(states, asked.reason, asked.spill, is_held)))
+        take_back(batch, asked.message_id, spill=asked.spill, is_held=is_held)
         batch.add(recall_table, {
             "message_id": asked.message_id, "digest": digest, "spill": asked.spill, "encoded": body, "entry": index,
         })  # fmt: skip
@@ -117,14 +121,7 @@ def _earlier(connection: Connection, message_id: bytes, digest: bytes) -> int | 
     return connection.scalar(select(recall_table.c.entry).where(*same))
 
 
-def _destroy(batch: Batch, asked: Recall) -> None:
-    batch.connection.execute(update(slot).where(slot.c.message_id == asked.message_id).values(encoded=None))
-    if asked.spill:
-        batch.connection.execute(delete(part).where(part.c.message_id == asked.message_id))
-    batch.forget(ROWS, lambda key: key[0] == asked.message_id)
-
-
-def _entry(batch: Batch, caller: Caller, found: Message, asked: Recall, states: Sequence[RecallState]) -> AccessEntry:
+def _entry(batch: Batch, caller: Caller, found: Message, detail: str) -> AccessEntry:
     return AccessEntry(
         event=Event.RECALL,
         time=batch.now_ms,
@@ -132,11 +129,11 @@ def _entry(batch: Batch, caller: Caller, found: Message, asked: Recall, states: 
         device_id=caller.device.device_id,
         address=caller.device.address,
         office=caller.device.office,
-        message_id=asked.message_id,
+        message_id=found.core.message_id,
         message_ref=found.ref,
         label=found.core.label,
         request=caller.nonce,
-        detail=recall_detail(states, asked.reason, spill=asked.spill),
+        detail=detail,
     )
 
 

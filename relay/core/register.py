@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
 
 from relay.batch import Answer, Batch, Lookup
-from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.community import ROSTER
 from relay.protocol.cose import parse_sign1
-from relay.protocol.entry import AccessEntry, Change, Event
+from relay.protocol.entry import AccessEntry, Change, Event, read_approval_list
 from relay.protocol.errors import Malformed, Refused, Unauthenticated
 from relay.protocol.identity import Kind
 from relay.protocol.policy import Policy
@@ -30,6 +32,7 @@ from .caller import Caller
 OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
+    Change.APPROVERS,
 })  # fmt: skip
 
 _HELD: Lookup[bytes, bytes] = Lookup(
@@ -39,9 +42,21 @@ _HELD: Lookup[bytes, bytes] = Lookup(
 )
 
 
-def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
-    """[change, signed object, [document...]] as an authority posts it; the documents are those of a policy."""
-    change, payload, documents = read_array(body, 3, "publication")
+class Publication(NamedTuple):
+    """What is posted for the directory: the documents are those of a policy, the approvals those of named people."""
+
+    change: Change
+    payload: bytes
+    files: Sequence[bytes] = ()
+    approvals: Sequence[bytes] = ()
+
+
+def read_publication(body: bytes) -> Publication:
+    """[change, signed object, [document...]], and the list of approvals where there are some, from an authority."""
+    fields = expect(decode(body, "publication"), list, "publication")
+    if len(fields) not in {3, 4}:
+        raise Malformed("publication: expected an array of 3, or of 4 with approvals")
+    change, payload, documents = fields[:3]
     if type(change) is not str or change not in BY_AUTHORITY:
         raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
     files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
@@ -50,7 +65,7 @@ def read_publication(body: bytes) -> tuple[Change, bytes, list[bytes]]:
         check_policy(read_published_policy(parse_sign1(payload, POLICY)), files)
     elif files:
         raise Malformed("publication: only a policy comes with documents")
-    return Change(change), payload, files
+    return Publication(Change(change), payload, files, read_approval_list(fields[3]) if len(fields) == 4 else ())
 
 
 def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
@@ -65,8 +80,9 @@ def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     return policy
 
 
-def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files: list[bytes]) -> Answer:
+def publish(batch: Batch, caller: Caller, asked: Publication) -> Answer:
     """Append a signed object to the directory, a roster by its manager. The answer is [index, size]."""
+    change, payload, files, approvals = asked
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this authority is no longer registered")
     if (caller.device.kind is Kind.AUTHORITY) != (change is not Change.ROSTER):
@@ -74,7 +90,7 @@ def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files:
     if change is Change.ROSTER and batch.directory.device(parse_sign1(payload, ROSTER).kid[:16], batch.now) is None:
         raise Refused("the roster is not signed by a device that is valid now", rules=("roster",))
     batch.flush()
-    index = batch.change(change, payload)
+    index = batch.change(change, payload, approvals)
     for file in files:
         digest = hashlib.sha256(file).digest()
         if batch.find(_HELD, digest) is None:
@@ -96,9 +112,14 @@ def publish(batch: Batch, caller: Caller, change: Change, payload: bytes, files:
     return lambda _committed: encode([index, index + 1])
 
 
-def register_office(batch: Batch, statement: bytes) -> Answer:
-    """The operator admits an office by its statement."""
-    return _operate(batch, Change.OFFICE, statement)
+def register_office(batch: Batch, statement: bytes, approvals: Sequence[bytes] = ()) -> Answer:
+    """The operator admits an office by its statement, with the approvals that the relay's list of approvers takes."""
+    return _operate(batch, Change.OFFICE, statement, approvals)
+
+
+def name_approvers(batch: Batch, approvers: bytes, approvals: Sequence[bytes]) -> Answer:
+    """The operator names who approves the admission of offices; once there is such a list, with its approvals."""
+    return _operate(batch, Change.RELAY_APPROVERS, approvers, approvals)
 
 
 def remove_office(batch: Batch, office: str) -> Answer:
@@ -106,8 +127,8 @@ def remove_office(batch: Batch, office: str) -> Answer:
     return _operate(batch, Change.OFFICE_REMOVED, encode([office]))
 
 
-def _operate(batch: Batch, change: Change, payload: bytes) -> Answer:
-    index = batch.change(change, payload)
+def _operate(batch: Batch, change: Change, payload: bytes, approvals: Sequence[bytes] = ()) -> Answer:
+    index = batch.change(change, payload, approvals)
     batch.log(
         AccessEntry(
             event=Event.OPERATOR,

@@ -244,8 +244,8 @@ class Relay:
         """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
 
         def prepare(caller: Caller) -> Checking[Job]:
-            stated = yield from hold.check_hold(caller, message_id, request.body, int(time.time()))
-            return Job(lambda batch: hold.state_hold(batch, caller, stated, request.body, seen))
+            signed = yield from hold.check_hold(caller, message_id, request.body, int(time.time()))
+            return Job(lambda batch: hold.state_hold(batch, caller, signed, seen))
 
         logged: bytes = await self._commit(request, prepare)
         return logged
@@ -297,9 +297,9 @@ class Relay:
         def prepare(caller: Caller) -> Job:
             if caller.device.kind is not Kind.AUTHORITY:
                 raise Refused("only an office authority changes the directory", rules=("authority",))
-            change, payload, files = register.read_publication(request.body)
-            revoked.append(change is Change.REVOCATION)
-            return Job(lambda batch: register.publish(batch, caller, change, payload, files))
+            asked = register.read_publication(request.body)
+            revoked.append(asked.change is Change.REVOCATION)
+            return Job(lambda batch: register.publish(batch, caller, asked))
 
         revoked: list[bool] = []
         done: bytes = await self._commit(request, prepare)
@@ -312,7 +312,8 @@ class Relay:
 
         def prepare(caller: Caller) -> Job:
             require_mailbox(caller)
-            return Job(lambda batch: register.publish(batch, caller, Change.ROSTER, request.body, []))
+            asked = register.Publication(Change.ROSTER, request.body)
+            return Job(lambda batch: register.publish(batch, caller, asked))
 
         done: bytes = await self._commit(request, prepare)
         return done

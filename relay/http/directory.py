@@ -24,10 +24,10 @@ async def directory(
     "/directory",
     status_code=201,
     responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
-    openapi_extra=body("[change, signed object, [document...]]"),
+    openapi_extra=body("[change, signed object, [document...]], with approvals a fourth: [approval...]"),
 )
 async def publish(relay: TheRelay, request: TheRequest) -> Response:
-    """An office authority publishes a certificate, revocation, policy, agreement, withdrawal or community."""
+    """An office authority publishes what it has signed: see the changes of SPEC.md, 20."""
     return cbor(await relay.publish(request), 201)
 
 

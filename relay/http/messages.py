@@ -121,8 +121,8 @@ async def post_receipt(request: Request) -> Response:
 @router.post(
     "/messages/{message_id}/holds",
     status_code=201,
-    responses=answers(400, 401, 404, 409, 422, 503, ok=201, what="The hold entry with its proof"),
-    openapi_extra=body("Hold: Sign1 of a security officer's device"),
+    responses=answers(400, 401, 403, 404, 409, 422, 503, ok=201, what="The hold entry with its proof"),
+    openapi_extra=body("Hold: Sign1 of a security officer's device; with approvals [hold, [approval...]]"),
 )
 async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:
     """Take a security officer's word to place or lift a legal hold; a second officer's makes it count."""

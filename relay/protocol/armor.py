@@ -17,6 +17,13 @@ def armor(encoded: bytes, kind: str) -> str:
     return "\n".join([f"{_DASHES}BEGIN LIAISON {kind}{_DASHES}", *lines, f"{_DASHES}END LIAISON {kind}{_DASHES}", ""])
 
 
+def kinds_in(text: bytes) -> list[str]:
+    """The kinds of the objects that begin in this text."""
+    lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines()]
+    begin = f"{_DASHES}BEGIN LIAISON "
+    return [line[len(begin) : -len(_DASHES)] for line in lines if line.startswith(begin) and line.endswith(_DASHES)]
+
+
 def dearmor(text: bytes, kind: str) -> bytes:
     """The object inside; text before and after is passed over. Raises Malformed."""
     begin, end = f"{_DASHES}BEGIN LIAISON {kind}{_DASHES}", f"{_DASHES}END LIAISON {kind}{_DASHES}"

@@ -7,6 +7,8 @@ The rules:
   - That an entry holds says who signed it, not that this reader trusts the signer: `trusted_kids` says that,
     starting from the reader's own authority and the agreements which that authority has signed.
   - Revocation, withdrawal and removal are final and effective with their entry.
+  - What a list of approvers governs does not hold without their approvals, whoever else signed it. A list outlives
+    the removal of its office: the same authority, registered again, finds it in force.
 """
 
 from __future__ import annotations
@@ -15,6 +17,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from .agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal, read_agreement, read_withdrawal
+from .approval import (
+    APPROVERS,
+    Approvers,
+    Matter,
+    Question,
+    check_people,
+    list_ref,
+    read_approvers,
+    verify_approvals,
+)
 from .canonical import expect_bytes, read_array
 from .community import COMMUNITY, ROSTER, Community, read_community, read_roster
 from .cose import Sign1, parse_sign1, verify_sign1
@@ -23,6 +35,8 @@ from .errors import Conflict, Malformed, Unknown, Unverified
 from .identity import (
     CERTIFICATE,
     REVOCATION,
+    SECURITY_ROLE,
+    STATEMENT,
     Certificate,
     Kind,
     Revocation,
@@ -95,6 +109,7 @@ class Directory:
     agreements: dict[bytes, AgreementState] = field(default_factory=dict)
     key_batches: dict[bytes, bytes] = field(default_factory=dict)  # batch digest → device_id
     communities: dict[str, CommunityState] = field(default_factory=dict)
+    approvers: dict[tuple[str, bytes], Approvers] = field(default_factory=dict)  # by office and its authority's kid
 
     def apply(self, encoded: bytes) -> DirectoryEntry:
         """Verify one entry and take it in. Raises Malformed, Unverified, Conflict, Unknown; then nothing changed."""
@@ -156,6 +171,11 @@ class Directory:
                 trusted |= {party.authority_kid: party.office for party in state.agreement.parties}
         return trusted
 
+    def approvers_of(self, office: str) -> Approvers | None:
+        """Whom the office's authority has named; of the office "", whom the relay's operator has."""
+        statement = self.offices.get(office)
+        return self.approvers.get((office, statement.kid if statement is not None else b""))
+
     def addresses(self) -> Iterator[str]:
         yield from self.by_address
 
@@ -165,6 +185,8 @@ class Directory:
         statement = parse_statement(entry.payload)
         if statement.office in self.offices:
             raise Conflict(f"office {statement.office} is registered already", hint="remove it first")
+        ref = parse_sign1(entry.payload, STATEMENT).ref
+        self._require_approvals(entry, self.approvers_of(""), Question(Matter.ADMISSION, ref, ""))
         self.offices[statement.office] = statement
         self.statements[statement.kid] = statement
         self._admit(
@@ -202,6 +224,9 @@ class Directory:
             raise Malformed("certificate: an address or role that stands for something else")
         if parse_address(certificate.address)[0] in {"authority", *certificate.roles}:
             raise Malformed(f"certificate: {certificate.address} may not be both a person's and a role's address")
+        if SECURITY_ROLE in certificate.roles:
+            question = Question(Matter.ENROLMENT, signed.ref, certificate.address)
+            self._require_approvals(entry, self.approvers_of(certificate.office), question)
         device = Device(
             device_id=certificate.device_id,
             address=certificate.address,
@@ -303,6 +328,32 @@ class Directory:
             raise Conflict(f"roster: version {roster.version} does not follow {state.version}")
         self.communities[roster.address] = replace(state, version=roster.version, members=frozenset(roster.members))
 
+    def _approvers(self, entry: DirectoryEntry) -> None:
+        signed = parse_sign1(entry.payload, APPROVERS)
+        stated = read_approvers(signed.payload)
+        statement = self._verified_authority(signed, stated.office)
+        self._name(entry, stated, statement.kid, signed.ref)
+
+    def _relay_approvers(self, entry: DirectoryEntry) -> None:
+        stated = read_approvers(entry.payload)
+        if stated.office:
+            raise Unverified(f"approvers: those of {stated.office} are for its authority to name")
+        self._name(entry, stated, b"", list_ref(entry.payload))
+
+    def _name(self, entry: DirectoryEntry, stated: Approvers, kid: bytes, ref: bytes) -> None:
+        old = self.approvers.get((stated.office, kid))
+        if stated.version != (old.version if old is not None else 0) + 1:
+            raise Conflict(f"approvers: version {stated.version} does not follow the one in force")
+        check_people(stated, lambda device_id: self.device(device_id, entry.time // 1000))
+        self._require_approvals(entry, old, Question(Matter.APPROVERS, ref, ""))
+        self.approvers[stated.office, kid] = stated
+
+    def _require_approvals(self, entry: DirectoryEntry, approvers: Approvers | None, question: Question) -> None:
+        """Approvals that nothing asks for are passed over: a part of the directory can be shown without the lists."""
+        if approvers is not None and approvers.threshold(question.matter):
+            now = entry.time // 1000
+            verify_approvals(approvers, question, entry.approvals, lambda each: self.device(each, now), now)
+
     _vouchers: dict[bytes, bytes] = field(default_factory=dict)  # device_id → kid of the authority that certified it
 
     def _admit(self, device: Device, authority_kid: bytes) -> None:
@@ -328,6 +379,8 @@ _APPLY = {
     Change.KEY_BATCH: Directory._key_batch,
     Change.COMMUNITY: Directory._community,
     Change.ROSTER: Directory._roster,
+    Change.APPROVERS: Directory._approvers,
+    Change.RELAY_APPROVERS: Directory._relay_approvers,
 }
 
 __all__ = ["AgreementState", "Device", "Directory", "office_of"]

@@ -6,7 +6,7 @@ entitled to them, and so that an entry withheld after its retention leaves a tre
     AccessEntry    = {1: 1, 2: kind, 3: time, 4: salt, 5: device_id, 6: address, 7: office, 8: concerns,
                       9: message_id, 10: message_ref, 11: label, 12: permitted, 13: [rule...], 14: policy,
                       15: request, 16: detail}
-    DirectoryEntry = [1, kind, time, salt, payload]
+    DirectoryEntry = [1, kind, time, salt, payload] or, with approvals, [1, kind, time, salt, payload, [approval...]]
 
 Times are milliseconds since 1970 as the relay saw them.
 """
@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array, read_map
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_map
 from .errors import Malformed
 
+MAX_APPROVALS = 8
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
 
 
@@ -113,6 +114,8 @@ class Change(StrEnum):
     KEY_BATCH = "key-batch"
     COMMUNITY = "community"
     ROSTER = "roster"
+    APPROVERS = "approvers"
+    RELAY_APPROVERS = "relay-approvers"
 
 
 _CHANGES = frozenset(map(str, Change))
@@ -123,14 +126,19 @@ class DirectoryEntry:
     change: Change
     time: int
     salt: bytes
-    payload: bytes  # the signed object; for OFFICE_REMOVED the office, for KEY_BATCH [device_id, batch digest]
+    payload: bytes  # the signed object; unsigned are OFFICE_REMOVED, KEY_BATCH and RELAY_APPROVERS
+    approvals: tuple[bytes, ...] = ()  # signed by named people, where the change takes that
 
     def encoded(self) -> bytes:
-        return encode([1, self.change.value, self.time, self.salt, self.payload])
+        fields = [1, self.change.value, self.time, self.salt, self.payload]
+        return encode([*fields, list(self.approvals)] if self.approvals else fields)
 
 
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
-    version, change, time, salt, payload = read_array(encoded, 5, "directory entry")
+    fields = expect(decode(encoded, "directory entry"), list, "directory entry")
+    if len(fields) not in {5, 6}:
+        raise Malformed("directory entry: expected an array of 5, or of 6 with approvals")
+    version, change, time, salt, payload = fields[:5]
     expect_version(version, "directory entry")
     if expect(change, str, "directory entry: change") not in _CHANGES:
         raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
@@ -139,7 +147,16 @@ def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
         time=expect(time, int, "directory entry: time"),
         salt=expect_bytes(salt, 16, "directory entry: salt"),
         payload=expect(payload, bytes, "directory entry: payload"),
+        approvals=read_approval_list(fields[5]) if len(fields) == 6 else (),
     )
+
+
+def read_approval_list(value: object) -> tuple[bytes, ...]:
+    """The signed approvals that come along: at least one, or the list would not be there."""
+    approvals = tuple(expect(item, bytes, "approvals") for item in expect(value, list, "approvals"))
+    if not 0 < len(approvals) <= MAX_APPROVALS:
+        raise Malformed(f"approvals: expected 1 to {MAX_APPROVALS}")
+    return approvals
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,31 @@
 """Legal hold: two security officers of one office keep a message, and what the log says of it, from being destroyed.
 
     Hold = Sign1(officer's device; [1, action, message_id, device_id, address, at, reason])      action: "place", "lift"
+    body = Hold, or, with approvals, [<< Hold >>, [<< Approval >>...]]
 
 The rules:
   - a hold is an office's own: two different officers of it with the role `security` place it, two lift it, and no
     other office can;
-  - one officer's word alone does nothing;
+  - one officer's word alone does nothing; where the office has named approvers for holds, it takes that one and
+    their approvals instead of a second word;
   - whoever's word waits for a second must still be entitled when that comes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1
 from .directory import Device
+from .entry import read_approval_list
 from .errors import Malformed
 from .header import AddresseeKind, Core
-from .identity import Kind, office_of, parse_address
+from .identity import SECURITY_ROLE, Kind, office_of, parse_address
 
 HOLD = "hold"
-SECURITY_ROLE = "security"
 WORDS_NEEDED = 2
 MAX_REASON = 200
 
@@ -43,6 +46,19 @@ class Hold:
 
     def payload(self) -> bytes:
         return encode([1, self.action.value, self.message_id, self.device_id, self.address, self.at, self.reason])
+
+
+def hold_body(encoded: bytes, approvals: Sequence[bytes]) -> bytes:
+    """What is posted: the word alone, or with the approvals of others."""
+    return encode([encoded, list(approvals)]) if approvals else encoded
+
+
+def read_hold_body(body: bytes) -> tuple[bytes, tuple[bytes, ...]]:
+    """The signed word and the approvals beside it. Raises Malformed."""
+    fields = decode(body, "hold")
+    if type(fields) is list and len(fields) == 2:
+        return expect(fields[0], bytes, "hold"), read_approval_list(fields[1])
+    return body, ()
 
 
 def read_hold(signed: Sign1) -> Hold:

@@ -33,6 +33,7 @@ class Kind(StrEnum):
 
 
 MAY_SEND = frozenset({Kind.OFFICER, Kind.SYSTEM})
+SECURITY_ROLE = "security"
 
 
 def check_office(office: str) -> str:

@@ -5,7 +5,8 @@
     Proven = [entry, index, [proof...]]     under the checkpoint of the recall's LoggedEntry
 
 A recall ends all handing-out of slots. A spill ends part downloads too, and destroys the parts. The recall entry's
-detail is `recall` or `spill`, the SHA-256 of the states and the reason; the accept entry holds the SHA-256 of the
+detail is `recall` or `spill`, with `-held` where a legal hold keeps what would have been destroyed, the SHA-256 of the
+states and the reason; the accept entry holds the SHA-256 of the
 grants: so neither a state nor a device can be left out or invented. The states are
 `[[device_id, [portion...], index of the open entry or null]...]`.
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1
@@ -23,10 +25,9 @@ from .entry import AccessEntry, Event, LoggedEntry, parse_access_entry, read_log
 from .envelope import MAX_SLOTS
 from .errors import Malformed, Unverified
 from .grants import Grants, grants_digest
-from .identity import MAY_SEND, Kind, office_of
+from .identity import MAY_SEND, SECURITY_ROLE, Kind, office_of
 
 RECALL = "recall"
-SECURITY_ROLE = "security"
 MAX_REASON, MAX_SIGNERS = 500, 8
 
 
@@ -86,26 +87,36 @@ def _is_security_officer(device: Device) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RecallState:
-    """One recipient device: whether the keys had left, and with which entry. `opened` None: destroyed unread."""
+    """One recipient device: whether the keys had left, and with which entry. `opened` None: nobody had them."""
 
     device_id: bytes
     granted: tuple[int, ...]
     opened: int | None
 
 
-def recall_detail(states: Sequence[RecallState], reason: str, *, spill: bool) -> str:
+class RecallDetail(NamedTuple):
+    """What a recall entry's detail says."""
+
+    spill: bool
+    held: bool  # nothing was destroyed: a legal hold stands
+    digest: str
+    reason: str
+
+
+def recall_detail(states: Sequence[RecallState], reason: str, spill: bool, held: bool) -> str:  # noqa: FBT001 - as in RecallDetail
     """What the recall entry says."""
     listed = encode([[each.device_id, list(each.granted), each.opened] for each in states])
-    return f"{'spill' if spill else 'recall'} {hashlib.sha256(listed).hexdigest()} {reason}"
+    kind = f"{'spill' if spill else 'recall'}{'-held' if held else ''}"
+    return f"{kind} {hashlib.sha256(listed).hexdigest()} {reason}"
 
 
-def read_recall_detail(detail: str) -> tuple[bool, str, str]:
-    """(spill, digest of the states, reason) of a recall entry. Raises Malformed."""
+def read_recall_detail(detail: str) -> RecallDetail:
+    """Raises Malformed for what is none."""
     kind, _, rest = detail.partition(" ")
     digest, _, reason = rest.partition(" ")
-    if kind not in {"recall", "spill"} or len(digest) != 64 or not reason:
+    if kind not in {"recall", "spill", "recall-held", "spill-held"} or len(digest) != 64 or not reason:
         raise Malformed("recall entry: its detail is not that of a recall")
-    return kind == "spill", digest, reason
+    return RecallDetail(kind.startswith("spill"), kind.endswith("-held"), digest, reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +178,8 @@ def verify_recalled(answer: Recalled, asked: Recall) -> AccessEntry:
     recall, accept = parse_access_entry(answer.recall.entry), parse_access_entry(answer.accept.entry)
     if (recall.event, recall.message_id) != (Event.RECALL, asked.message_id):
         raise Unverified("the relay logged another recall than was asked for")
-    if recall.detail != recall_detail(answer.states, asked.reason, spill=asked.spill):
+    stated = read_recall_detail(recall.detail)
+    if recall.detail != recall_detail(answer.states, asked.reason, asked.spill, stated.held):
         raise Unverified("the recall was logged with other states, or another reason, than the relay answers")
     if (accept.event, accept.message_id, accept.message_ref) != (Event.ACCEPT, asked.message_id, recall.message_ref):
         raise Unverified("the recall came without the entry of the message's acceptance")

@@ -223,6 +223,7 @@ slot = Table(
         comment="the message's, for serving the urgent first",
     ),
     Column("encoded", LargeBinary, comment="leaves only with its log entry; null once recalled or expired"),
+    Column("kept", LargeBinary, comment="of a recalled message while it is held; never leaves"),
     Column("proof", LargeBinary, nullable=False, comment="inclusion under slot_root, hashes of 32 octets"),
     Column("released", BigInteger, comment="index of the first open entry; null while nobody held the keys"),
     _day(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,29 @@ import click
 
 from liaison.authority import DAY, Authority, found_authority
 from liaison.profile import home_folder
-from relay.protocol.armor import armor, dearmor
+from relay.protocol.armor import armor, dearmor, kinds_in
 from relay.protocol.errors import LiaisonError, Malformed
-from relay.protocol.identity import Kind, check_nation, check_office, parse_request, parse_statement
+from relay.protocol.identity import Kind, check_nation, check_office, parse_statement
 from relay.protocol.label import Clearance
 from relay.protocol.label_xml import read_clearance_xml
 from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say
+from .common import (
+    Session,
+    approval_option,
+    ask_option,
+    json_option,
+    pass_session,
+    put,
+    read_approvals,
+    say,
+    write_asked,
+)
 from .people import relay_keys
 from .quorum import drill, recover, split
 
+_CERTIFICATE = "CERTIFICATE"
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])
 
 
@@ -61,33 +72,46 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 
 
 @authority.command()
-@click.argument("request", type=click.File("rb"))
+@click.argument("request", type=click.File("rb"), metavar="REQUEST|CERTIFICATE")
 @click.option("--role", multiple=True, help="Role address this device also answers to, such as duty.")
 @click.option("--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 clearance XML.")
 @click.option("--kind", type=_KINDS, default="officer", show_default=True)
 @click.option("--scope", multiple=True, metavar="OFFICE", help="Auditor: an office whose entries may be read.")
 @click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
+@ask_option
+@approval_option
 @json_option
 @pass_session
-def enrol(session: Session, /, request: Any, clearance: Sequence[Any], **given: Any) -> None:
-    """Certify the device that made REQUEST, and publish its certificate."""
-    encoded = dearmor(request.read(), "REQUEST")
-    wanted = parse_request(encoded)
+def enrol(session: Session, /, request: Any, ask: Path | None, **given: Any) -> None:
+    """Certify the device that made REQUEST, or publish the CERTIFICATE that --ask wrote and others approved."""
+    text = request.read()
     with session.authority() as office:
         office.sync()
-        certificate = office.enrol(
-            encoded,
-            kind=Kind(given["kind"]),
-            roles=given["role"],
-            clearances=[_clearance(office, file.read(), given["valid_days"]) for file in clearance],
-            scope=given["scope"],
-            valid_days=given["valid_days"],
-        )
+        signed = _certified(office, text, given)
+        if ask is not None:
+            write_asked(ask, signed, _CERTIFICATE)
+            return
+        certificate = office.publish_certificate(signed, read_approvals(given["approvals"]))
     if given["as_json"]:
-        put({"address": wanted.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
+        put({"address": certificate.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
     else:
         click.echo(certificate.device_id.hex())
-        say(f"{wanted.address} enrolled as {certificate.kind.value}; the device is ready with: liaison status")
+        say(f"{certificate.address} enrolled as {certificate.kind.value}; the device is ready with: liaison status")
+
+
+def _certified(office: Authority, text: bytes, given: Mapping[str, Any]) -> bytes:
+    if _CERTIFICATE in kinds_in(text):
+        if given["role"] or given["clearance"] or given["scope"]:
+            raise Malformed("the certificate is signed already, with its roles, clearances and scope")
+        return dearmor(text, _CERTIFICATE)
+    return office.certify(
+        dearmor(text, "REQUEST"),
+        kind=Kind(given["kind"]),
+        roles=given["role"],
+        clearances=[_clearance(office, file.read(), given["valid_days"]) for file in given["clearance"]],
+        scope=given["scope"],
+        valid_days=given["valid_days"],
+    )
 
 
 def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clearance:

@@ -1,51 +1,97 @@
-"""Legal hold: what two security officers of an office do to keep a message from being destroyed."""
+"""Legal hold: what the security officers of an office do to keep a message from being destroyed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
 import click
 
-from liaison.holding import state_hold
-from relay.protocol.hold import Action
+from liaison.client import Client
+from liaison.holding import post_hold, sign_hold
+from relay.protocol.armor import dearmor
+from relay.protocol.cose import parse_sign1
+from relay.protocol.errors import Malformed
+from relay.protocol.hold import HOLD, Action, Hold, read_hold
 
-from .common import Session, json_option, pass_session, put, say
+from .common import (
+    Session,
+    approval_option,
+    ask_option,
+    json_option,
+    pass_session,
+    put,
+    read_approvals,
+    say,
+    write_asked,
+)
 
-reason_option = click.option("--reason", required=True, help="One line; operator and auditors read it.")
+_KIND = "HOLD"
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    reason = click.option("--reason", help="One line; operator and auditors read it.")
+    for each in (pass_session, json_option, approval_option, ask_option, reason):
+        command = each(command)
+    return click.argument("message", metavar="ID|FILE")(command)
 
 
 @click.group()
 def hold() -> None:
-    """Keep a message from being destroyed; two security officers place a hold, and two lift it."""
+    """Keep a message from being destroyed: two security officers, or one and the office's approvers for it."""
 
 
 @hold.command()
-@click.argument("message", metavar="ID")
-@reason_option
-@json_option
-@pass_session
-def place(session: Session, message: str, reason: str, *, as_json: bool) -> None:
-    """Ask that the message be kept, whatever its expiry and retention; the second officer's word makes it so."""
-    _state(session, Action.PLACE, message, reason, as_json=as_json)
+@_options
+def place(session: Session, /, message: str, **given: Any) -> None:
+    """Ask that the message be kept, whatever its expiry and retention; FILE is what --ask wrote and others approved."""
+    _state(session, Action.PLACE, message, given)
 
 
 @hold.command()
-@click.argument("message", metavar="ID")
-@reason_option
-@json_option
-@pass_session
-def lift(session: Session, message: str, reason: str, *, as_json: bool) -> None:
-    """Ask that your office's hold end; the second officer's word ends it."""
-    _state(session, Action.LIFT, message, reason, as_json=as_json)
+@_options
+def lift(session: Session, /, message: str, **given: Any) -> None:
+    """Ask that your office's hold end; FILE is what --ask wrote and others approved."""
+    _state(session, Action.LIFT, message, given)
 
 
-def _state(session: Session, action: Action, message: str, reason: str, *, as_json: bool) -> None:
+def _state(session: Session, action: Action, message: str, given: dict[str, Any]) -> None:
+    approvals: Sequence[bytes] = read_approvals(given["approvals"])
+    if (given["reason"] is None) is not bool(approvals):
+        raise click.UsageError("either an ID and --reason, or FILE and the approvals of what is in it")
     with session.client() as client:
-        message_id = client.find(message)
-        stated = state_hold(client, action, message_id, reason)
-        is_held = stated.counts is (action is Action.PLACE)
-        if as_json:
-            put({"message_id": message_id.hex(), "action": action.value, "word": stated.word, "of": stated.of,
-                 "held": is_held})  # fmt: skip
-        elif stated.counts:
-            say(f"message {message_id.hex()} is {'held' if is_held else 'no longer held by your office'}")
-        else:
-            say(f"word {stated.word} of {stated.of}: another security officer of your office has to {action} it too")
+        signed = _asked(message) if approvals else sign_hold(client, action, client.find(message), given["reason"])
+        if given["ask"] is not None:
+            write_asked(given["ask"], signed, _KIND)
+            return
+        word = read_hold(parse_sign1(signed, HOLD))
+        if word.action is not action:
+            raise Malformed(f"{message} asks to {word.action} a hold")
+        _post(client, word, signed, approvals, as_json=given["as_json"])
+
+
+def _asked(path: str) -> bytes:
+    return dearmor(Path(path).read_bytes(), _KIND)
+
+
+def _post(client: Client, word: Hold, signed: bytes, approvals: Sequence[bytes], *, as_json: bool) -> None:
+    stated = post_hold(client, signed, approvals)
+    is_held = stated.counts is (word.action is Action.PLACE)
+    if as_json:
+        put(
+            {
+                "message_id": word.message_id.hex(),
+                "action": word.action.value,
+                "word": stated.word,
+                "of": stated.of,
+                "held": is_held,
+                "destroyed": stated.destroyed,
+            }
+        )
+    elif stated.counts:
+        say(f"message {word.message_id.hex()} is {'held' if is_held else 'no longer held by your office'}")
+        if stated.destroyed:
+            say("it had been recalled: what the hold kept of it is destroyed now")
+    else:
+        say(f"word {stated.word} of {stated.of}: another security officer of your office has to {word.action} it too")

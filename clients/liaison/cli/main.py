@@ -34,11 +34,13 @@ COMMANDS = {
         "draft": ("desk", "Seal a message for another officer to release."),
         "release": ("desk", "Read a draft and release it."),
         "downgrade": ("desk", "Replace a message under a lower label."),
+        "approve": ("approvals", "Approve what takes M of N named people."),
     },
     "Security officers": {
         "authority": ("authority", "Act as an office's authority."),
         "agreement": ("agreement", "Information-sharing agreements."),
         "hold": ("hold", "Keep a message from being destroyed."),
+        "approvers": ("approvals", "Who has to approve what."),
     },
     "Auditors and witnesses": {
         "audit": ("audit", "Pull and verify the access log."),

@@ -12,6 +12,7 @@ from liaison.private_file import replace_private
 from liaison.recalling import recall as take_back
 from liaison.recalling import sign_recall
 from relay.protocol.armor import armor, dearmor
+from relay.protocol.recall import read_recall_detail
 
 from .common import Session, json_option, pass_session, put, say, yes_option
 
@@ -70,6 +71,8 @@ def recall(  # noqa: PLR0913 - one parameter for each option
     shown = [[row["address"], row["device"][:12], row["state"], _opened(row["opened"])] for row in rows]
     render.table(render.page(session.color), ("address", "device", "state", "opened"), shown)
     say(f"recalled with entry {taken.index} of the access log, verified")
+    if read_recall_detail(taken.entry.detail).held:
+        say("a legal hold stands: nobody opens it any more, and nothing is destroyed before the hold is lifted")
 
 
 def _opened(opened: dict[str, int] | None) -> str:

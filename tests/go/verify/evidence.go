@@ -210,7 +210,11 @@ func (e *evidence) logged(log string) ([][]byte, error) {
 func (e *evidence) readDirectory() error {
 	entries := must(e.logged("directory"))
 	for _, entry := range entries {
-		fields := must(readArray(entry, 5, "directory entry"))
+		fields := must(readArray(entry, -1, "directory entry"))
+		// a sixth field is approvals: whether a change needed them is for the whole directory to say
+		if len(fields) != 5 && len(fields) != 6 {
+			return fmt.Errorf("directory entry: not an array of 5 or 6")
+		}
 		change, _ := fields[1].(string)
 		payload, err := asBytes(fields[4], -1, "directory entry: payload")
 		if err == nil {
