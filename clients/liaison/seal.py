@@ -33,6 +33,7 @@ from relay.protocol.envelope import (
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.header import Core, Portion
 from relay.protocol.merkle import leaf_hash, root_of
+from relay.protocol.parts import part_digest
 from relay.protocol.prekey import KeyPackage
 
 from .cobblestone import open_part, seal_part
@@ -78,7 +79,7 @@ def seal(
         for index, (content_key, portion) in enumerate(zip(content_keys, portions, strict=True))
     )
     sealed = tuple(
-        apart[index] if part is None else Portion(len(part), hashlib.sha256(part).digest(), portion.label)
+        apart[index] if part is None else Portion(len(part), part_digest(part), portion.label)
         for index, (part, portion) in enumerate(zip(parts, portions, strict=True))
     )
     core = replace(core, portions=sealed)
@@ -114,7 +115,7 @@ def unseal_slot(message: Message, slot: Slot, seed: bytes, own_kid: bytes) -> di
 def unseal_part(core: Core, index: int, content_key: bytes, sealed: bytes) -> PortionContent:
     """A portion in the clear: digest, commitment, chunks, inner label, in this order. Raises Unverified, Malformed."""
     portion = core.portions[index]
-    if len(sealed) != portion.length or hashlib.sha256(sealed).digest() != portion.digest:
+    if len(sealed) != portion.length or part_digest(sealed) != portion.digest:
         raise Unverified(f"part {index}: not the one that was signed")
     plaintext = open_part(content_key, part_context(core.message_id, core.sender_kid, index), sealed)
     content = unpack(plaintext)

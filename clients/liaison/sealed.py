@@ -9,22 +9,27 @@ The rules:
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 from relay.protocol.envelope import part_context
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Core
+from relay.protocol.parts import PartDigest
 
 from .cobblestone import PartOpener, PartSealer, plaintext_size
 from .portions import BLOCK, PortionContent, pack_blocks, read_start
 
+TOGETHER = 3  # pieces under way at a time
+T, R = TypeVar("T"), TypeVar("R")
 Advance = Callable[[int], None]
 Meter = Callable[[str, int], AbstractContextManager[Advance]]
 """Shows how far something is: what it is, its octets; then how many more are done."""
@@ -71,12 +76,16 @@ def seal_file(
     beside = folder / f".sealing.{secrets.token_hex(8)}"
     try:
         with meter(f"sealing {portion.name}", portion.size) as advance, _create(beside) as file:
-            digest, length = hashlib.sha256(), 0
-            for sealed in _sealed_blocks(PartSealer(key, context), portion):
-                digest.update(sealed)
+            digest, length = PartDigest(), 0
+
+            def keep(sealed: bytes) -> int:
                 write_all(file.fileno(), sealed)
-                length += len(sealed)
-                advance(len(sealed))
+                digest.update(sealed)
+                return len(sealed)
+
+            for kept in in_turn(keep, _sealed_blocks(PartSealer(key, context), portion), threads=1):
+                length += kept
+                advance(kept)
             os.fsync(file.fileno())
         start = len(next(pack_blocks(portion)))
         found = SealedFile(folder, digest.digest(), key, context, start, portion.size)
@@ -159,6 +168,21 @@ def save(portion: PortionContent, path: Path, meter: Meter) -> None:
         os.link(beside, path)  # unlike rename, link never replaces
     finally:
         beside.unlink(missing_ok=True)
+
+
+def in_turn(work: Callable[[T], R], pieces: Iterable[T], *, threads: int = TOGETHER) -> Iterator[R]:
+    """The results in order, with a few under way at a time and no more in memory than those."""
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for piece in pieces:
+            waiting.append(pool.submit(work, piece))
+            if len(waiting) == TOGETHER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_all(descriptor: int, octets: bytes) -> None:
