@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 from liaison.carriage import download, upload  # noqa: E402
-from liaison.sealed import check_file, no_meter, save, seal_file  # noqa: E402
+from liaison.meter import no_meter  # noqa: E402
+from liaison.sealed import check_file, save, seal_file  # noqa: E402
 from relay.protocol.header import Portion  # noqa: E402
 from relay.settings import Settings  # noqa: E402
 from world import World, clearance  # noqa: E402

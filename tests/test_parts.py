@@ -21,11 +21,12 @@ from sqlalchemy import select, update
 from forge import Forge, call, problem, stored
 from liaison import Attachment
 from liaison.desk import Desk
-from liaison.sealed import no_meter, save
+from liaison.meter import no_meter
+from liaison.sealed import save
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import TooLarge, Unverified
-from relay.protocol.parts import CHUNK
+from relay.protocol.parts import CHUNK, part_digest
 from relay.settings import Settings
 from relay.store.schema import part, upload
 from test_crash import Victim
@@ -229,12 +230,12 @@ def test_a_relay_killed_in_the_middle_keeps_every_chunk_that_it_answered(tmp_pat
 
 
 def begun(who, sealed: bytes):
-    return call(who, "POST", "/v1/parts", encode([hashlib.sha256(sealed).digest(), len(sealed)]))
+    return call(who, "POST", "/v1/parts", encode([part_digest(sealed), len(sealed)]))
 
 
 def put(who, sealed: bytes, chunk: int, content: bytes | None = None):
     content = sealed[chunk * CHUNK : (chunk + 1) * CHUNK] if content is None else content
-    return call(who, "PUT", f"/v1/parts/{hashlib.sha256(sealed).hexdigest()}/{chunk}", content)
+    return call(who, "PUT", f"/v1/parts/{part_digest(sealed).hex()}/{chunk}", content)
 
 
 def test_another_office_can_neither_see_nor_fill_nor_use_an_upload(offices, anna, jean):

@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from liaison.sealed import no_meter, save
+from liaison.meter import no_meter
+from liaison.sealed import save
 from relay.protocol.errors import Unavailable
 from relay.store.blobs import open_blobs
 from relay.store.bucket import Bucket

@@ -20,7 +20,8 @@ from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Core, Portion
 from relay.protocol.parts import CHUNK, chunk_count, chunk_length, joined_digest
 
-from .sealed import Meter, in_turn, sync_folder, write_all
+from .meter import Meter
+from .sealed import in_turn, sync_folder, write_all
 from .transport import Transport
 from .trust import relayed
 

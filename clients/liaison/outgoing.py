@@ -21,16 +21,18 @@ from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
 from .claiming import claim
+from .meter import Meter, no_meter
 from .portions import PortionContent
 from .profile import Profile
 from .record import FAILED, change
 from .release import NO_KEYS, Grant, Verdict, review
 from .seal import Reader, fresh_keys, seal
-from .sealed import Meter, SealedFile, no_meter, seal_file
+from .sealed import SealedFile, seal_file
 from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
 DEFAULT_LIFETIME = 30 * 86400
+MANY = 25  # devices; sealing to fewer is done before anybody looks
 TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
@@ -188,7 +190,9 @@ class Outgoing:
                 self._core(plan.draft, addressees, now), message_id=message_id, alternatives=plan.alternatives
             )
             stated = {index: portion for index, (_file, portion) in apart.items()}
-            submission = seal(core, plan.draft.portions, readers, key, keys, stated)
+            meter = self.meter if len(readers) >= MANY else no_meter
+            with meter("sealing to", len(readers), counted="devices") as advance:
+                submission = seal(core, plan.draft.portions, readers, key, keys, stated, advance)
             if content_keys is None:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})

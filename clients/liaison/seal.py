@@ -38,6 +38,7 @@ from relay.protocol.prekey import KeyPackage
 
 from .cobblestone import open_part, seal_part
 from .keys import SigningKey, kem_private_key
+from .meter import Advance
 from .portions import PortionContent, pack, unpack
 
 _HPKE = Hpke(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)  # suite 1
@@ -65,11 +66,13 @@ def seal(
     key: SigningKey,
     content_keys: Sequence[bytes] | None = None,
     apart: Mapping[int, Portion] = MappingProxyType({}),
+    advance: Advance = lambda _slots: None,
 ) -> Submission:
     """Seal and sign. `core` comes without portions; lengths and digests are filled in here.
 
     `content_keys` are given only where somebody beside the readers must check the sealed parts: by a drafter,
     for the releasing officers. The portions `apart` were sealed before, with their content keys, each to a file.
+    `advance` is told of every slot.
     """
     content_keys = fresh_keys(len(portions)) if content_keys is None else content_keys
     parts = tuple(
@@ -86,9 +89,12 @@ def seal(
     encoded = core.encoded()
     digest = hashlib.sha256(encoded).digest()
     ordered = sorted(readers, key=lambda reader: reader.device_id)
-    slots = tuple(seal_slot(core, digest, reader, content_keys) for reader in ordered)
+    slots = []
+    for reader in ordered:
+        slots.append(seal_slot(core, digest, reader, content_keys))
+        advance(1)
     payload = message_payload(encoded, len(slots), root_of(leaf_hash(slot) for slot in slots))
-    return Submission(key.sign_object(MESSAGE, payload), slots, parts)
+    return Submission(key.sign_object(MESSAGE, payload), tuple(slots), parts)
 
 
 def seal_slot(core: Core, core_digest: bytes, reader: Reader, content_keys: Sequence[bytes]) -> bytes:

@@ -14,7 +14,6 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
@@ -26,18 +25,12 @@ from relay.protocol.header import Core
 from relay.protocol.parts import PartDigest
 
 from .cobblestone import PartOpener, PartSealer, plaintext_size
+from .meter import Meter
 from .portions import BLOCK, PortionContent, pack_blocks, read_start
 
 TOGETHER = 3  # pieces under way at a time
-T, R = TypeVar("T"), TypeVar("R")
-Advance = Callable[[int], None]
-Meter = Callable[[str, int], AbstractContextManager[Advance]]
-"""Shows how far something is: what it is, its octets; then how many more are done."""
-
-
-@contextmanager
-def no_meter(_what: str, _octets: int) -> Iterator[Advance]:
-    yield lambda _octets: None
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
