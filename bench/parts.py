@@ -112,7 +112,7 @@ class Bench:
         spent = timed(lambda: sealed.append(seal_file(parts, os.urandom(16), kid, 1, bytes(32), self._large, no_meter)))
         ((file, length),) = sealed
         lone = Portion(length, file.digest, self._large.label)
-        sending = timed(lambda: upload(parts, lone, self._anna.transport, no_meter))
+        sending = timed(lambda: upload(parts, lone, self._anna.transport, no_meter, file.chunks))
         file.path.unlink()
         return {"seal": spent, "upload": sending}
 

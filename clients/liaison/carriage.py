@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
 
@@ -26,8 +27,11 @@ from .transport import Transport
 from .trust import relayed
 
 
-def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter) -> None:
-    """Send what the relay lacks of a sealed part. Safe to repeat; on return the relay has all of it, durably."""
+def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter, digests: Sequence[bytes] = ()) -> None:
+    """Send what the relay lacks of a sealed part. Safe to repeat; on return the relay has all of it, durably.
+
+    `digests` are those of its chunks where it was sealed just now, so that they are not hashed again to be signed for.
+    """
     path, digest = folder / portion.digest.hex(), portion.digest.hex()
     begun = encode([portion.digest, portion.length])
     missing = _missing(transport.post("/v1/parts", begun), portion)
@@ -38,7 +42,8 @@ def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter) -
 
         def send(chunk: int) -> int:
             size = chunk_length(portion.length, chunk)
-            transport.put(f"/v1/parts/{digest}/{chunk}", os.pread(file.fileno(), size, chunk * CHUNK))
+            sealed = os.pread(file.fileno(), size, chunk * CHUNK)
+            transport.put(f"/v1/parts/{digest}/{chunk}", sealed, digests[chunk] if digests else None)
             return size
 
         for size in in_turn(send, missing):

@@ -32,7 +32,7 @@ from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
 DEFAULT_LIFETIME = 30 * 86400
-MANY = 25  # devices; sealing to fewer is done before anybody looks
+MANY = 10  # devices; sealing to fewer is done before anybody looks
 TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
@@ -109,6 +109,7 @@ class Outgoing:
     judge: Judge
     transport: Transport
     meter: Meter = no_meter
+    sealed: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)  # digests of chunks, by their part's
 
     def plan(self, draft: Draft, now: int) -> Plan:
         """Ask the rules about every addressee and portion, about the sender and the whole. Changes nothing."""
@@ -209,6 +210,7 @@ class Outgoing:
                 folder = self.profile.cabinet.parts
                 file, length = seal_file(folder, message_id, kid, index, keys[index], portion, self.meter)
                 found[index] = file, Portion(length, file.digest, portion.label)
+                self.sealed[file.digest] = file.chunks
         return found
 
     def _may_use_last_resort(self, label: Label) -> bool:
@@ -253,7 +255,8 @@ class Outgoing:
             message = parse_message(posted.message)
             for portion, part in zip(message.core.portions, posted.parts, strict=True):
                 if part is None:
-                    upload(self.profile.cabinet.parts, portion, self.transport, self.meter)
+                    fresh = self.sealed.get(portion.digest, ())
+                    upload(self.profile.cabinet.parts, portion, self.transport, self.meter, fresh)
             precedence = message.core.handling.precedence
             answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:

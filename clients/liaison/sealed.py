@@ -43,6 +43,7 @@ class SealedFile:
     context: bytes
     start: int  # of the content in the plaintext
     length: int
+    chunks: tuple[bytes, ...] = ()  # their digests, where it was sealed just now
 
     @property
     def path(self) -> Path:
@@ -81,7 +82,7 @@ def seal_file(
                 advance(kept)
             os.fsync(file.fileno())
         start = len(next(pack_blocks(portion)))
-        found = SealedFile(folder, digest.digest(), key, context, start, portion.size)
+        found = SealedFile(folder, digest.digest(), key, context, start, portion.size, digest.chunks())
         beside.replace(found.path)
     finally:
         beside.unlink(missing_ok=True)

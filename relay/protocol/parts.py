@@ -28,22 +28,25 @@ class PartDigest:
     """The digest of a sealed part as it comes."""
 
     def __init__(self) -> None:
-        self._chunks: list[bytes] = []
+        self._full: list[bytes] = []
         self._hashed, self._left = sha256(), CHUNK
 
     def update(self, octets: bytes) -> None:
         rest = memoryview(octets)
         while rest:
             if not self._left:
-                self._chunks.append(self._hashed.digest())
+                self._full.append(self._hashed.digest())
                 self._hashed, self._left = sha256(), CHUNK
             self._hashed.update(rest[: self._left])
             taken = min(self._left, len(rest))
             self._left -= taken
             rest = rest[taken:]
 
+    def chunks(self) -> tuple[bytes, ...]:
+        return (*self._full, self._hashed.digest())
+
     def digest(self) -> bytes:
-        return joined_digest([*self._chunks, self._hashed.digest()])
+        return joined_digest(self.chunks())
 
 
 def part_digest(sealed: bytes) -> bytes:
