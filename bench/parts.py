@@ -1,7 +1,10 @@
 """A large attachment: sealed, uploaded, downloaded, opened; each step beside the floor, in one run.
 
 The floor is SHA-256 plus AES-256-GCM in pieces of 16 KiB over the same bytes, on one thread, in memory, no disk and
-no network. `disk` is the same bytes written to the same disk and synced: no step that promises durability can beat it.
+no network. `disk` is the same bytes written to the same disk and synced: no step that promises durability can beat it,
+and `of_bound` is the share of the slower of both. `processor` is what client and relay together spent on a step: on two
+cores, with both on one machine, a step takes at least half of it. The first round is not counted: a file's first pages
+cost a virtual machine several times what they cost once its host has given it the memory.
 A real relay serves in a process of its own; the steps are those of the client library.
 """
 
@@ -15,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -39,10 +43,24 @@ PIECE, ROUNDS = 16384, 3
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 
 
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds of a step by the clock, and of processors."""
+
+    clock: float
+    processor: float
+
+
+def timed(work: Callable[[], object], *others: int) -> Spent:
+    """What a step takes, this process and others together."""
+    start, before = time.perf_counter(), _processor(others)
     work()
-    return time.perf_counter() - start
+    return Spent(time.perf_counter() - start, _processor(others) - before)
+
+
+def _processor(others: Iterable[int]) -> float:
+    ticks = (Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split() for each in others)
+    return time.process_time() + sum(int(each[11]) + int(each[12]) for each in ticks) / os.sysconf("SC_CLK_TCK")
 
 
 def floor(content: bytes) -> None:
@@ -84,8 +102,8 @@ def peak(process: int, *, reset: bool = False) -> int:
 class Bench:
     """Rounds of the same steps over one file. What a round has written is gone before the next begins."""
 
-    def __init__(self, folder: Path, film: Path, world: World) -> None:
-        self._folder, self._film, self._content = folder, film, film.read_bytes()
+    def __init__(self, folder: Path, film: Path, world: World, relay: int) -> None:
+        self._folder, self._film, self._content, self._relay = folder, film, film.read_bytes(), relay
         self._anna, self._jean = world.clients[ANNA], world.clients[JEAN]
         plan = self._anna.plan([JEAN], label="TEST SEALED RELEASABLE TO FRA, POL", body="Film.", attachments=[film])
         self._large = plan.draft.portions[1]
@@ -97,7 +115,7 @@ class Bench:
         self._chunks = folder / "relay" / "parts"
         self._kept = set(self._chunks.iterdir())
 
-    def round(self) -> dict[str, float]:
+    def round(self) -> dict[str, Spent]:
         folder, disk = self._folder, self._folder / "disk.bin"
         seconds = {"floor": timed(lambda: floor(self._content)), "disk": timed(lambda: synced(self._content, disk))}
         disk.unlink()
@@ -106,18 +124,20 @@ class Bench:
             shutil.rmtree(path)
         return seconds
 
-    def _there(self) -> dict[str, float]:
+    def _there(self) -> dict[str, Spent]:
         parts, kid = self._anna.profile.cabinet.parts, self._anna.profile.signing.kid
         sealed = []
         spent = timed(lambda: sealed.append(seal_file(parts, os.urandom(16), kid, 1, bytes(32), self._large, no_meter)))
         ((file, length),) = sealed
         lone = Portion(length, file.digest, self._large.label)
-        sending = timed(lambda: upload(parts, lone, self._anna.transport, no_meter, file.chunks))
+        sending = timed(lambda: upload(parts, lone, self._anna.transport, no_meter, file.chunks), self._relay)
         file.path.unlink()
         return {"seal": spent, "upload": sending}
 
-    def _back(self, shelf: Path, copy: Path) -> dict[str, float]:
-        seconds = {"download": timed(lambda: download(shelf, self._core, 1, self._jean.transport, no_meter))}
+    def _back(self, shelf: Path, copy: Path) -> dict[str, Spent]:
+        seconds = {
+            "download": timed(lambda: download(shelf, self._core, 1, self._jean.transport, no_meter), self._relay)
+        }
         opened = []
         seconds["check"] = timed(lambda: opened.append(check_file(self._core, 1, self._key, shelf)))
         seconds["open"] = timed(lambda: save(opened[0], copy, no_meter))
@@ -128,7 +148,7 @@ class Bench:
         return seconds
 
 
-def measure(folder: Path, size: int) -> tuple[dict[str, float], dict[str, int]]:
+def measure(folder: Path, size: int) -> tuple[dict[str, Spent], dict[str, int]]:
     """Medians of ROUNDS, after one that is not counted; then the most memory that each side had."""
     film = folder / "film.bin"
     with film.open("wb") as file:
@@ -136,7 +156,7 @@ def measure(folder: Path, size: int) -> tuple[dict[str, float], dict[str, int]]:
             file.write(os.urandom(1 << 20))
     process, world = started(folder)
     try:
-        bench = Bench(folder, film, world)
+        bench = Bench(folder, film, world, process.pid)
         memory = {"relay before": peak(process.pid), "client before": peak(os.getpid(), reset=True)}
         bench.round()
         rounds = [bench.round() for _ in range(ROUNDS)]
@@ -144,15 +164,24 @@ def measure(folder: Path, size: int) -> tuple[dict[str, float], dict[str, int]]:
         world.close()
     finally:
         end(process)
-    return {step: median(each[step] for each in rounds) for step in rounds[0]}, memory
+    return {
+        step: Spent(*(median(part) for part in zip(*(astuple(each[step]) for each in rounds), strict=True)))
+        for step in rounds[0]
+    }, memory
 
 
 def section(size: int) -> dict[str, Any]:
     """The steps over `size` MiB: MiB/s, the share of the floor's speed, the most memory that each side had."""
     with tempfile.TemporaryDirectory() as folder:
         seconds, memory = measure(Path(folder), size << 20)
+    bound = max(seconds["floor"].clock, seconds["disk"].clock)
     steps = {
-        name: {"mib_s": round(size / spent), "of_floor": round(seconds["floor"] / spent, 3)}
+        name: {
+            "mib_s": round(size / spent.clock),
+            "of_floor": round(seconds["floor"].clock / spent.clock, 3),
+            "of_bound": round(bound / spent.clock, 3),
+            "processor": round(spent.processor, 3),
+        }
         for name, spent in seconds.items()
     }
     claims = [
