@@ -1,8 +1,9 @@
-"""One file that holds one state of the database, whichever engine it came from and whichever it goes to.
+"""One file that holds one state of the relay, whichever engine it came from and whichever it goes to.
 
-    backup  = [head, [columns...] and rows..., end], each behind its length in 4 octets
-    head    = ["relay-backup/1", revision, relay's name]
+    backup  = [head, rows..., chunk..., end], each behind its length in 4 octets
+    head    = ["relay-backup/2", revision, relay's name]
     rows    = [table, [column...], [[value...]...]]                    in the order in which foreign keys allow
+    chunk   = ["chunk", upload, number, octets]                        of large parts: relay/backup_parts.py
     end     = [note]      the log keys' checkpoint of origin {relay}/backup: the octets before it, and their SHA-256
 
 The rules:
@@ -10,8 +11,6 @@ The rules:
   - no key is in it: nothing in it can be read or signed with that the database did not already give away;
   - the whole file is verified under the log keys before a row of it is used, and again while it is used;
   - a restore needs an empty target, leaves it whole or not at all, and compares the logs with what others hold.
-
-Parts that are kept in files beside the database are not in the file; who keeps them adds a record of their digests.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, column, insert, inspect, make_url, select, table, text
 
+from relay.backup_parts import CHUNK_RECORD, TAKEN_UP, Unpacking, chunk_records, unpacking
 from relay.house import held_keys, read_checkpoints, widths
 from relay.logkeys import LogKeys
 from relay.logwalk import LogWalk, Progress
@@ -35,13 +36,14 @@ from relay.protocol.errors import Conflict, Malformed, Unverified
 from relay.protocol.tlog import Checkpoint
 from relay.settings import Settings
 from relay.store import log as log_rows
+from relay.store.blobs import open_blobs
 from relay.store.engine import is_shared, open_snapshot, open_writer
 from relay.store.log import Log
 from relay.store.migrate import build, relay_name, revision_of
 from relay.store.partitions import change
-from relay.store.schema import document, message, metadata, part
+from relay.store.schema import document, message, metadata, part, upload
 
-_FORMAT = "relay-backup/1"
+_FORMAT = "relay-backup/2"
 _AT_ONCE = {part.name: 1, document.name: 4, message.name: 32}  # rows with long values
 _ROWS = 500
 _MAX_RECORD = 1 << 27
@@ -84,6 +86,7 @@ class _Tape:
 def write_backup(settings: Settings, path: Path, progress: Progress) -> list[bytes]:
     """Write the database's state as of now to `path`; the newest checkpoints that are in it."""
     keys, engine = held_keys(settings), open_snapshot(settings.database_url)
+    blobs = open_blobs(settings.parts_place)
     temporary = path.with_name(path.name + ".new")
     try:
         name = relay_name(engine)
@@ -94,7 +97,7 @@ def write_backup(settings: Settings, path: Path, progress: Progress) -> list[byt
                 keys.read_checkpoint(f"{name}/{log.name.lower()}", note)
             tape = _Tape(file)
             tape.write([_FORMAT, revision, name])
-            for record in _records(connection, progress):
+            for record in chain(_records(connection, progress), chunk_records(connection, blobs, progress)):
                 tape.write(record)
             closing = keys.sign_checkpoint(f"{name}/backup", tape.octets, tape.digest.digest(), int(time.time()))
             tape.write([closing])
@@ -108,8 +111,9 @@ def write_backup(settings: Settings, path: Path, progress: Progress) -> list[byt
 
 def _records(connection: Connection, progress: Progress) -> Iterator[list[Any]]:
     for each in metadata.sorted_tables:
-        names, done = [held.name for held in each.columns], 0
-        result = connection.execute(select(each), execution_options={"yield_per": _AT_ONCE.get(each.name, _ROWS)})
+        names, done = [column.name for column in each.columns], 0
+        held = select(each).where(TAKEN_UP) if each is upload else select(each)
+        result = connection.execute(held, execution_options={"yield_per": _AT_ONCE.get(each.name, _ROWS)})
         for page in result.partitions():
             yield [each.name, names, [list(row) for row in page]]
             done += len(page)
@@ -149,9 +153,9 @@ def restore_backup(
                 "nothing that others hold was given, so nobody knows whether this backup is the newest",
                 hint="give --checkpoint FILE from a client, an auditor or a witness; or --accept-loss",
             )
-        with _target(settings) as connection:
+        with unpacking(open_blobs(settings.parts_place)) as chunks, _target(settings) as connection:
             file.seek(0)
-            _load(connection, file, keys, progress)
+            _load(connection, chunks, file, keys, progress)
             if is_shared(connection.engine):
                 # what was restored lay nowhere yet: that is a partition of its own
                 change(connection, int(time.time()) // 86400, widths(settings))
@@ -186,7 +190,7 @@ def _verify_closing(tape: _Tape, note: Any, keys: LogKeys, name: str) -> None:
         raise Unverified("backup: damaged or altered: it is not what its log keys signed")
 
 
-def _load(connection: Connection, file: BinaryIO, keys: LogKeys, progress: Progress) -> None:
+def _load(connection: Connection, chunks: Unpacking, file: BinaryIO, keys: LogKeys, progress: Progress) -> None:
     tape, name = _Tape(file), ""
     for record in tape.read():
         if len(record) == 1:
@@ -195,6 +199,10 @@ def _load(connection: Connection, file: BinaryIO, keys: LogKeys, progress: Progr
         if record[0] == _FORMAT:
             name = record[2]
             build(connection, record[1])
+            continue
+        if record[0] == CHUNK_RECORD:
+            chunks.put(record)
+            progress("octets restored", tape.octets)
             continue
         where, names, rows = record
         into = insert(table(where, *(column(each) for each in names)))

@@ -24,7 +24,7 @@ from relay.protocol.envelope import Message, parse_message, parse_slot
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Portion
 from relay.protocol.merkle import leaf_hash, verify_inclusion
-from relay.protocol.parts import chunk_count, chunk_length
+from relay.protocol.parts import chunk_count, chunk_length, joined_digest, part_digest
 from relay.protocol.prekey import KEY_BATCH, batch_digest, parse_key_package
 from relay.protocol.tlog import Checkpoint
 from relay.store import log as log_rows
@@ -253,19 +253,19 @@ def _check_parts(connection: Connection, place: str, found: Message, blobs: Blob
             yield from _check_upload(bytes(row.upload_id), portion, where, blobs)
             continue
         sealed = connection.scalar(select(part.c.sealed).where(of_message, part.c.idx == index))
-        if sealed is None or hashlib.sha256(sealed).digest() != portion.digest:
+        if sealed is None or part_digest(sealed) != portion.digest:
             yield Fault(where, "is not of the digest that was signed")
 
 
 def _check_upload(upload_id: bytes, portion: Portion, where: str, blobs: Blobs) -> Iterator[Fault]:
-    hashed = hashlib.sha256()
+    digests = []
     for chunk in range(chunk_count(portion.length)):
         sealed = blobs.get(upload_id, chunk)
         if sealed is None or len(sealed) != chunk_length(portion.length, chunk):
             yield Fault(where, f"chunk {chunk} of {upload_id.hex()} is missing, or not of its length")
             return
-        hashed.update(sealed)
-    if hashed.digest() != portion.digest:
+        digests.append(hashlib.sha256(sealed).digest())
+    if joined_digest(digests) != portion.digest:
         yield Fault(where, f"the chunks of {upload_id.hex()} are not of the digest that was signed")
 
 

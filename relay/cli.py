@@ -113,7 +113,7 @@ checkpoint_option = click.option(
 @data_option
 @database_option
 def backup(file: Path, **given: Any) -> None:
-    """Write one state of the database to FILE, while the relay serves. Keep log-keys.json apart from it."""
+    """Write one state of the relay to FILE, large parts included, while it serves. Keep log-keys.json apart from it."""
     from relay.backup import write_backup  # noqa: PLC0415
 
     for note in write_backup(_settings(**given), file, _told):

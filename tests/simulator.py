@@ -60,8 +60,8 @@ class LyingRelay:
             "POST", path, lambda: self._hear("POST", path, self.honest.post(path, body, seen, precedence))
         )
 
-    def put(self, path: str, body: bytes) -> bytes:
-        return self._tell("PUT", path, lambda: self._hear("PUT", path, self.honest.put(path, body)))
+    def put(self, path: str, body: bytes, digest: bytes | None = None) -> bytes:
+        return self._tell("PUT", path, lambda: self._hear("PUT", path, self.honest.put(path, body, digest)))
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         return self.honest.events(after)

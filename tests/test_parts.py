@@ -18,14 +18,15 @@ import httpx2
 import pytest
 from sqlalchemy import select, update
 
-from forge import Forge, call, problem, stored
+from forge import CBOR, Forge, call, problem, signed_headers, stored
 from liaison import Attachment
 from liaison.desk import Desk
-from liaison.sealed import no_meter, save
+from liaison.meter import no_meter
+from liaison.sealed import save
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import TooLarge, Unverified
-from relay.protocol.parts import CHUNK
+from relay.protocol.parts import CHUNK, PartDigest, part_digest
 from relay.settings import Settings
 from relay.store.schema import part, upload
 from test_crash import Victim
@@ -229,12 +230,12 @@ def test_a_relay_killed_in_the_middle_keeps_every_chunk_that_it_answered(tmp_pat
 
 
 def begun(who, sealed: bytes):
-    return call(who, "POST", "/v1/parts", encode([hashlib.sha256(sealed).digest(), len(sealed)]))
+    return call(who, "POST", "/v1/parts", encode([part_digest(sealed), len(sealed)]))
 
 
 def put(who, sealed: bytes, chunk: int, content: bytes | None = None):
     content = sealed[chunk * CHUNK : (chunk + 1) * CHUNK] if content is None else content
-    return call(who, "PUT", f"/v1/parts/{hashlib.sha256(sealed).hexdigest()}/{chunk}", content)
+    return call(who, "PUT", f"/v1/parts/{part_digest(sealed).hex()}/{chunk}", content)
 
 
 def test_another_office_can_neither_see_nor_fill_nor_use_an_upload(offices, anna, jean):
@@ -270,6 +271,30 @@ def test_an_upload_that_is_not_what_it_said_is_refused_and_can_be_begun_again(of
     assert decode(begun(anna, sealed).content) == [0, 1]
     assert [put(anna, sealed, chunk).status_code for chunk in (1, 0)] == [200, 200]
     assert decode(begun(anna, sealed).content) == []
+
+
+def test_a_chunk_that_is_not_the_one_that_was_signed_for_is_refused_and_not_kept(offices, anna):
+    sealed = os.urandom(CHUNK + 5)
+    begun(anna, sealed)
+    path = f"/v1/parts/{part_digest(sealed).hex()}/1"
+    signed = signed_headers(anna, "PUT", path, sealed[CHUNK:])
+    for body in (b"other", b""):
+        response = httpx2.put(offices.url + path, content=body, headers={**signed, "content-type": CBOR})
+        assert (response.status_code, "request signature" in problem(response)["detail"]) == (401, True)
+        signed = signed_headers(anna, "PUT", path, sealed[CHUNK:])
+    assert decode(begun(anna, sealed).content) == [0, 1]
+
+
+def test_the_digest_of_a_part_is_over_those_of_its_chunks():
+    """SPEC.md, 14: written out here once more, with another cutting than the code's."""
+    for length in (0, 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 77):
+        sealed = os.urandom(length)
+        chunks = [hashlib.sha256(sealed[at : at + CHUNK]).digest() for at in range(0, length, CHUNK)]
+        expected = hashlib.sha256(b"".join(chunks) if length > CHUNK else sealed).digest()
+        as_it_comes = PartDigest()
+        for at in range(0, length, 1_000_003):
+            as_it_comes.update(sealed[at : at + 1_000_003])
+        assert part_digest(sealed) == as_it_comes.digest() == expected
 
 
 def test_a_part_that_is_not_there_or_another_messages_spoils_the_submission(offices, anna, tmp_path):

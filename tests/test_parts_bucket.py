@@ -8,7 +8,8 @@ import httpx2
 import pytest
 from moto.server import ThreadedMotoServer
 
-from liaison.sealed import no_meter, save
+from liaison.meter import no_meter
+from liaison.sealed import save
 from relay.protocol.errors import Unavailable
 from relay.store.blobs import open_blobs
 from relay.store.bucket import Bucket
@@ -39,7 +40,7 @@ def test_a_bucket_keeps_chunks_as_files_do_and_never_replaces_one(bucket, tmp_pa
     for blobs in (open_blobs(bucket), open_blobs(str(tmp_path / "parts"))):
         upload = os.urandom(16)
         assert (blobs.get(upload, 0), blobs.chunks(upload)) == (None, set())
-        assert [blobs.put(upload, chunk, content) for chunk, content in ((0, b"a"), (3, b"b"), (0, b"other"))] == [
+        assert [blobs.put(upload, chunk, [content]) for chunk, content in ((0, b"a"), (3, b"b"), (0, b"other"))] == [
             True,
             True,
             False,
@@ -65,4 +66,4 @@ def test_a_large_file_goes_through_a_bucket(bucket, tmp_path):
 
 def test_a_bucket_that_is_not_there_is_unavailable(bucket):
     with pytest.raises(Unavailable, match="store of large parts"):
-        Bucket("s3://nowhere/parts").put(bytes(16), 0, b"x")
+        Bucket("s3://nowhere/parts").put(bytes(16), 0, [b"x"])

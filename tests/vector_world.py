@@ -27,6 +27,7 @@ from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandlin
 from relay.protocol.identity import CERTIFICATE, STATEMENT, Certificate, Kind, Statement
 from relay.protocol.label import Category, Clearance, Label, PolicyRef, TagType, label_bytes
 from relay.protocol.merkle import MerkleTree, leaf_hash, root_of
+from relay.protocol.parts import part_digest
 from relay.protocol.prekey import KeyBatch, KeyPackage
 from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.suite import SUITE_1
@@ -153,7 +154,7 @@ class Sender:
             sender_kid=key.kid, created=NOW, expires=NOW + 86400, label=BANNER,
             addressees=(Addressee(AddresseeKind.ACTION, JEAN),),
             portions=tuple(
-                Portion(len(part), sha256(part).digest(), content.label)
+                Portion(len(part), part_digest(part), content.label)
                 for part, content in zip(parts, self.contents, strict=True)
             ),
             seq=1, prev=bytes(32), directory=self.directory,

@@ -11,29 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
 
 from relay.protocol.canonical import encode, expect
 from relay.protocol.envelope import decode_list
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Core, Portion
-from relay.protocol.parts import CHUNK, chunk_count, chunk_length
+from relay.protocol.parts import CHUNK, chunk_count, chunk_length, joined_digest
 
-from .sealed import Meter, sync_folder, write_all
+from .meter import Meter
+from .sealed import in_turn, sync_folder, write_all
 from .transport import Transport
 from .trust import relayed
 
-TOGETHER = 3  # chunks under way at a time
-T = TypeVar("T")
 
+def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter, digests: Sequence[bytes] = ()) -> None:
+    """Send what the relay lacks of a sealed part. Safe to repeat; on return the relay has all of it, durably.
 
-def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter) -> None:
-    """Send what the relay lacks of a sealed part. Safe to repeat; on return the relay has all of it, durably."""
+    `digests` are those of its chunks where it was sealed just now, so that they are not hashed again to be signed for.
+    """
     path, digest = folder / portion.digest.hex(), portion.digest.hex()
     begun = encode([portion.digest, portion.length])
     missing = _missing(transport.post("/v1/parts", begun), portion)
@@ -44,10 +42,11 @@ def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter) -
 
         def send(chunk: int) -> int:
             size = chunk_length(portion.length, chunk)
-            transport.put(f"/v1/parts/{digest}/{chunk}", os.pread(file.fileno(), size, chunk * CHUNK))
+            sealed = os.pread(file.fileno(), size, chunk * CHUNK)
+            transport.put(f"/v1/parts/{digest}/{chunk}", sealed, digests[chunk] if digests else None)
             return size
 
-        for size in _ahead(send, missing):
+        for size in in_turn(send, missing):
             advance(size)
     if _missing(transport.post("/v1/parts", begun), portion):
         raise Unverified("the relay took every chunk of a part and says that it lacks some")
@@ -79,47 +78,35 @@ def download(folder: Path, core: Core, index: int, transport: Transport, meter: 
     with meter("downloading", portion.length) as advance:
         descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            digest, have = _hash_what_is_there(descriptor, portion.length)
+            digests = _hash_what_is_there(descriptor, portion.length)
+            have = len(digests) * CHUNK
             advance(have)
             path = f"/v1/messages/{core.message_id.hex()}/parts/{index}"
-            missing = range(have // CHUNK, chunk_count(portion.length))
-            for chunk, sealed in zip(missing, _ahead(lambda n: transport.get(path, chunk=n), missing), strict=True):
+
+            def fetch(chunk: int) -> tuple[bytes, bytes]:
+                sealed = transport.get(path, chunk=chunk)
+                return sealed, hashlib.sha256(sealed).digest()
+
+            missing = range(len(digests), chunk_count(portion.length))
+            for chunk, (sealed, digest) in zip(missing, in_turn(fetch, missing), strict=True):
                 if len(sealed) != chunk_length(portion.length, chunk):
                     break
                 write_all(descriptor, sealed)
-                digest.update(sealed)
+                digests.append(digest)
                 have += len(sealed)
                 advance(len(sealed))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    if have != portion.length or digest.digest() != portion.digest:
+    if have != portion.length or joined_digest(digests) != portion.digest:
         partial.unlink()
         raise Unverified(f"part {index}: not the one that was signed")
     partial.replace(whole)
     sync_folder(folder)
 
 
-def _hash_what_is_there(descriptor: int, length: int) -> tuple[Any, int]:
-    """The digest so far of an earlier run's whole chunks, and their octets."""
-    have = min(os.fstat(descriptor).st_size, length) // CHUNK * CHUNK
-    os.ftruncate(descriptor, have)
-    digest = hashlib.sha256()
-    for _ in range(have // CHUNK):
-        digest.update(os.read(descriptor, CHUNK))
-    return digest, os.lseek(descriptor, 0, os.SEEK_CUR)
-
-
-def _ahead(work: Callable[[int], T], chunks: Iterable[int]) -> Iterator[T]:
-    """The results in order, with a few under way at a time and no more in memory than those."""
-    waiting: deque[Future[T]] = deque()
-    pool = ThreadPoolExecutor(TOGETHER)
-    try:
-        for chunk in chunks:
-            waiting.append(pool.submit(work, chunk))
-            if len(waiting) == TOGETHER:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+def _hash_what_is_there(descriptor: int, length: int) -> list[bytes]:
+    """The digests of an earlier run's whole chunks; what comes next is written behind them."""
+    whole = min(os.fstat(descriptor).st_size, length) // CHUNK
+    os.ftruncate(descriptor, whole * CHUNK)
+    return [hashlib.sha256(os.read(descriptor, CHUNK)).digest() for _ in range(whole)]

@@ -30,6 +30,7 @@ from .composing import MAX_CONTENT, Attachment, addressed, composed
 from .documents import Documents
 from .incoming import Incoming, Opened, parse_inbox
 from .labels import LabelReader
+from .meter import Meter, no_meter
 from .outgoing import (
     DEFAULT_LIFETIME,
     FINAL,
@@ -43,7 +44,7 @@ from .outgoing import (
 from .portions import PortionContent
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
-from .sealed import Meter, SealedFile, no_meter
+from .sealed import SealedFile
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust, relayed

@@ -22,11 +22,12 @@ from relay.protocol.parts import MAX_INLINE
 
 from .cabinet import Prekey
 from .carriage import download
+from .meter import Meter, no_meter
 from .portions import PortionContent, PortionKind
 from .profile import Profile
 from .record import read_record
 from .seal import unseal_part, unseal_slot
-from .sealed import Meter, check_file, into_memory, no_meter
+from .sealed import check_file, into_memory
 from .transport import Transport
 from .trust import Trust, relayed
 

@@ -21,16 +21,18 @@ from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
 from .claiming import claim
+from .meter import Meter, no_meter
 from .portions import PortionContent
 from .profile import Profile
 from .record import FAILED, change
 from .release import NO_KEYS, Grant, Verdict, review
 from .seal import Reader, fresh_keys, seal
-from .sealed import Meter, SealedFile, no_meter, seal_file
+from .sealed import SealedFile, seal_file
 from .transport import Transport
 from .trust import DIRECTORY, Trust, relayed
 
 DEFAULT_LIFETIME = 30 * 86400
+MANY = 10  # devices; sealing to fewer is done before anybody looks
 TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
@@ -107,6 +109,7 @@ class Outgoing:
     judge: Judge
     transport: Transport
     meter: Meter = no_meter
+    sealed: dict[bytes, tuple[bytes, ...]] = field(default_factory=dict)  # digests of chunks, by their part's
 
     def plan(self, draft: Draft, now: int) -> Plan:
         """Ask the rules about every addressee and portion, about the sender and the whole. Changes nothing."""
@@ -188,7 +191,9 @@ class Outgoing:
                 self._core(plan.draft, addressees, now), message_id=message_id, alternatives=plan.alternatives
             )
             stated = {index: portion for index, (_file, portion) in apart.items()}
-            submission = seal(core, plan.draft.portions, readers, key, keys, stated)
+            meter = self.meter if len(readers) >= MANY else no_meter
+            with meter("sealing to", len(readers), counted="devices") as advance:
+                submission = seal(core, plan.draft.portions, readers, key, keys, stated, advance)
             if content_keys is None:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
@@ -205,6 +210,7 @@ class Outgoing:
                 folder = self.profile.cabinet.parts
                 file, length = seal_file(folder, message_id, kid, index, keys[index], portion, self.meter)
                 found[index] = file, Portion(length, file.digest, portion.label)
+                self.sealed[file.digest] = file.chunks
         return found
 
     def _may_use_last_resort(self, label: Label) -> bool:
@@ -249,7 +255,8 @@ class Outgoing:
             message = parse_message(posted.message)
             for portion, part in zip(message.core.portions, posted.parts, strict=True):
                 if part is None:
-                    upload(self.profile.cabinet.parts, portion, self.transport, self.meter)
+                    fresh = self.sealed.get(portion.digest, ())
+                    upload(self.profile.cabinet.parts, portion, self.transport, self.meter, fresh)
             precedence = message.core.handling.precedence
             answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:

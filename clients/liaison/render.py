@@ -107,12 +107,13 @@ def moment(seconds: int) -> str:
 
 
 @contextmanager
-def meter(what: str, octets: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr with rate and time left, gone when it is full; what it yields is told of octets done."""
+def meter(what: str, total: int, *, counted: str = "") -> Iterator[Callable[[int], None]]:
+    """A bar on stderr with rate and time left, gone when it is full; what it yields is told of how many are done."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import (  # noqa: PLC0415
         BarColumn,
         DownloadColumn,
+        MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeRemainingColumn,
@@ -120,9 +121,10 @@ def meter(what: str, octets: int) -> Iterator[Callable[[int], None]]:
     )
 
     named = TextColumn("{task.description}", markup=False)
-    columns = (named, BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    done = (MofNCompleteColumn(),) if counted else (DownloadColumn(binary_units=True), TransferSpeedColumn())
+    columns = (named, BarColumn(), *done, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(for_one_line(what), total=octets)
+        task = bar.add_task(for_one_line(f"{what} {counted}".strip()), total=total)
         yield lambda done: bar.advance(task, done)
 
 

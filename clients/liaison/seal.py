@@ -33,10 +33,12 @@ from relay.protocol.envelope import (
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.header import Core, Portion
 from relay.protocol.merkle import leaf_hash, root_of
+from relay.protocol.parts import part_digest
 from relay.protocol.prekey import KeyPackage
 
 from .cobblestone import open_part, seal_part
 from .keys import SigningKey, kem_private_key
+from .meter import Advance
 from .portions import PortionContent, pack, unpack
 
 _HPKE = Hpke(KEM.MLKEM768_X25519, KDF.SHAKE256, AEAD.AES_256_GCM)  # suite 1
@@ -64,11 +66,13 @@ def seal(
     key: SigningKey,
     content_keys: Sequence[bytes] | None = None,
     apart: Mapping[int, Portion] = MappingProxyType({}),
+    advance: Advance = lambda _slots: None,
 ) -> Submission:
     """Seal and sign. `core` comes without portions; lengths and digests are filled in here.
 
     `content_keys` are given only where somebody beside the readers must check the sealed parts: by a drafter,
     for the releasing officers. The portions `apart` were sealed before, with their content keys, each to a file.
+    `advance` is told of every slot.
     """
     content_keys = fresh_keys(len(portions)) if content_keys is None else content_keys
     parts = tuple(
@@ -78,16 +82,19 @@ def seal(
         for index, (content_key, portion) in enumerate(zip(content_keys, portions, strict=True))
     )
     sealed = tuple(
-        apart[index] if part is None else Portion(len(part), hashlib.sha256(part).digest(), portion.label)
+        apart[index] if part is None else Portion(len(part), part_digest(part), portion.label)
         for index, (part, portion) in enumerate(zip(parts, portions, strict=True))
     )
     core = replace(core, portions=sealed)
     encoded = core.encoded()
     digest = hashlib.sha256(encoded).digest()
     ordered = sorted(readers, key=lambda reader: reader.device_id)
-    slots = tuple(seal_slot(core, digest, reader, content_keys) for reader in ordered)
+    slots = []
+    for reader in ordered:
+        slots.append(seal_slot(core, digest, reader, content_keys))
+        advance(1)
     payload = message_payload(encoded, len(slots), root_of(leaf_hash(slot) for slot in slots))
-    return Submission(key.sign_object(MESSAGE, payload), slots, parts)
+    return Submission(key.sign_object(MESSAGE, payload), tuple(slots), parts)
 
 
 def seal_slot(core: Core, core_digest: bytes, reader: Reader, content_keys: Sequence[bytes]) -> bytes:
@@ -114,7 +121,7 @@ def unseal_slot(message: Message, slot: Slot, seed: bytes, own_kid: bytes) -> di
 def unseal_part(core: Core, index: int, content_key: bytes, sealed: bytes) -> PortionContent:
     """A portion in the clear: digest, commitment, chunks, inner label, in this order. Raises Unverified, Malformed."""
     portion = core.portions[index]
-    if len(sealed) != portion.length or hashlib.sha256(sealed).digest() != portion.digest:
+    if len(sealed) != portion.length or part_digest(sealed) != portion.digest:
         raise Unverified(f"part {index}: not the one that was signed")
     plaintext = open_part(content_key, part_context(core.message_id, core.sender_kid, index), sealed)
     content = unpack(plaintext)

@@ -9,30 +9,28 @@ The rules:
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import FileIO
 from pathlib import Path
+from typing import TypeVar
 
 from relay.protocol.envelope import part_context
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Core
+from relay.protocol.parts import PartDigest
 
 from .cobblestone import PartOpener, PartSealer, plaintext_size
+from .meter import Meter
 from .portions import BLOCK, PortionContent, pack_blocks, read_start
 
-Advance = Callable[[int], None]
-Meter = Callable[[str, int], AbstractContextManager[Advance]]
-"""Shows how far something is: what it is, its octets; then how many more are done."""
-
-
-@contextmanager
-def no_meter(_what: str, _octets: int) -> Iterator[Advance]:
-    yield lambda _octets: None
+TOGETHER = 3  # pieces under way at a time
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +43,7 @@ class SealedFile:
     context: bytes
     start: int  # of the content in the plaintext
     length: int
+    chunks: tuple[bytes, ...] = ()  # their digests, where it was sealed just now
 
     @property
     def path(self) -> Path:
@@ -71,15 +70,19 @@ def seal_file(
     beside = folder / f".sealing.{secrets.token_hex(8)}"
     try:
         with meter(f"sealing {portion.name}", portion.size) as advance, _create(beside) as file:
-            digest, length = hashlib.sha256(), 0
-            for sealed in _sealed_blocks(PartSealer(key, context), portion):
-                digest.update(sealed)
+            digest, length = PartDigest(), 0
+
+            def keep(sealed: bytes) -> int:
                 write_all(file.fileno(), sealed)
-                length += len(sealed)
-                advance(len(sealed))
+                digest.update(sealed)
+                return len(sealed)
+
+            for kept in in_turn(keep, _sealed_blocks(PartSealer(key, context), portion), threads=1):
+                length += kept
+                advance(kept)
             os.fsync(file.fileno())
         start = len(next(pack_blocks(portion)))
-        found = SealedFile(folder, digest.digest(), key, context, start, portion.size)
+        found = SealedFile(folder, digest.digest(), key, context, start, portion.size, digest.chunks())
         beside.replace(found.path)
     finally:
         beside.unlink(missing_ok=True)
@@ -159,6 +162,21 @@ def save(portion: PortionContent, path: Path, meter: Meter) -> None:
         os.link(beside, path)  # unlike rename, link never replaces
     finally:
         beside.unlink(missing_ok=True)
+
+
+def in_turn(work: Callable[[T], R], pieces: Iterable[T], *, threads: int = TOGETHER) -> Iterator[R]:
+    """The results in order, with a few under way at a time and no more in memory than those."""
+    waiting: deque[Future[R]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for piece in pieces:
+            waiting.append(pool.submit(work, piece))
+            if len(waiting) == TOGETHER:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_all(descriptor: int, octets: bytes) -> None:

@@ -46,7 +46,7 @@ class Transport(Protocol):
 
     def post(self, path: str, body: bytes, seen: int = 0, precedence: Precedence = Precedence.ROUTINE) -> bytes: ...
 
-    def put(self, path: str, body: bytes) -> bytes: ...
+    def put(self, path: str, body: bytes, digest: bytes | None = None) -> bytes: ...
 
     def events(self, after: int) -> Iterator[dict[str, Any]]: ...
 
@@ -71,8 +71,8 @@ class HttpTransport:
     def post(self, path: str, body: bytes, seen: int = 0, precedence: Precedence = Precedence.ROUTINE) -> bytes:
         return self._request("POST", path, body, {"relay-seen": str(seen), "relay-precedence": precedence.name})
 
-    def put(self, path: str, body: bytes) -> bytes:
-        return self._request("PUT", path, body, {})
+    def put(self, path: str, body: bytes, digest: bytes | None = None) -> bytes:
+        return self._request("PUT", path, body, {}, digest)
 
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         """New mail as the relay tells of it, each with its cursor; ends when the stream does."""
@@ -87,20 +87,24 @@ class HttpTransport:
         except httpx2.HTTPError as problem:
             raise _unreachable(self._url, problem) from problem
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
+    def _request(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], digest: bytes | None = None
+    ) -> bytes:
         for pause in _PAUSES:
             try:
-                return self._attempt(method, path, body, headers)
+                return self._attempt(method, path, body, headers, digest)
             except Unavailable:
                 time.sleep(pause)
             except TooMany as busy:
                 if busy.retry_after > _LONGEST_PAUSE:
                     raise
                 time.sleep(busy.retry_after)
-        return self._attempt(method, path, body, headers)
+        return self._attempt(method, path, body, headers, digest)
 
-    def _attempt(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> bytes:
-        signed = self._signed(method, path, body)  # anew for each attempt: a nonce is used once
+    def _attempt(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str], digest: bytes | None
+    ) -> bytes:
+        signed = self._signed(method, path, body, digest)  # anew for each attempt: a nonce is used once
         try:
             response = self._client.request(method, self._url + path, content=body, headers={**headers, **signed})
         except httpx2.TransportError as problem:
@@ -109,7 +113,7 @@ class HttpTransport:
             raise _error(response)
         return response.content
 
-    def _signed(self, method: str, path: str, body: bytes | None) -> dict[str, str]:
+    def _signed(self, method: str, path: str, body: bytes | None, digest: bytes | None = None) -> dict[str, str]:
         content_type = CBOR if body is not None else None
         headers = {"content-type": CBOR} if body is not None else {}
         if self._key is None:
@@ -124,6 +128,7 @@ class HttpTransport:
             content_type,
             int(time.time()),
             os.urandom(16),
+            body_digest=digest,
         )
         return {**headers, **fields}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +32,7 @@ from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
 from relay.protocol.merkle import inclusion_proofs, leaf_hash
 from relay.protocol.obligations import Circumstances
+from relay.protocol.parts import part_digest
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.prepared import Prepared
@@ -116,7 +116,7 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
     for index, (sealed, portion) in enumerate(zip(submission.parts, portions, strict=True)):
         if sealed is None:  # asked in the transaction: uploads.uploaded
             continue
-        if len(sealed) != portion.length or hashlib.sha256(sealed).digest() != portion.digest:
+        if len(sealed) != portion.length or part_digest(sealed) != portion.digest:
             raise Malformed(f"submission: part {index} is not the one that was signed")
 
 

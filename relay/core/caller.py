@@ -34,6 +34,7 @@ class Request:
     content_digest: str | None
     signature_input: str | None
     signature: str | None
+    follows: bool = False  # the body comes after this, and whoever takes it verifies it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class Doorkeeper:
             request.content_type,
             request.content_digest,
             now,
+            follows=request.follows,
         )
         self._use(device.device_id, signature, now)
         return Caller(device, signature.nonce, signature.expires, digest)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -200,13 +200,15 @@ class Relay:
         row = await self._writer.submit(lambda batch: uploads.begin(batch, caller, body, self._quota.office_octets))
         return uploads.progress(await asyncio.to_thread(self._chunks.missing, row))
 
-    async def take_chunk(self, caller: Caller, digest: bytes, chunk: int, sealed: bytes) -> None:
-        """Keep a chunk of an upload of the caller's office; durable on return."""
+    async def take_chunk(
+        self, caller: Caller, digest: bytes, chunk: int, pieces: Sequence[bytes], stated: str | None
+    ) -> None:
+        """Keep a chunk of an upload of the caller's office, if it has the digest that was signed; durable on return."""
         require_mailbox(caller)
         row = await self.room.look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
         if row is None:
             raise Unknown("no such upload", hint="begin it again")
-        if await asyncio.to_thread(self._chunks.take, row, chunk, sealed):
+        if await asyncio.to_thread(self._chunks.take, row, chunk, pieces, stated):
             await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
 
     async def _sweep_parts(self) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,8 @@ from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.errors import Malformed, TooLarge, Unauthenticated, Unverified
 from relay.protocol.header import Core
-from relay.protocol.parts import MAX_PART, chunk_count, chunk_length
+from relay.protocol.httpsig import verify_body
+from relay.protocol.parts import MAX_PART, chunk_count, chunk_length, joined_digest
 from relay.store.blobs import Blobs
 from relay.store.prepared import Prepared
 from relay.store.schema import part, upload
@@ -125,10 +127,10 @@ def known(connection: Connection) -> set[bytes]:
 
 @dataclass(slots=True)
 class _Running:
-    """The digest of an upload's first chunks, so that a large part is not read again to be hashed."""
+    """The digests of an upload's chunks that came by here, so that they are not read again to be hashed."""
 
-    hashed: Any = field(default_factory=hashlib.sha256)
-    chunks: int = 0
+    digests: dict[int, bytes] = field(default_factory=dict)
+    arriving: set[int] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -146,32 +148,45 @@ class Chunks:
         count = chunk_count(row.length)
         return sorted(set(range(count)) - self._blobs.chunks(bytes(row.upload_id))) or [count - 1]
 
-    def take(self, row: Row[Any], chunk: int, sealed: bytes) -> bool:
-        """Keep a chunk. Whether that was the last and the digest holds. Raises Malformed, Unverified."""
-        count, upload_id = chunk_count(row.length), bytes(row.upload_id)
-        if chunk >= count or len(sealed) != chunk_length(row.length, chunk):
-            raise Malformed(f"upload: chunk {chunk} of {len(sealed)} octets does not belong to it")
+    def take(self, row: Row[Any], chunk: int, pieces: Sequence[bytes], stated: str | None) -> bool:
+        """Keep a chunk; whether it was the last and the digest holds. Raises Malformed, Unauthenticated, Unverified."""
+        count, upload_id, length = chunk_count(row.length), bytes(row.upload_id), sum(map(len, pieces))
+        if chunk >= count or length != chunk_length(row.length, chunk):
+            raise Malformed(f"upload: chunk {chunk} of {length} octets does not belong to it")
+        digest = _digest(pieces)
+        verify_body(stated, digest)
         if row.complete:
             return False
-        in_hand = {chunk: sealed} if self._blobs.put(upload_id, chunk, sealed) else {}
         running = self._running.setdefault(upload_id, _Running())
         with running.lock:
-            self._hash_on(upload_id, running, count, in_hand)
-            if running.chunks < count:
+            running.arriving.add(chunk)
+        kept = False
+        try:
+            kept = self._blobs.put(upload_id, chunk, pieces)
+        finally:
+            with running.lock:
+                running.arriving.discard(chunk)
+                if kept:
+                    running.digests[chunk] = digest
+        with running.lock:
+            if not self._is_whole(upload_id, running, count):
                 return False
             self._running.pop(upload_id, None)
-            if running.hashed.digest() != bytes(row.digest):
+            if joined_digest([running.digests[each] for each in range(count)]) != bytes(row.digest):
                 self._blobs.remove(upload_id)
                 raise Unverified("upload: its chunks together have another digest", hint="upload it again")
         return True
 
-    def _hash_on(self, upload_id: bytes, running: _Running, count: int, in_hand: dict[int, bytes]) -> None:
-        while running.chunks < count:
-            following = in_hand.get(running.chunks) or self._blobs.get(upload_id, running.chunks)
-            if following is None:
-                return
-            running.hashed.update(following)
-            running.chunks += 1
+    def _is_whole(self, upload_id: bytes, running: _Running, count: int) -> bool:
+        """Whether every chunk is there, all digests known; who brings another one asks again when it is durable."""
+        for chunk in range(count):
+            if chunk in running.digests:
+                continue
+            stored = None if chunk in running.arriving else self._blobs.get(upload_id, chunk)
+            if stored is None:
+                return False
+            running.digests[chunk] = _digest([stored])
+        return True
 
     def get(self, upload_id: bytes, chunk: int) -> bytes | None:
         return self._blobs.get(upload_id, chunk)
@@ -182,6 +197,13 @@ class Chunks:
     def remove(self, upload_id: bytes) -> None:
         self._running.pop(upload_id, None)
         self._blobs.remove(upload_id)
+
+
+def _digest(pieces: Sequence[bytes]) -> bytes:
+    hashed = hashlib.sha256()
+    for piece in pieces:
+        hashed.update(piece)
+    return hashed.digest()
 
 
 def progress(missing: list[int]) -> bytes:

@@ -104,10 +104,23 @@ async def the_relay(request: Request) -> Relay:
     return relay
 
 
+TheRelay = Annotated[Relay, Depends(the_relay)]
+
+
 async def the_request(request: Request) -> SignedRequest:
     """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge."""
-    headers, state = request.headers, request.app.state
     _check_length(request)
+    return _signed(request, await request.body())
+
+
+async def the_sender(relay: TheRelay, request: Request) -> Caller:
+    """Who signed a request whose body is not read yet: who takes it holds it against the signed Content-Digest."""
+    _check_length(request)
+    return await relay.authenticate(_signed(request, b"", follows=request.headers.get("content-length", "0") != "0"))
+
+
+def _signed(request: Request, body: bytes, *, follows: bool = False) -> SignedRequest:
+    headers, state = request.headers, request.app.state
     state.peers.check(_peer(request))
     authority = headers.get("host", "")
     allowed: frozenset[str] | None = state.authorities
@@ -119,15 +132,15 @@ async def the_request(request: Request) -> SignedRequest:
         method=request.method,
         authority=authority,
         target_uri=f"{state.scheme or request.scope['scheme']}://{authority}{target}",
-        body=await request.body(),
+        body=body,
         content_type=_single(request, "content-type"),
         content_digest=_single(request, "content-digest"),
         signature_input=_single(request, "signature-input"),
         signature=_single(request, "signature"),
+        follows=follows,
     )
 
 
-TheRelay = Annotated[Relay, Depends(the_relay)]
 TheRequest = Annotated[SignedRequest, Depends(the_request)]
 
 
@@ -159,6 +172,7 @@ def _single(request: Request, name: str) -> str | None:
 
 
 TheCaller = Annotated[Caller, Depends(the_caller)]
+TheSender = Annotated[Caller, Depends(the_sender)]
 
 
 def cbor(content: bytes, status: int = 200) -> Response:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from relay.protocol.parts import MAX_PART, chunk_count
 
-from .app import TheCaller, TheRelay, cbor
+from .app import TheCaller, TheRelay, TheSender, cbor
 from .responses import Digest, answers, body
 
 router = APIRouter(prefix="/v1/parts", tags=["parts"])
@@ -34,8 +34,9 @@ async def put_chunk(
     chunk: Annotated[int, Path(ge=0, lt=chunk_count(MAX_PART))],
     request: Request,
     relay: TheRelay,
-    caller: TheCaller,
+    caller: TheSender,
 ) -> Response:
     """One chunk; the last one is answered once the digest of all of them was seen to hold."""
-    await relay.take_chunk(caller, bytes.fromhex(digest), chunk, await request.body())
+    pieces = [piece async for piece in request.stream()]
+    await relay.take_chunk(caller, bytes.fromhex(digest), chunk, pieces, request.headers.get("content-digest"))
     return cbor(b"")

@@ -1,7 +1,7 @@
 """The visible header of a message: everything on which its release depends, and nothing of its content.
 
     core = {1: suite, 2: message_id, 3: [address, device_id, kid], 4: created, 5: expires, 6: label,
-            7: [[kind, address]...], 8: [[length, sha256, label]...], 9: content_alg, 10: seq, 11: prev,
+            7: [[kind, address]...], 8: [[length, digest, label]...], 9: content_alg, 10: seq, 11: prev,
             12: [directory origin, size, root], 13: handling,
             14: [[label, alternative]...], 15: [passed-on Message...], 16: [Consent...]}
 

@@ -6,7 +6,7 @@ The rules:
     ("@method" "@authority" "@target-uri"), in this order; an empty body is no body;
   - created, expires (1 to 60 seconds later), nonce (16 octets), keyid, alg and tag, each once, in any order,
     in their canonical spelling: what cannot be serialised back to the same bytes is refused;
-  - Content-Digest is one SHA-256 (RFC 9530), and is held against the body here;
+  - Content-Digest is one SHA-256 (RFC 9530), and is held against the body: here, or by whoever takes one that follows;
   - whether the nonce was used before is the caller's memory to ask, once the signature has verified.
 
 The profile is fixed so that the text to be signed is written down directly; no structured-field parser runs.
@@ -63,7 +63,12 @@ class RequestSignature:
 
 def content_digest(body: bytes) -> str:
     """The Content-Digest field of RFC 9530."""
-    return f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
+    return digest_field(sha256(body).digest())
+
+
+def digest_field(digest: bytes) -> str:
+    """The same field for a body of this SHA-256."""
+    return f"sha-256=:{b64encode(digest).decode()}:"
 
 
 def sign_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and what makes this signature unique
@@ -78,15 +83,16 @@ def sign_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and wh
     nonce: bytes,
     *,
     lifetime: int = LIFETIME,
+    body_digest: bytes | None = None,
 ) -> dict[str, str]:
     """The fields to add: signature-input, signature, and content-digest if there is a body.
 
-    `created` and `lifetime` are seconds, `nonce` 16 fresh random octets. Raises Unauthenticated for what the
-    other side would refuse.
+    `created` and `lifetime` are seconds, `nonce` 16 fresh random octets; `body_digest` is the body's SHA-256 where it
+    is known. Raises Unauthenticated for what the other side would refuse.
     """
     if len(nonce) != NONCE_SIZE or not 0 < lifetime <= LIFETIME or not _KEYID.fullmatch(keyid):
         raise Unauthenticated("request signature: nonce, lifetime or keyid is outside the profile")
-    digest = content_digest(body) if body else None
+    digest = digest_field(body_digest or sha256(body).digest()) if body else None
     params = (
         f"{_WITH_BODY if body else _BARE};created={created};expires={created + lifetime}"
         f';nonce="{b64encode(nonce).decode()}";keyid="{keyid}";alg="ed25519";tag="{TAG}"'
@@ -156,27 +162,36 @@ def check_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and t
     now: int,
     *,
     skew: int = SKEW,
+    follows: bool = False,
 ) -> Checking[bytes]:
     """Raises Unauthenticated unless the holder of this key sent exactly this request, just now.
 
-    `authority` and `target_uri` are what the relay is reached under, not what the request claims; `now` and
-    `skew` are seconds. The nonce is not looked at. Returns the SHA-256 of the body.
+    Where the body `follows`, all but the body is verified, and `verify_body` is for whoever takes it. `authority` and
+    `target_uri` are what the relay is reached under, not what the request claims; `now` and `skew` are seconds. The
+    nonce is not looked at. Returns the body's SHA-256, as signed.
     """
     verify_time(sig, now, skew=skew)
-    if sig.covers_body is not bool(body):
+    has_body = follows or bool(body)
+    if sig.covers_body is not has_body:
         raise Unauthenticated("request signature: covers a body that is not there, or not the one that is")
-    if body:
+    if has_body:
         if digest_header is None or not _DIGEST.fullmatch(digest_header):
             raise Unauthenticated("request signature: Content-Digest is not one SHA-256")
-        if digest_header != content_digest(body):
-            raise Unauthenticated("request signature: Content-Digest is not that of the body")
+        if body:
+            verify_body(digest_header, sha256(body).digest())
     elif digest_header is not None:
         raise Unauthenticated("request signature: Content-Digest without a body")
-    digest = digest_header if body else None
+    digest = digest_header if has_body else None
     base = _signature_base(method, authority, target_uri, digest, content_type, sig.base_params)
     if (yield Claim(ED25519, public_key, base, sig.signature)) is not None:
         raise Unauthenticated("request signature: does not verify under this device's request key")
     return b64decode(digest[9:-1]) if digest is not None else sha256().digest()
+
+
+def verify_body(digest_header: str | None, digest: bytes) -> None:
+    """Raises Unauthenticated unless a body of this SHA-256 is the one that was signed."""
+    if digest_header != digest_field(digest):
+        raise Unauthenticated("request signature: Content-Digest is not that of the body")
 
 
 def verify_time(sig: RequestSignature, now: int, *, skew: int = SKEW) -> None:

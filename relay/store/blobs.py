@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,7 +21,7 @@ from typing import Protocol
 class Blobs(Protocol):
     """Where chunks lie, by upload and number."""
 
-    def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
+    def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
         """Whether these bytes were kept: False if the chunk was there before."""
 
     def get(self, upload: bytes, chunk: int) -> bytes | None: ...
@@ -39,7 +40,7 @@ class Files:
         self._root = root
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
+    def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
         folder = self._root / upload.hex()
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)
@@ -47,7 +48,7 @@ class Files:
         beside = folder / f".{chunk}.{secrets.token_hex(8)}"
         try:
             with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                file.write(sealed)
+                file.writelines(pieces)
                 file.flush()
                 os.fsync(file.fileno())
             os.link(beside, folder / str(chunk))

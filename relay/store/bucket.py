@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from relay.protocol.errors import LiaisonError, Unavailable
@@ -22,9 +23,9 @@ class Bucket:
     def __init__(self, url: str) -> None:
         self._store = S3Store.from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)})
 
-    def put(self, upload: bytes, chunk: int, sealed: bytes) -> bool:
+    def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
         try:
-            obstore.put(self._store, f"{upload.hex()}/{chunk}", sealed, mode="create", use_multipart=False)
+            obstore.put(self._store, f"{upload.hex()}/{chunk}", b"".join(pieces), mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except (BaseError, FileNotFoundError) as problem:  # no such bucket

@@ -13,10 +13,11 @@ import click
 from liaison import render
 from liaison.client import Client, InboxItem
 from liaison.labels import LabelReader
+from liaison.meter import Meter
 from liaison.portions import PortionContent, PortionKind
 from liaison.record import IN, Record
 from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
-from liaison.sealed import Meter, save
+from liaison.sealed import save
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, Unavailable
 from relay.protocol.header import AddresseeKind, Core

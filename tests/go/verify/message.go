@@ -403,7 +403,7 @@ func openParts(own *slot, received *message, keys []byte, parts map[string][]byt
 		if err != nil {
 			return nil, err
 		}
-		digest := sha256.Sum256(sealed)
+		digest := partDigest(sealed)
 		if said, _ := stated[1].([]byte); stated[0] != int64(len(sealed)) || !bytes.Equal(said, digest[:]) {
 			return nil, fmt.Errorf("part %s is not the one that was signed", name)
 		}
@@ -417,6 +417,20 @@ func openParts(own *slot, received *message, keys []byte, parts map[string][]byt
 		}
 	}
 	return plaintexts, nil
+}
+
+// partDigest is SHA-256, of a part longer than a chunk over the SHA-256 of each of its chunks.
+func partDigest(sealed []byte) [32]byte {
+	const chunk = 4 << 20
+	if len(sealed) <= chunk {
+		return sha256.Sum256(sealed)
+	}
+	digests := []byte{}
+	for at := 0; at < len(sealed); at += chunk {
+		digest := sha256.Sum256(sealed[at:min(at+chunk, len(sealed))])
+		digests = append(digests, digest[:]...)
+	}
+	return sha256.Sum256(digests)
 }
 
 // unpack takes the content out of a part: u32 length of the header, header, content, zeros.

@@ -1,0 +1,116 @@
+"""Large parts in a backup: restored with their message, from files or a bucket, into files or a bucket; or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+
+import httpx2
+import pytest
+
+from forge import call
+from liaison.meter import no_meter
+from liaison.sealed import save
+from processes import Serving, relay
+from relay.protocol.canonical import decode, encode
+from relay.protocol.parts import CHUNK
+from test_parts import a_file, sha256
+from test_parts_bucket import bucket  # noqa: F401 - a fixture
+from world import clearance
+
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
+
+
+def sent_film(folder, home):
+    """(port, film, message, world): a relay with a large part, and half of another, backed up to `folder`/backup."""
+    with Serving(home) as serving:
+        world = serving.world(folder)
+        world.office("lo-warsaw", "POL")
+        anna, _jean = (world.device(each, clearances=[clearance(nations=["POL"])]) for each in (ANNA, JEAN))
+        film = a_file(folder, 9)
+        sent = anna.send([JEAN], label="TEST OPEN", body="Film.\n", attachments=[film]).message_id
+        half = encode([bytes(32), CHUNK + 1])
+        assert decode(call(anna, "POST", "/v1/parts", half).content) == [0, 1]
+        assert call(anna, "PUT", f"/v1/parts/{bytes(32).hex()}/0", os.urandom(CHUNK)).status_code == 200
+        relay("backup", folder / "backup", "--data", home)
+    return serving.port, film, sent, world
+
+
+def restored_place(folder, home, code=0):
+    home.mkdir()
+    shutil.copy(folder / "one" / "log-keys.json", home)
+    return relay("restore", folder / "backup", "--data", home, "--accept-loss", code=code)
+
+
+@pytest.mark.parametrize("places", [("files", "files"), ("files", "bucket"), ("bucket", "files")])
+def test_a_reader_downloads_the_part_from_the_restored_relay(tmp_path, monkeypatch, request, places):
+    def at(place, name):
+        if place == "bucket":
+            monkeypatch.setenv("RELAY_PARTS", f"{request.getfixturevalue('bucket')}-{name}-{os.getpid()}")
+        else:
+            monkeypatch.delenv("RELAY_PARTS", raising=False)
+
+    at(places[0], "one")
+    port, film, sent, world = sent_film(tmp_path, tmp_path / "one")
+    shutil.rmtree(tmp_path / "one" / "parts", ignore_errors=True)
+    at(places[1], "two")
+    restored_place(tmp_path, tmp_path / "two")
+    relay("check", "--data", tmp_path / "two")
+    with closing(sqlite3.connect(tmp_path / "two" / "relay.sqlite")) as database:
+        assert database.execute("SELECT count(*) FROM upload").fetchone() == (1,)  # the other was not taken up
+    with Serving(tmp_path / "two", port=port), closing(world):
+        jean = world.clients[JEAN]
+        save(jean.read(sent).portions[1], tmp_path / "copy", no_meter)
+    assert sha256(tmp_path / "copy") == sha256(film)
+
+
+@pytest.fixture(scope="module")
+def backup(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("backup-parts")
+    sent_film(folder, folder / "one")[3].close()
+    return folder
+
+
+def test_a_backup_without_one_of_the_chunks_is_refused_and_leaves_no_file(backup, tmp_path):
+    shutil.copytree(backup / "one", tmp_path / "one")
+    (chunk,) = (tmp_path / "one" / "parts").glob("*/2")
+    chunk.unlink()
+    refused = relay("backup", tmp_path / "file", "--data", tmp_path / "one", code=5).stderr
+    assert f"chunk 2 of {chunk.parent.name} is missing" in refused
+    assert not list(tmp_path.glob("file*"))
+
+
+def test_a_restore_that_fails_leaves_no_chunk_behind_and_none_of_others_is_replaced(backup, tmp_path):
+    (chunk,) = (backup / "one" / "parts").glob("*/2")
+    home = tmp_path / "home"
+    others = home / "parts" / chunk.parent.name
+    shutil.copytree(chunk.parent, tmp_path / "whole")
+    (tmp_path / "home").mkdir()
+    shutil.copy(backup / "one" / "log-keys.json", home)
+    others.mkdir(parents=True)
+    (others / "1").write_bytes(b"another's")
+    words = ("restore", backup / "backup", "--data", home, "--accept-loss")
+    assert "another chunk 1 of" in relay(*words, code=1).stderr
+    assert (others / "1").read_bytes() == b"another's"
+    assert not list(home.glob("relay.sqlite*"))
+    shutil.copy(tmp_path / "whole" / "1", others / "1")  # the right one: it stays, and the rest joins it
+    relay(*words)
+    assert {path.name: path.read_bytes() for path in others.iterdir()} == {
+        path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
+    }
+
+
+def test_a_restore_refused_by_the_logs_takes_its_chunks_away_again(backup, tmp_path):
+    newer = tmp_path / "newer"
+    home = tmp_path / "home"
+    shutil.copytree(backup / "one", tmp_path / "ahead")
+    with Serving(tmp_path / "ahead") as serving, closing(serving.world(tmp_path)) as world:
+        world.office("lo-oslo", "NOR")
+        newer.write_bytes(httpx2.get(f"{serving.url}/v1/log/directory/checkpoint").content)
+    home.mkdir()
+    shutil.copy(backup / "one" / "log-keys.json", home)
+    refused = relay("restore", backup / "backup", "--data", home, "--checkpoint", newer, code=5).stderr
+    assert "others hold a checkpoint of" in refused
+    assert not list((home / "parts").iterdir())
