@@ -105,6 +105,17 @@ def test_what_a_pull_left_is_checked_again_and_the_false_entry_in_it_is_named(au
     AuditPull(auditor).pull()
 
 
+def test_an_entry_that_was_erased_in_what_a_pull_left_must_have_its_record(auditor):
+    def erased(answer):
+        size, rows = decode(answer)
+        rows[3] = [None, leaf_hash(rows[3][1]) if rows[3][0] else rows[3][1]]
+        return encode([size, rows])
+
+    cut_off(auditor, 1, erased)
+    with pytest.raises(Unverified, match=r"^entry 3 of the access log was erased, and no record says so"):
+        AuditPull(auditor).pull()
+
+
 def test_a_copy_that_is_not_the_one_that_was_verified_is_not_gone_on_from(auditor):
     pull, cabinet = AuditPull(auditor), auditor.profile.cabinet
     pull.pull()
