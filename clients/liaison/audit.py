@@ -13,15 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.envelope import decode_list
-from relay.protocol.errors import LiaisonError, Unverified
-from relay.protocol.note import MLDSA44, signed_at
+from relay.protocol.errors import Conflict, LiaisonError, Unverified
+from relay.protocol.note import MLDSA44, signed_at, verify_note
 from relay.protocol.tiles import TILE_WIDTH, tile_path
-from relay.protocol.tlog import Checkpoint
+from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 from relay.protocol.witness_policy import cosigned_at
 
 from .client import Client
@@ -90,8 +91,11 @@ class AuditPull:
         except Unverified:
             self._cabinet.drop_entries(ACCESS, min(self.position().size, self._cabinet.count_entries(ACCESS)))
             raise
-        kept = sorted({*self._marks(note), *marks})
-        self._cabinet.put_pin(_PIN, encode([walk.size, walk.root(), walk.dating.latest, list(map(list, kept)), note]))
+        kept = [list(mark) for mark in sorted({*self._marks(note), *marks})]
+        with self._cabinet.transaction():
+            if self._cabinet.count_entries(ACCESS) != walk.size:
+                raise Conflict("another `liaison audit` of this profile was at work meanwhile", hint="try again")
+            self._cabinet.put_pin(_PIN, encode([walk.size, walk.root(), walk.dating.latest, kept, note]))
 
     def _retrace(self, walk: Walk, position: Position) -> None:
         """Walk over what is kept: by its hashes up to the position, from there on as if it had just come."""
@@ -116,7 +120,7 @@ class AuditPull:
         for _ in range(2):  # erased while we pulled, perhaps: then its record is under a newer checkpoint
             # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
             note = client.transport.get("/v1/log/access/checkpoint", newest=1)
-            checkpoint = trust.alarmed(note, lambda note=note: trust.read_checkpoint(ACCESS, note))  # type: ignore[misc]
+            checkpoint = trust.alarmed(note, partial(trust.read_checkpoint, ACCESS, note))
             for mark in self._marks(note):
                 walk.dating.add(mark)
             self._fetch(walk, checkpoint, note)
@@ -178,11 +182,12 @@ class AuditPull:
         return f"an entry from {start} on" if start < size else "an earlier entry"
 
     def _marks(self, note: bytes) -> list[Mark]:
-        """What a verified checkpoint's signatures say of its time: the log's, and those of the pinned witnesses."""
-        size, pinned = int(note.split(b"\n", 2)[1]), pinned_policy(self._cabinet)
-        verifier = next(key for key in self._client.trust.verifiers(ACCESS) if key.type == MLDSA44)
+        """What the signatures of a checkpoint say of its time: the log's, and those of the pinned witnesses."""
+        own, pinned = self._client.trust.verifiers(ACCESS), pinned_policy(self._cabinet)
         witnesses = [each.verifier for each in pinned.policy.witnesses.values()] if pinned is not None else []
-        return [Mark(size, at) for at in (signed_at(note, verifier), *cosigned_at(note, witnesses).values())]
+        size = parse_checkpoint_body(verify_note(note, [*own, *witnesses], required=own)).size
+        timed = next(key for key in own if key.type == MLDSA44)
+        return [Mark(size, at) for at in (signed_at(note, timed), *cosigned_at(note, witnesses).values())]
 
     def _alarm(self, text: str, evidence: bytes) -> Unverified:
         self._cabinet.raise_alarm(text, evidence, int(time.time()))
