@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from . import anatomy, chain, growth, machine, parts, precedence, recipients, report
+from . import anatomy, audit, chain, growth, machine, parts, precedence, recipients, report
 from .claims import claims
 from .floor import Floor
 from .peers.nats import Nats
@@ -24,8 +24,8 @@ from .sidebyside import FloorSubject, RelaySubject, compare
 from .world import World, build_world
 
 HERE = Path(__file__).parent
-SECTIONS = ("work", "floor", "peers", "recipients", "precedence", "profile", "chain", "parts", "growth")
-USUAL = SECTIONS[:-1]  # growth takes longer than all the others
+SECTIONS = ("work", "floor", "peers", "recipients", "precedence", "profile", "chain", "parts", "audit", "growth")
+USUAL = SECTIONS[:-2]  # the last two take longer than all the others
 
 
 class Run:
@@ -114,6 +114,9 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
             results["chain"] = chain.measure(5 if given.quick else 20)
         if "parts" in given.sections and not given.smallest:
             results["parts"] = parts.section(16 if given.quick else 100)
+        if "audit" in given.sections and not given.smallest:
+            sizes = tuple(10**power for power in range(3, 6 if given.quick else 7))
+            results["audit"] = audit.measure(run.folder / "audited", sizes)
         if "growth" in given.sections and not given.smallest:
             sizes = tuple(10**power for power in range(3, 5 if given.quick else 7))
             results["growth"] = growth.measure(run.world("growing", None), sizes, given.rounds, 40)

@@ -54,6 +54,6 @@ def _beside_floor(side: dict[str, Any], name: str) -> Iterator[Claim]:
 
 def _extra(results: dict[str, Any]) -> Iterator[Claim]:
     """Claims that a section has computed as (words, ratio, bound, at least)."""
-    for section in ("recipients", "precedence", "workers", "profile", "parts", "growth"):
+    for section in ("recipients", "precedence", "workers", "profile", "parts", "audit", "growth"):
         for words, ratio, bound, at_least in results.get(section, {}).get("claims", []):
             yield Claim(words, ratio, bound, at_least=at_least)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from . import audit
+
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
@@ -43,6 +45,8 @@ def table(results: dict[str, Any]) -> str:
     if chain := results.get("chain"):
         steps = ", ".join(f"{name} {taken:.1f}" for name, taken in chain["ms"].items())
         lines += ["", f"One message through the client library, idle relay, ms: {steps}."]
+    if audited := results.get("audit"):
+        lines += ["", *audit.table(audited)]
     lines += [f"\nNot measured: {reason}" for reason in results["skipped"]]
     return "\n".join(lines)
 

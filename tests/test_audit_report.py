@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from acts import as_json, run
-from liaison.audit import PulledEntry
 from liaison.labels import SYSTEM_HIGH
+from liaison.pulled import PulledEntry
 from liaison.report import Cover, page
 from liaison.report_style import style
 from liaison.tally import tally

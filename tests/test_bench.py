@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench import audit  # noqa: E402
 from bench.claims import claims  # noqa: E402
 from bench.figures import Claim, Measured, line_fit, middle, quantile  # noqa: E402
 from bench.report import picture, put_between, table  # noqa: E402
@@ -47,6 +48,20 @@ def test_ratios_are_of_the_same_run_only():
     assert (only.ratio, only.holds) == (0.5, True)
     found = claims({"side_by_side": {**side, "floor SQLite": {"accept": {"1": half, "64": half}}}})
     assert [each.ratio for each in found] == [0.5, 2.0, 2.5]
+
+
+def test_the_audit_at_scale_claims_flat_memory_and_logarithmic_proofs():
+    ran = {f"{name}_{unit}": 100.0 for name in audit.PROGRAMS for unit in ("s", "mib")}
+    figures = ran | {"fill_rate": 1.0, "append_ms": 5.0, "consistency_ms": 5.0, "proof_ms": 5.0, "proof_tiles": 2.0}
+    sizes = {
+        str(size): figures | {"proof_hashes": height, "consistency_hashes": height + 1, "relay_mib": 70.0}
+        for size, height in ((1000, 10), (10_000, 14), (1_000_000, 20))
+    }
+    assert all(claim.holds for claim in claims({"audit": {"claims": audit._claims(sizes)}}))
+    sizes["1000000"] |= {"pull_mib": 130.0, "proof_hashes": 40}
+    failed = [claim.words for claim in claims({"audit": {"claims": audit._claims(sizes)}}) if not claim.holds]
+    assert [words.partition(" at ")[0] for words in failed] == ["proof of one, hashes", "memory of audit pull"]
+    assert audit.table({"sizes": sizes})[-1].startswith("| 1,000,000 | 1 |")
 
 
 def test_the_table_goes_between_its_markers_and_nowhere_else():

@@ -246,15 +246,15 @@ def test_a_log_neither_shrinks_nor_changes_its_past(cabinet: Cabinet) -> None:
 
 
 def test_entries_are_appended_without_gap_or_overlap(cabinet: Cabinet) -> None:
-    assert cabinet.entries("d") == []
+    assert list(cabinet.entries("d")) == []
     cabinet.append_entries("d", 0, [b"0", b"1"])
     cabinet.append_entries("d", 2, [b"2"])
     for start in (2, 4, -1):
         with pytest.raises(Conflict):
             cabinet.append_entries("d", start, [b"x"])
-    assert cabinet.entries("d") == [b"0", b"1", b"2"]
-    assert cabinet.entries("d", 2) == [b"2"]
-    assert cabinet.entries("d", 3) == []
+    assert list(cabinet.entries("d")) == [b"0", b"1", b"2"]
+    assert list(cabinet.entries("d", 2)) == [b"2"]
+    assert list(cabinet.entries("d", 3)) == []
     for start in (4, -1):
         with pytest.raises(Unknown):
             cabinet.entries("d", start)
@@ -262,13 +262,25 @@ def test_entries_are_appended_without_gap_or_overlap(cabinet: Cabinet) -> None:
 
 
 def test_a_missing_entry_is_noticed(path: Path, cabinet: Cabinet) -> None:
-    cabinet.append_entries("d", 0, [b"0", b"1", b"2"])
+    cabinet.append_entries("d", 0, [b"%d" % number for number in range(600)])
     thief = sqlite3.connect(path)
-    thief.execute("DELETE FROM entry WHERE number = 2")
+    thief.execute("DELETE FROM entry WHERE number = 2")  # the second of three bundles
     thief.commit()
     thief.close()
-    with pytest.raises(Unverified, match="entry 1 is missing"):
-        cabinet.entries("d")
+    with pytest.raises(Unverified, match="entry 256 is missing"):
+        list(cabinet.entries("d"))
+
+
+@pytest.mark.parametrize("left", [0, 1, 255, 256, 257, 599, 600])
+def test_entries_are_dropped_from_the_end_and_others_follow(cabinet: Cabinet, left: int) -> None:
+    kept = [b"%d" % number for number in range(600)]
+    for start in range(0, 600, 100):
+        cabinet.append_entries("d", start, kept[start : start + 100])
+    cabinet.drop_entries("d", left)
+    assert list(cabinet.entries("d")) == kept[:left]
+    cabinet.append_entries("d", left, [b"other"] * 300)
+    assert list(cabinet.entries("d")) == kept[:left] + [b"other"] * 300
+    assert list(cabinet.entries("d", left)) == [b"other"] * 300
 
 
 def test_an_alarm_stays_until_it_is_resolved(path: Path, cabinet: Cabinet) -> None:

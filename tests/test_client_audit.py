@@ -18,6 +18,7 @@ import pytest
 
 from liaison import Client
 from liaison.audit import AuditPull
+from liaison.pulled import markings
 from liaison.transport import HttpTransport
 from liaison.trust import ACCESS
 from relay.logkeys import load_log_keys
@@ -132,7 +133,7 @@ def test_only_an_auditor_pulls(offices):
 
 def test_a_line_of_the_pull_says_who_did_what_and_nothing_of_the_content(offices):
     auditor = offices.clients["first auditor"]
-    lines = [found.as_json(auditor) for found in pulled(auditor)]
+    lines = [found.as_json(markings(auditor)) for found in pulled(auditor)]
     opened = [line for line in lines if line["event"] == "open"]
     assert opened[0].keys() == {
         "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash",

@@ -279,6 +279,13 @@ def test_an_entry_that_is_back_dated_is_found_though_it_was_signed(scene, tmp_pa
             )
 
 
+def test_an_entry_that_is_dated_ahead_is_found_by_the_time_in_the_signature_over_it(scene, tmp_path):
+    with serving(scene, tmp_path, signed(back_date(scene.held + 1, -DAY))) as folder:
+        for profile in ("auditor", "newcomer"):
+            said = " ".join(found(folder, profile=profile).split())
+            assert f"entry {scene.held + 1} of the access log is dated after a tree of " in said
+
+
 # -- what an auditor learns of others ---------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import logging
 import shutil
 import socket
 import time
+from base64 import b64decode, b64encode
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -466,3 +467,19 @@ def test_a_restarted_relay_serves_the_cosigned_checkpoint_that_it_kept(offices, 
         assert b"witness.example" in httpx2.get(f"{url}/v1/log/access/checkpoint").content
     with serving(Settings(data=tmp_path / "relay")) as (_relay, url):  # without witnesses, none is promised
         assert b"witness.example" not in httpx2.get(f"{url}/v1/log/access/checkpoint").content
+
+
+def test_a_cosignature_that_does_not_verify_dates_nothing_and_stops_nobody(offices, tmp_path):
+    """A file from others, in which somebody has put another time into a witness's line."""
+    up_to_date(offices)
+    head, line = cosigned(offices).decode()[:-1].rsplit("\n", 1)
+    dash, name, signature = line.split(" ")
+    octets = bytearray(b64decode(signature))
+    octets[4 + 5] ^= 1  # some hours
+    forged = f"{head}\n{dash} {name} {b64encode(octets).decode()}\n".encode()
+    with double(offices.clients["audit@lo-warsaw"], tmp_path / "double") as auditor:
+        hold(auditor, offices)
+        with pytest.raises(Unverified, match=f"signature of {name}"):
+            AuditPull(auditor).verify([forged])
+        assert auditor.profile.cabinet.alarms() == []
+        AuditPull(auditor).verify([cosigned(offices)])

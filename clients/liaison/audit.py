@@ -1,64 +1,49 @@
-"""Pulling the access log: verified entry by entry before anything is shown.
+"""Pulling the access log: verified entry by entry before anything is shown, in memory that does not grow with it.
 
-The pulled leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree
-must extend the last one seen. An entry that is erased must be named by a destruction record after it. Nothing is
-printed past the first entry that does not hold.
+The rules:
+  - the leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree must extend
+    the last one seen. An entry that is erased must be named by a destruction record after it;
+  - a page is kept as it comes; it counts, and is shown, once all up to a checkpoint is verified: a *position*, kept
+    with its checkpoint. What is behind the position is what an interrupted pull has left: it is read again and the pull
+    goes on after it. Where something does not hold, all that is behind the position is forgotten;
+  - what is kept is hashed again before anything is added to it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
-from relay.protocol.canonical import expect, expect_bytes
-from relay.protocol.entry import AccessEntry, Event, parse_access_entry
+from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.envelope import decode_list
-from relay.protocol.errors import LiaisonError, Malformed, Unverified
-from relay.protocol.merkle import MerkleTree, leaf_hash
-from relay.protocol.retention import parse_destruction
+from relay.protocol.errors import Conflict, LiaisonError, Unverified
+from relay.protocol.note import MLDSA44, signed_at, verify_note
+from relay.protocol.tiles import TILE_WIDTH, tile_path
+from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
+from relay.protocol.witness_policy import cosigned_at
 
 from .client import Client
+from .dating import Dating, Mark
+from .pulled import PulledEntry, leaf_of, read_answer, read_row
 from .trust import ACCESS
+from .walk import Walk
 from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
-BACK_DATING_TOLERANCE = 60_000  # milliseconds; as long as a signed request is good
+_PIN = "audit-position"
 
 
-@dataclass(frozen=True, slots=True)
-class PulledEntry:
-    """An entry of the log: in scope with its content, out of scope or once erased as a hash."""
+class Position(NamedTuple):
+    """How far the copy in the profile has been verified, and under what."""
 
-    index: int
-    leaf_hash: bytes
-    entry: AccessEntry | None
-    is_erased: bool = False
-
-    def as_json(self, client: Client) -> dict[str, Any]:
-        """The line of `audit pull`."""
-        entry = self.entry
-        if entry is None:
-            erased = {"erased": True} if self.is_erased else {}
-            return {"v": 1, "index": self.index, "event": None, "leaf_hash": self.leaf_hash.hex(), **erased}
-        label = client.labels.label_of(entry.label) if entry.label is not None else None
-        return {
-            "v": 1,
-            "index": self.index,
-            "time": datetime.fromtimestamp(entry.time / 1000, UTC)
-            .isoformat(timespec="milliseconds")
-            .replace("+00:00", "Z"),
-            "event": entry.event.value,
-            "actor": entry.address,
-            "office": entry.office,
-            "message_id": entry.message_id.hex() if entry.message_id is not None else None,
-            "label": client.labels.marking(label) if entry.label is not None else None,
-            "decision": "permit" if entry.permitted else "deny",
-            "rules": list(entry.rules),
-            "leaf_hash": self.leaf_hash.hex(),
-        }
+    size: int = 0
+    root: bytes = b""
+    latest: int = 0  # milliseconds; the latest time of an entry
+    marks: tuple[Mark, ...] = ()
+    checkpoint: bytes = b""
 
 
 class AuditPull:
@@ -73,9 +58,10 @@ class AuditPull:
 
         Raises Unverified naming the first entry that does not hold; what was verified before stays.
         """
-        kept = self._cabinet.entries(ACCESS)
-        fresh = self._checked(kept, len(kept))
-        self._cabinet.append_entries(ACCESS, len(kept), fresh)
+        position = self.position()
+        walk = Walk(Dating(position.marks, position.latest))
+        self._retrace(walk, position)
+        self._take_in(walk, position.size, [])
 
     def verify(self, exchanged: Sequence[bytes] = ()) -> int:
         """Fetch the whole log anew and check it against the checkpoint and against every earlier pull; its size.
@@ -87,132 +73,142 @@ class AuditPull:
         foreign = [(log_of(client.trust, note), note, "others") for note in exchanged]
         if pinned is not None:
             foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
-        kept = self._cabinet.entries(ACCESS)
-        rows = self._checked([], 0, earlier=kept)
-        if len(rows) > len(kept):
-            self._cabinet.append_entries(ACCESS, len(kept), rows[len(kept) :])
-        for log, note, whose in foreign:  # the head they are held against is now that of all leaves above
-            compare(client.trust, client.transport, log, note, whose)
-        return len(rows)
+        marks = [mark for log, note, _whose in foreign if log == ACCESS for mark in self._marks(note)]
+        walk = Walk(Dating(self.position().marks), Dating(marks))
+        self._take_in(walk, 0, foreign, marks)
+        return walk.size
 
-    def _checked(
-        self, kept: list[bytes], start: int, earlier: Sequence[bytes] = (), *, is_again: bool = False
-    ) -> list[bytes]:
-        """Rows from `start` on which, after those kept, hash to the signed root of a log that only grew.
+    def _take_in(
+        self, walk: Walk, start: int, foreign: Sequence[tuple[str, bytes, str]], marks: Sequence[Mark] = ()
+    ) -> None:
+        client = self._client
+        try:
+            note = self._follow(walk, start)
+            for log, theirs, whose in foreign:  # the head they are held against is now that of all leaves above
+                compare(client.trust, client.transport, log, theirs, whose)
+            if walk.others.misdated is not None:  # not before: theirs may be of another history
+                raise self._alarm(walk.others.misdated, note)
+        except Unverified:
+            self._cabinet.drop_entries(ACCESS, min(self.position().size, self._cabinet.count_entries(ACCESS)))
+            raise
+        kept = [list(mark) for mark in sorted({*self._marks(note), *marks})]
+        with self._cabinet.transaction():
+            if self._cabinet.count_entries(ACCESS) != walk.size:
+                raise Conflict("another `liaison audit` of this profile was at work meanwhile", hint="try again")
+            self._cabinet.put_pin(_PIN, encode([walk.size, walk.root(), walk.dating.latest, kept, note]))
 
-        `earlier` pulls are compared first: a root says that something changed, they say which entry.
-        """
+    def _retrace(self, walk: Walk, position: Position) -> None:
+        """Walk over what is kept: by its hashes up to the position, from there on as if it had just come."""
+        for index, row in enumerate(self._cabinet.entries(ACCESS)):
+            if index < position.size:
+                walk.pass_over(leaf_of(row))
+            else:
+                walk.take(read_row(index, row))
+            if walk.size == position.size and walk.root() != position.root:
+                break
+        else:
+            if walk.size >= position.size:
+                return
+        raise Unverified(
+            "the access log that is kept in this profile is not the one that was verified",
+            hint="restore the profile from a backup",
+        )
+
+    def _follow(self, walk: Walk, start: int) -> bytes:
+        """Take in what the walk lacks, up to a checkpoint of a log that only grew; that checkpoint."""
         client, trust = self._client, self._client.trust
-        tree, fresh = MerkleTree(_leaf(row) for row in kept), list[bytes]()
-        # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
-        note = client.transport.get("/v1/log/access/checkpoint", newest=1)
-        checkpoint = trust.alarmed(note, lambda: trust.read_checkpoint(ACCESS, note))
-        while page := self._page(start + len(fresh), checkpoint.size):
-            fresh += page
-        self._compare(earlier, fresh, note)
-        if start + len(fresh) < checkpoint.size:
-            raise self._alarm(f"entries {start + len(fresh)} to {checkpoint.size} of the access log are withheld", note)
-        unaccounted = _unaccounted([*kept, *fresh])
-        if unaccounted is not None and not is_again:
-            # Erased while we pulled, perhaps: then its record is under a newer checkpoint.
-            return self._checked(kept, start, earlier, is_again=True)
-        for row in fresh:
-            tree.append(_leaf(row))
-        if tree.size > checkpoint.size:
-            raise self._alarm(f"the access log went back from {tree.size} entries to {checkpoint.size}", note)
-        if tree.root() != checkpoint.root:
-            raise self._alarm(f"{self._where(tree, start)} of the access log does not hold", note)
-        if unaccounted is not None:
+        for _ in range(2):  # erased while we pulled, perhaps: then its record is under a newer checkpoint
+            # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
+            note = client.transport.get("/v1/log/access/checkpoint", newest=1)
+            checkpoint = trust.alarmed(note, partial(trust.read_checkpoint, ACCESS, note))
+            for mark in self._marks(note):
+                walk.dating.add(mark)
+            self._fetch(walk, checkpoint, note)
+            if walk.root() != checkpoint.root:
+                raise self._alarm(f"{self._where(start, walk.size)} of the access log does not hold", note)
+            if (unaccounted := walk.erased.first()) is None:
+                break
+        else:
             raise self._alarm(f"entry {unaccounted} of the access log was erased, and no record says so", note)
         trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
-        if (late := back_dated([*kept, *fresh])) is not None:
-            raise self._alarm(f"entry {late} of the access log is dated before an earlier one", note)
-        return fresh
+        if walk.dating.misdated is not None:
+            raise self._alarm(walk.dating.misdated, note)
+        return note
 
-    def _compare(self, earlier: Sequence[bytes], rows: Sequence[bytes], evidence: bytes) -> None:
-        for index, (before, now) in enumerate(zip(earlier, rows, strict=False)):
-            if _leaf(before) != _leaf(now):
-                raise self._alarm(f"entry {index} of the access log is not the one that was pulled before", evidence)
-        if len(rows) < len(earlier):
-            gone = f"entry {len(rows)} of the access log is gone"
-            raise self._alarm(f"{gone}: it went back from {len(earlier)} entries to {len(rows)}", evidence)
+    def _fetch(self, walk: Walk, checkpoint: Checkpoint, note: bytes) -> None:
+        """Pages up to the checkpoint, each compared with what was pulled before, which says where a log was changed."""
+        while page := self._page(walk.size, checkpoint.size):
+            first, held = walk.size, self._cabinet.count_entries(ACCESS)
+            earlier = self._cabinet.entries(ACCESS, first) if first < held else iter(())
+            for (_row, now), before in zip(page, earlier, strict=False):
+                if leaf_of(before) != now.leaf_hash:
+                    raise self._alarm(
+                        f"entry {now.index} of the access log is not the one that was pulled before", note
+                    )
+            for _row, entry in page:
+                walk.take(entry)
+            if walk.size > held:
+                self._cabinet.append_entries(ACCESS, held, [row for row, _entry in page[held - first :]])
+        held, size = self._cabinet.count_entries(ACCESS), checkpoint.size
+        if walk.size < held:
+            gone = f"entry {walk.size} of the access log is gone"
+            raise self._alarm(f"{gone}: it went back from {held} entries to {walk.size}", note)
+        if walk.size < size:
+            raise self._alarm(f"entries {walk.size} to {size} of the access log are withheld", note)
+        if walk.size > size:
+            raise self._alarm(f"the access log went back from {walk.size} entries to {size}", note)
 
-    def _page(self, first: int, size: int) -> list[bytes]:
+    def _page(self, first: int, size: int) -> list[tuple[bytes, PulledEntry]]:
         if first >= size:
             return []
         answer = self._client.transport.get("/v1/audit/entries", after=first, count=min(_PAGE, size - first))
         _size, rows = decode_list(answer, "audit entries")
-        return [_row(row) for row in expect(rows, list, "audit entries")]
+        return [read_answer(index, row) for index, row in enumerate(expect(rows, list, "audit entries"), first)]
 
-    def _where(self, tree: MerkleTree, start: int) -> str:
-        """The first entry whose tile differs from the log's own hash tiles, as near as hashes can tell."""
-        for first in range(start - start % 256, tree.size, 256):
-            width = min(256, tree.size - first)
-            suffix = "" if width == 256 else f".p/{width}"
-            number = first // 256
-            path = f"{number:03}" if number < 1000 else f"x{number // 1000:03}/{number % 1000:03}"
+    def _where(self, start: int, size: int) -> str:
+        """The first entry whose hash differs from the log's own hash tiles, as near as hashes can tell."""
+        begin = start - start % TILE_WIDTH
+        rows = self._cabinet.entries(ACCESS, begin)
+        for first in range(begin, size, TILE_WIDTH):
+            leaves = [leaf_of(row) for row in islice(rows, TILE_WIDTH)]
+            path = tile_path(0, first // TILE_WIDTH, len(leaves))
             try:
-                tile = self._client.transport.get(f"/v1/log/access/tile/0/{path}{suffix}")
+                tile = self._client.transport.get(f"/v1/log/access/{path}")
             except LiaisonError:
                 return f"entry {first} or a later one"
-            for offset in range(width):
-                if tile[32 * offset : 32 * offset + 32] != tree.node(0, first + offset):
+            for offset, leaf in enumerate(leaves):
+                if tile[32 * offset : 32 * offset + 32] != leaf:
                     return f"entry {first + offset}"
-        return f"an entry from {start} on" if start < tree.size else "an earlier entry"
+        return f"an entry from {start} on" if start < size else "an earlier entry"
+
+    def _marks(self, note: bytes) -> list[Mark]:
+        """What the signatures of a checkpoint say of its time: the log's, and those of the pinned witnesses."""
+        own, pinned = self._client.trust.verifiers(ACCESS), pinned_policy(self._cabinet)
+        witnesses = [each.verifier for each in pinned.policy.witnesses.values()] if pinned is not None else []
+        size = parse_checkpoint_body(verify_note(note, [*own, *witnesses], required=own)).size
+        timed = next(key for key in own if key.type == MLDSA44)
+        return [Mark(size, at) for at in (signed_at(note, timed), *cosigned_at(note, witnesses).values())]
 
     def _alarm(self, text: str, evidence: bytes) -> Unverified:
         self._cabinet.raise_alarm(text, evidence, int(time.time()))
         return Unverified(text)
 
+    def position(self) -> Position:
+        """How far what is kept has been verified."""
+        found = self._cabinet.pin(_PIN)
+        if found is None:
+            return Position()
+        size, root, latest, marks, note = read_array(found, 5, "cabinet audit position")
+        return Position(size, root, latest, tuple(Mark(*mark) for mark in marks), note)
+
     def entries(self, first: int = 0) -> Iterator[PulledEntry]:
-        """What has been verified, from entry `first` on."""
-        for offset, row in enumerate(self._cabinet.entries(ACCESS, first)):
-            entry = parse_access_entry(row[1:]) if row[:1] == _SHOWN else None
-            yield PulledEntry(first + offset, _leaf(row), entry, row[:1] == _ERASED)
+        """What has been verified, from entry `first` on, a few at a time."""
+        rows = islice(self._cabinet.entries(ACCESS, first), self.position().size - first)
+        return (read_row(index, row) for index, row in enumerate(rows, first))
 
     def count(self) -> int:
-        return self._cabinet.count_entries(ACCESS)
+        return self.position().size
 
-
-def back_dated(rows: Iterable[bytes]) -> int | None:
-    """The first entry whose time is more than the tolerance before the latest time of those in front of it."""
-    latest = 0
-    for index, row in enumerate(rows):
-        if row[:1] == b"\x01":
-            at = parse_access_entry(row[1:]).time
-            if at < latest - BACK_DATING_TOLERANCE:
-                return index
-            latest = max(latest, at)
-    return None
-
-
-_HIDDEN, _SHOWN, _ERASED = b"\x00", b"\x01", b"\x02"
-
-
-def _unaccounted(rows: list[bytes]) -> int | None:
-    """The first entry that is erased without a later record that names it."""
-    erased = [index for index, row in enumerate(rows) if row[:1] == _ERASED]
-    if not erased:
-        return None
-    named: set[int] = set()
-    for index, row in enumerate(rows):
-        if row[:1] == _SHOWN and (entry := parse_access_entry(row[1:])).event is Event.DESTROY:
-            named |= {each for each in parse_destruction(entry.detail).entries if each < index}
-    return next((index for index in erased if index not in named), None)
-
-
-def _row(value: object) -> bytes:
-    """As kept: 1 and the entry, 0 and its leaf hash, or 2 and the leaf hash of one that is erased."""
-    if not isinstance(value, list) or len(value) != 2:
-        raise Malformed("audit entry: not a pair")
-    shown, content = value
-    if shown is True:
-        parse_access_entry(expect(content, bytes, "audit entry"))
-        return _SHOWN + bytes(content)
-    if shown is False or shown is None:
-        return (_ERASED if shown is None else _HIDDEN) + expect_bytes(content, 32, "audit entry: hash")
-    raise Malformed("audit entry: neither an entry nor a hash")
-
-
-def _leaf(row: bytes) -> bytes:
-    return leaf_hash(row[1:]) if row[:1] == _SHOWN else row[1:]
+    def left_over(self) -> int:
+        """Entries that an interrupted pull has fetched; they are verified with the next one."""
+        return self._cabinet.count_entries(ACCESS) - self.position().size

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,11 @@ from typing import NamedTuple, Self
 from relay.protocol import canonical
 from relay.protocol.errors import Conflict, Unknown, Unverified
 
+from .kept_entries import append_entries, count_entries, drop_entries, read_entries
 from .private_file import create_private, open_private
 from .shelf import Database, Kind, Shelf, draft, open_database
 
-KIND = Kind("cabinet", 0x4C434142, 2)  # "LCAB"
+KIND = Kind("cabinet", 0x4C434142, 3)  # "LCAB"
 _KEPT = ("message", "part", "seen", "log", "entry", "alarm", "warning", "pin", "published", "chain", "outbox")
 SHELVES = (*_KEPT, "prekey_key")
 NO_PREVIOUS = bytes(32)
@@ -187,27 +188,19 @@ class Cabinet:
     def append_entries(self, log: str, start: int, entries: Sequence[bytes]) -> None:
         """Raises Conflict unless `start` is the number of entries that are here: no gap, no overlap."""
         with self.transaction():
-            count = self.count_entries(log)
-            if start != count:
-                raise Conflict(f"log {log}: entries from {start} on do not follow the {count} that are here")
-            for index, entry in enumerate(entries, start):
-                self._shelves["entry"].put([log, index], entry)
-            self._shelves["entry"].put([log], canonical.encode(count + len(entries)))
+            append_entries(self._shelves["entry"], log, start, entries)
+
+    def drop_entries(self, log: str, start: int) -> None:
+        """Forget those from `start` on."""
+        with self.transaction():
+            drop_entries(self._shelves["entry"], log, start)
 
     def count_entries(self, log: str) -> int:
-        found = self._shelves["entry"].get([log])
-        return 0 if found is None else int(canonical.decode(found, f"cabinet entries of {log}"))
+        return count_entries(self._shelves["entry"], log)
 
-    def entries(self, log: str, start: int = 0) -> list[bytes]:
-        """All from `start` on. Raises Unknown if `start` is past the end, Unverified if one is missing."""
-        with self.transaction():
-            count = self.count_entries(log)
-            if not 0 <= start <= count:
-                raise Unknown(f"log {log}: there is no entry {start} among {count}")
-            found = [self._shelves["entry"].get([log, index]) for index in range(start, count)]
-        if None in found:
-            raise Unverified(f"log {log}: entry {start + found.index(None)} is missing from the cabinet")
-        return [entry for entry in found if entry is not None]
+    def entries(self, log: str, start: int = 0) -> Iterator[bytes]:
+        """All from `start` on, some at a time. Raises Unknown if `start` is past the end, Unverified for a gap."""
+        return read_entries(self._shelves["entry"], log, start)
 
     def raise_alarm(self, text: str, evidence: bytes, at: int) -> str:
         """Its identifier. The same alarm again is the same row, with its first time."""

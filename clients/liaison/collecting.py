@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from itertools import islice
 
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
@@ -81,7 +82,7 @@ def _add_directory(client: Client, package: Package, record: Record, devices: fr
     people = devices | {core.sender_device, client.profile.signing.device_id}
     label = label_of(core.label)
     package.members["directory/checkpoint"], files = state.checkpoint, list[bytes]()
-    for index, encoded in enumerate(trust.cabinet.entries(DIRECTORY)[: state.size]):
+    for index, encoded in enumerate(islice(trust.cabinet.entries(DIRECTORY), state.size)):
         entry = parse_directory_entry(encoded)
         if not _concerns(entry, trust.directory, people):
             continue

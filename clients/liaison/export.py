@@ -18,8 +18,8 @@ from typing import Any
 
 from relay.protocol.entry import AccessEntry, Event
 
-from .audit import PulledEntry
 from .client import Client
+from .pulled import PulledEntry, markings
 from .safe_text import for_one_line
 
 PRODUCT = "Liaison Relay"
@@ -52,14 +52,16 @@ _ACTIVITY = {
 
 
 def jsonl(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
+    marking = markings(client)
     for entry in entries:
-        yield json.dumps(entry.as_json(client)) + "\n"
+        yield json.dumps(entry.as_json(marking)) + "\n"
 
 
 def csv_rows(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
+    marking = markings(client)
     yield csv_row(COLUMNS)
     for entry in entries:
-        line = entry.as_json(client)
+        line = entry.as_json(marking)
         yield csv_row([_text(line.get(column)) for column in COLUMNS])
 
 
@@ -77,8 +79,9 @@ def csv_cell(text: str) -> str:
 
 def syslog(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
     """One message a line, ended by a line feed: facility 13 (log audit), structured fields, a short text."""
+    marking = markings(client)
     for entry in entries:
-        line = entry.as_json(client)
+        line = entry.as_json(marking)
         denied = line.get("decision") == "deny"
         priority = _AUDIT_FACILITY + (_NOTICED if denied else _INFORMED)
         event = line["event"] or "withheld"
@@ -99,9 +102,10 @@ def syslog_value(text: str) -> str:
 
 
 def ocsf(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
+    marking = markings(client)
     for pulled in entries:
         if pulled.entry is not None:
-            yield json.dumps(_api_activity(pulled, pulled.entry, pulled.as_json(client))) + "\n"
+            yield json.dumps(_api_activity(pulled, pulled.entry, pulled.as_json(marking))) + "\n"
 
 
 def _api_activity(pulled: PulledEntry, entry: AccessEntry, line: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_por
 from relay.protocol.header import AddresseeKind
 from relay.protocol.recall import read_recall_detail
 
-from .audit import PulledEntry
 from .client import Client
+from .pulled import PulledEntry
 from .trust import relayed
 
 

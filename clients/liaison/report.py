@@ -14,19 +14,17 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from relay.protocol.entry import AccessEntry
-from relay.protocol.merkle import root_of
 
-from .audit import PulledEntry
 from .charts import Bar, columns, rows, text
 from .client import Client
 from .labels import SYSTEM_HIGH
+from .pulled import PulledEntry
 from .report_style import style
 from .safe_text import for_one_line
-from .tally import DEVIATIONS, MIN_DAYS, Tally, tally
+from .tally import DEVIATIONS, LISTED, MIN_DAYS, Tally, tally
 from .trust import ACCESS
 from .witnessing import pinned_policy
 
-LISTED = 200  # rows of a table; the rest is a number
 CHARTED_DAYS = 92
 
 
@@ -43,8 +41,10 @@ class Cover:
     witnesses: str  # the policy that the checkpoints are held to, or empty
 
 
-def audit_report(client: Client, pulled: Sequence[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -> str:
-    """The page over these entries, which are all that was pulled and have been verified."""
+def audit_report(
+    client: Client, pulled: Iterable[PulledEntry], root: bytes, zone: tzinfo, hours: tuple[int, int]
+) -> str:
+    """The page over these entries, which are all that was pulled and have been verified to have this root."""
     labels, pinned = client.labels, pinned_policy(client.profile.cabinet)
     sums = tally(pulled, zone, hours)
     cover = Cover(
@@ -53,7 +53,7 @@ def audit_report(client: Client, pulled: Sequence[PulledEntry], zone: tzinfo, ho
         marking=labels.highest(labels.label_of(each) for each in sorted(sums.seen_labels)),
         zone=zone,
         hours=hours,
-        root=root_of(each.leaf_hash for each in pulled),
+        root=root,
         witnesses=str(pinned) if pinned is not None else "",
     )
 
@@ -104,7 +104,7 @@ def _numbers(sums: Tally) -> str:
         ("messages released", sums.released.total()),
         ("openings", sums.opened.total()),
         ("requests denied", sums.denied.total()),
-        ("openings out of hours", len(sums.out_of_hours)),
+        ("openings out of hours", sums.out_of_hours_count),
         ("unusual device-days", len(sums.volumes)),
     )
     shown = "".join(f"<div><dd>{count}</dd><dt>{name}</dt></div>" for name, count in tiles)
@@ -186,7 +186,7 @@ def _out_of_hours(cover: Cover, sums: Tally, marking: Callable[[bytes], str]) ->
     return _section(
         "Openings out of hours",
         f"<p>Messages opened before {first:02}:00 or from {after:02}:00 on, in {text(cover.zone)}.</p>"
-        + _table(("opened", "by", "message", "marking"), found),
+        + _table(("opened", "by", "message", "marking"), found, sums.out_of_hours_count),
     )
 
 
@@ -212,12 +212,14 @@ def _section(name: str, content: str) -> str:
     return f"<section><h2>{name}</h2>{content}</section>"
 
 
-def _table(names: Sequence[str], found: Sequence[Iterable[object]]) -> str:
+def _table(names: Sequence[str], found: Sequence[Iterable[object]], count: int | None = None) -> str:
+    """The rows as far as they are listed; `count` is how many there are where `found` has not all of them."""
     if not found:
         return "<p>None.</p>"
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     body = "".join(f"<tr>{''.join(_cell(each) for each in row)}</tr>" for row in found[:LISTED])
-    more = f"<p>{len(found) - LISTED} more are not listed.</p>" if len(found) > LISTED else ""
+    left = (len(found) if count is None else count) - min(len(found), LISTED)
+    more = f"<p>{left} more are not listed.</p>" if left else ""
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{more}'
 
 

@@ -2,7 +2,8 @@
 
 The rules:
   - an entry out of scope is counted as one, and tells nothing else;
-  - a denial is two entries with one request: it is counted once, with the rules of both;
+  - a denial is two entries with one request, one behind the other: it is counted once, with the rules of both;
+  - what grows is sums, by office, day, device and label; of openings out of hours the first LISTED are kept;
   - days and hours are those of the zone that the auditor names.
 """
 
@@ -16,10 +17,11 @@ from statistics import median
 
 from relay.protocol.entry import AccessEntry, Event
 
-from .audit import PulledEntry
+from .pulled import PulledEntry
 
 MIN_DAYS = 5  # fewer active days say nothing about what is usual for a device
 DEVIATIONS = 5
+LISTED = 200  # of what is told one by one; the rest is a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +50,15 @@ class Tally:
     permitted_days: Counter[date] = field(default_factory=Counter)
     denied_days: Counter[date] = field(default_factory=Counter)
     rules: Counter[str] = field(default_factory=Counter)
-    out_of_hours: list[tuple[datetime, AccessEntry]] = field(default_factory=list)
+    out_of_hours: list[tuple[datetime, AccessEntry]] = field(default_factory=list)  # the first of them
+    out_of_hours_count: int = 0
     volumes: list[Volume] = field(default_factory=list)
 
 
 def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -> Tally:
     """Add them up; `hours` are the first hour of work and the first after it."""
-    sums, daily, denials = Tally(), defaultdict[bytes, Counter[date]](Counter), dict[object, set[str]]()
-    addresses = dict[bytes, str]()
+    sums, daily, addresses = Tally(), defaultdict[bytes, Counter[date]](Counter), dict[bytes, str]()
+    denial, rules = None, frozenset[str]()
     for found in pulled:
         sums.entries += 1
         entry = found.entry
@@ -65,9 +68,10 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
         local = datetime.fromtimestamp(entry.time / 1000, zone)
         _count(sums, entry, local, hours)
         if not entry.permitted:
-            denial = (entry.device_id, entry.request or found.index)
-            again = denial in denials
-            denials.setdefault(denial, set()).update(entry.rules)
+            before, denial = denial, (entry.device_id, entry.request or found.index)
+            again = denial == before
+            sums.rules.update(set(entry.rules) - (rules if again else frozenset()))
+            rules = frozenset(entry.rules)
             if again:
                 continue
         sums.denied_days[local.date()] += not entry.permitted
@@ -76,7 +80,6 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
         if entry.event is not Event.OPERATOR:
             daily[entry.device_id][local.date()] += 1
             addresses[entry.device_id] = entry.address
-    sums.rules.update(rule for rules in denials.values() for rule in rules)
     sums.volumes = [
         each for device, days in sorted(daily.items()) for each in _unusual(device, addresses[device], days)
     ]
@@ -95,7 +98,9 @@ def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, i
     elif entry.event is Event.OPEN and entry.permitted:
         sums.opened[_office(entry)] += 1
         if not hours[0] <= local.hour < hours[1]:
-            sums.out_of_hours.append((local, entry))
+            sums.out_of_hours_count += 1
+            if len(sums.out_of_hours) < LISTED:
+                sums.out_of_hours.append((local, entry))
 
 
 def _office(entry: AccessEntry) -> str:

@@ -13,10 +13,10 @@ from relay.protocol.grants import grants_digest, parse_grants
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.note import MLDSA44, signed_at
 
-from .audit import PulledEntry
 from .chain import ChainRow, Limit, chain
 from .client import Client
 from .exposure import Exposure, exposures
+from .pulled import PulledEntry
 from .record import Record
 from .trust import ACCESS, relayed
 

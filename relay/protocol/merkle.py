@@ -29,16 +29,33 @@ def node_hash(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
+class Edge:
+    """The right edge of a growing tree: enough for its root, and for nothing before it. One hash a level."""
+
+    __slots__ = ("_peaks", "size")
+
+    def __init__(self) -> None:
+        self._peaks: list[tuple[int, bytes]] = []
+        self.size = 0
+
+    def append(self, leaf_hash: bytes) -> None:
+        level, subtree = 0, leaf_hash
+        while self._peaks and self._peaks[-1][0] == level:
+            subtree = node_hash(self._peaks.pop()[1], subtree)
+            level += 1
+        self._peaks.append((level, subtree))
+        self.size += 1
+
+    def root(self) -> bytes:
+        return _fold([subtree for _, subtree in self._peaks])
+
+
 def root_of(leaf_hashes: Iterable[bytes]) -> bytes:
     """The root over these leaf hashes, in this order, keeping nothing."""
-    peaks: list[tuple[int, bytes]] = []
+    edge = Edge()
     for leaf in leaf_hashes:
-        level, subtree = 0, leaf
-        while peaks and peaks[-1][0] == level:
-            subtree = node_hash(peaks.pop()[1], subtree)
-            level += 1
-        peaks.append((level, subtree))
-    return _fold([subtree for _, subtree in peaks])
+        edge.append(leaf)
+    return edge.root()
 
 
 def _fold(peaks: list[bytes]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
@@ -23,6 +24,7 @@ _SQLITE_PRAGMAS = (
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-65536",
 )
+_READ_ONCE = ("PRAGMA mmap_size=0", "PRAGMA cache_size=-8192")
 
 
 _POSTGRES = {
@@ -62,8 +64,11 @@ def open_readers(url: str) -> Engine:
 
 
 def open_snapshot(url: str) -> Engine:
-    """The engine of one long look at one state, however much is written meanwhile."""
-    engine = _open(url, begin="BEGIN", pool_size=1)
+    """The engine of one long look at one state, however much is written meanwhile.
+
+    It reads each page once: a cache, and pages mapped into memory, would only grow with the database.
+    """
+    engine = _open(url, begin="BEGIN", pool_size=1, pragmas=(*_SQLITE_PRAGMAS, *_READ_ONCE))
     return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
 
 
@@ -89,7 +94,7 @@ def forget_erased(engine: Engine) -> bool:
 _PATIENCE = 1000  # ms
 
 
-def _open(url: str, *, begin: str, pool_size: int) -> Engine:
+def _open(url: str, *, begin: str, pool_size: int, pragmas: Sequence[str] = _SQLITE_PRAGMAS) -> Engine:
     if (given := make_url(url)).get_backend_name() != "sqlite":
         ours = {name: value for name, value in _POSTGRES.items() if name not in given.query}
         return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=ours)
@@ -104,7 +109,7 @@ def _open(url: str, *, begin: str, pool_size: int) -> Engine:
     @event.listens_for(engine, "connect")
     def prepare(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN comes too late and without the lock
-        for pragma in _SQLITE_PRAGMAS:
+        for pragma in pragmas:
             connection.execute(pragma).close()
 
     @event.listens_for(engine, "begin")

@@ -20,7 +20,7 @@ from liaison.report import audit_report
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Session, json_option, pass_session, put, say, seconds_of
+from .common import Session, json_option, pass_session, put, say, seconds_of, whole
 
 
 @click.group()
@@ -46,14 +46,20 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
         client.sync()
         audited = AuditPull(client)
         first = audited.count() if since_last else 0
-        audited.pull()
+        _pull(audited)
         lines = FORMS[form](audited.entries(first), client)
         if out is None:
             sys.stdout.writelines(lines)
         else:
-            with out.open("w", encoding="utf-8", newline="") as file:
+            with whole(out) as file:
                 file.writelines(lines)
         say(f"{audited.count()} entries verified, {audited.count() - first} shown")
+
+
+def _pull(audited: AuditPull) -> None:
+    if left_over := audited.left_over():
+        say(f"an earlier pull was interrupted: its {left_over} entries are checked again, and it goes on after them")
+    audited.pull()
 
 
 @audit.command()
@@ -90,8 +96,10 @@ def report(session: Session, out: Path, *, hours: str, zone: str, as_json: bool)
     with session.client() as client:
         client.sync()
         audited = AuditPull(client)
-        audited.pull()
-        out.write_text(audit_report(client, list(audited.entries()), place, window), encoding="utf-8")
+        _pull(audited)
+        page = audit_report(client, audited.entries(), audited.position().root, place, window)
+        with whole(out) as file:
+            file.write(page)
         if as_json:
             put({"report": str(out), "entries": audited.count()})
         else:
@@ -126,7 +134,7 @@ def exposure(session: Session, message_id: str, within: str | None, *, as_json: 
     with session.client() as client:
         client.sync()
         audited = AuditPull(client)
-        audited.pull()
+        _pull(audited)
         found = find_exposure(client, audited.entries(), bytes.fromhex(message_id))
         told, devices = found.as_json(), client.trust.directory.devices
         for row in told["never"]:

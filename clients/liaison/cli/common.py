@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -221,3 +222,17 @@ def label_json(label: Any) -> dict[str, Any] | None:
         "classification": label.classification,
         "categories": [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in label.categories],
     }
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[TextIO]:
+    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays."""
+    if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
+        with path.open("w", encoding="utf-8", newline="") as file:
+            yield file
+        return
+    target = path.resolve()
+    partial = target.with_name(f"{target.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        yield file
+    partial.replace(target)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A published log in a directory: checkpoint, tile/..., and manifest.json with its keys and some proofs.
@@ -19,6 +20,11 @@ type logFixture struct {
 		Old     int64
 		OldRoot string `json:"old_root"`
 		Proof   []string
+	}
+	Checkpoints []string // files with earlier ones
+	Between     []struct {
+		Old, New int // of those
+		Proof    []string
 	}
 }
 
@@ -45,6 +51,9 @@ func verifyLog(directory string) (any, error) {
 		return nil, err
 	}
 	if err := verifyProofs(fixture, leaves, stated); err != nil {
+		return nil, err
+	}
+	if err := verifyBetween(directory, fixture, leaves); err != nil {
 		return nil, err
 	}
 	return map[string]any{"size": stated.size, "root": hex.EncodeToString(stated.root[:]), "tiles": tiles}, nil
@@ -74,6 +83,42 @@ func verifyProofs(fixture logFixture, leaves []hash, stated checkpoint) error {
 		}
 		err = verifyConsistency(given.Old, oldRoot, stated.size, stated.root, proof[:len(proof)-1])
 		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyBetween verifies earlier checkpoints against the leaves, and consistency proofs between any two of them.
+func verifyBetween(directory string, fixture logFixture, leaves []hash) error {
+	var own []string // an earlier one need not be cosigned
+	for _, vkey := range fixture.Vkeys {
+		if strings.HasPrefix(vkey, strings.SplitN(fixture.Vkeys[0], "+", 2)[0]+"+") {
+			own = append(own, vkey)
+		}
+	}
+	var earlier []checkpoint
+	for _, name := range fixture.Checkpoints {
+		note, err := os.ReadFile(filepath.Join(directory, name))
+		if err != nil {
+			return err
+		}
+		stated, err := openCheckpoint(note, own)
+		if err != nil {
+			return err
+		}
+		if stated.size > int64(len(leaves)) || treeRoot(leaves[:stated.size]) != stated.root {
+			return fmt.Errorf("the entries do not make the root of the checkpoint of %d", stated.size)
+		}
+		earlier = append(earlier, stated)
+	}
+	for _, given := range fixture.Between {
+		old, new := earlier[given.Old], earlier[given.New]
+		proof, err := fromHex(given.Proof)
+		if err != nil {
+			return err
+		}
+		if err := verifyConsistency(old.size, old.root, new.size, new.root, proof); err != nil {
 			return err
 		}
 	}
