@@ -22,9 +22,9 @@ _SQLITE_PRAGMAS = (
     "PRAGMA secure_delete=ON",  # what was recalled is zeroed in its page, not only unlinked
     "PRAGMA busy_timeout=30000",
     "PRAGMA mmap_size=268435456",
-    "PRAGMA cache_size=-65536",
+    "PRAGMA cache_size=-8192",  # for each of six connections; the pages mapped above are read without it
 )
-_READ_ONCE = ("PRAGMA mmap_size=0", "PRAGMA cache_size=-8192")
+_READ_ONCE = ("PRAGMA mmap_size=0",)
 
 
 _POSTGRES = {
