@@ -28,7 +28,7 @@ from relay.protocol.header import Precedence
 from relay.verifier import Verifier
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
-_CHECKED_TOGETHER = 16  # so that they are committed together
+_CHECKED_TOGETHER = 32  # so that they are committed together
 _URGENT_BATCH = 8  # while somebody of IMMEDIATE or above waits
 
 

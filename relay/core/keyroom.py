@@ -29,7 +29,7 @@ from relay.protocol.envelope import Slot, decode_list
 from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
 from relay.protocol.header import Core
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, given
 from relay.store.schema import key_batch, key_package
 
 from .caller import Caller
@@ -236,6 +236,5 @@ def use(batch: Batch, message_id: bytes, slots: Sequence[Slot]) -> None:
             batch.stage(_USE, {"package": each.kp_ref, "message": message_id})
 
 
-_USE = Prepared(
-    update(key_package).where(key_package.c.ref == bindparam("package")).values(used_by=bindparam("message"))
-)
+_USED = given(package=LargeBinary(), message=LargeBinary())
+_USE = Prepared(update(key_package).where(key_package.c.ref == _USED.c.package).values(used_by=_USED.c.message))

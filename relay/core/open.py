@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import BigInteger, Integer, bindparam, select, tuple_, update
 
 from relay.batch import Answer, Batch, Committed, Lookup
 from relay.protocol.access import Circle, Judge, deciding_policy
@@ -24,7 +24,7 @@ from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverifie
 from relay.protocol.grants import format_portions
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, given
 from relay.store.schema import message, recall, slot
 from relay.store.schema import message_place as place
 
@@ -74,10 +74,11 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
 )
 _SPILLED = select(recall.c.spill).where(recall.c.message_id == bindparam("message"))
 _MESSAGE = select(message.c.encoded).where(message.c.message_id == bindparam("message"))
+_OPENED = given(slot_id=BigInteger(), placed=Integer(), entry=BigInteger())
 _RELEASE = Prepared(
     update(slot)
-    .where(slot.c.id == bindparam("slot_id"), slot.c.day == bindparam("placed"), slot.c.released.is_(None))
-    .values(released=bindparam("entry"))
+    .where(slot.c.id == _OPENED.c.slot_id, slot.c.day == _OPENED.c.placed, slot.c.released.is_(None))
+    .values(released=_OPENED.c.entry)
 )
 
 
@@ -114,8 +115,8 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     # 4. one transaction: the entry and the slot's state
     entry = _entry(batch, caller, message_id, held.message, Event.OPEN, ())
     index = batch.log(replace(entry, detail=format_portions(held.slot.granted)))
-    batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "placed": held.row.day, "entry": index})
     if held.row.released is None:
+        batch.stage(_RELEASE, {"slot_id": held.row.slot_id, "placed": held.row.day, "entry": index})
         batch.note(ROWS, (message_id, caller.device.device_id), held.row._replace(released=index))
 
     # 5. slot and proof leave together

@@ -11,12 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import ClauseElement, Connection
+from sqlalchemy import CTE, ClauseElement, Connection, bindparam, column, values
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.types import TypeEngine
 
-_AT_ONCE = 256  # keys in one statement: databases limit the parameters
+_AT_ONCE = 256  # keys or rows in one statement: databases limit the parameters
+_VALUES = "VALUES "
 _STYLE = {"sqlite": "qmark", "postgresql": "format"}
 
 
@@ -28,9 +30,17 @@ class Prepared:
         self._compiled: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Execute for every row of parameters."""
+        """Execute for every row of parameters; for many at a time, where they stand behind one VALUES."""
         sql, names = self._sql(connection.dialect, rows[0])
-        _execute(connection, sql, [tuple([row[name] for name in names]) for row in rows], many=True)
+        values = [tuple([row[name] for name in names]) for row in rows]
+        if _VALUES not in sql:
+            _execute(connection, sql, values, many=True)
+            return
+        # SQLite's driver gives the interpreter away at each execution, and must wait to get it back.
+        while values:
+            some, values = values[: (count := _power(min(len(values), _AT_ONCE)))], values[count:]
+            flat = [value for row in some for value in row]
+            _execute(connection, self._sql_of_rows(connection.dialect, sql, count), [flat], many=True)
 
     def rows(self, connection: Connection, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that it selects."""
@@ -53,12 +63,39 @@ class Prepared:
             found = self._compiled[dialect.name, 0] = (str(compiled), tuple(compiled.positiontup or ()))
         return found
 
+    def _sql_of_rows(self, dialect: Dialect, sql: str, count: int) -> str:
+        found = self._compiled.get((dialect.name, count))
+        if found is None:
+            found = self._compiled[dialect.name, count] = (_with_rows(sql, count), ())
+        return found[0]
+
     def _sql_of(self, dialect: Dialect, keys: list[Any]) -> str:
         found = self._compiled.get((dialect.name, len(keys)))
         if found is None:
             expanded = _compiled(self._statement, dialect, None).construct_expanded_state({"keys": keys})
             found = self._compiled[dialect.name, len(keys)] = (expanded.statement, ())
         return found[0]
+
+
+def given(**columns: TypeEngine[Any]) -> CTE:
+    """Rows of parameters of these names, for an update that takes many at a time."""
+    names = [column(name, kind) for name, kind in columns.items()]
+    return values(*names, name="given").data([tuple(map(bindparam, columns))]).cte()
+
+
+def _with_rows(sql: str, count: int) -> str:
+    """The statement with its one row of VALUES repeated."""
+    begin = end = sql.index(_VALUES) + len(_VALUES)
+    depth = 0
+    while depth or end == begin:
+        depth += {"(": 1, ")": -1}.get(sql[end], 0)
+        end += 1
+    return sql[:begin] + ", ".join([sql[begin:end]] * count) + sql[end:]
+
+
+def _power(count: int) -> int:
+    """The largest power of two up to `count`: a few statements serve any number of rows."""
+    return 1 << (count.bit_length() - 1)
 
 
 def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | None) -> SQLCompiler:
