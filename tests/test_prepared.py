@@ -1,0 +1,75 @@
+"""Statements that take many rows at a time: none lost, none doubled, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from databases import BOTH, fresh_database
+from relay.store.engine import open_writer
+from relay.store.prepared import Prepared, given
+
+THING = Table(
+    "thing",
+    MetaData(),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("octets", LargeBinary),
+    Column("word", Text),
+)
+COUNTS = [1, 2, 3, 255, 256, 257, 700]
+
+
+@pytest.fixture(params=BOTH)
+def connection(request, tmp_path):
+    with fresh_database(request.param, tmp_path) as url:
+        engine = open_writer(url)
+        with engine.begin() as opened:
+            THING.create(opened)
+            yield opened
+        engine.dispose()
+
+
+def row(number):
+    return {"id": number, "octets": None if number % 3 else number.to_bytes(8), "word": f"(?, %s) VALUES {number}"}
+
+
+def stored(connection):
+    return [dict(each._mapping) for each in connection.execute(select(THING).order_by(THING.c.id))]
+
+
+def test_every_row_of_an_insert_is_there_once(connection):
+    statement, first = Prepared(insert(THING)), 0
+    for count in COUNTS:
+        statement.run(connection, [row(number) for number in range(first, first + count)])
+        first += count
+    assert stored(connection) == [row(number) for number in range(first)]
+
+
+def test_an_insert_that_replaces_does_so_row_by_row(connection):
+    dialect = {"sqlite": sqlite, "postgresql": postgresql}[connection.dialect.name]
+    on_conflict = dialect.insert(THING)
+    statement = Prepared(
+        on_conflict.on_conflict_do_update(index_elements=["id"], set_={"word": on_conflict.excluded.word})
+    )
+    statement.run(connection, [row(number) for number in range(5)])
+    statement.run(connection, [{**row(number), "word": f"again {number}"} for number in range(3, 10)])
+    words = [each["word"] for each in stored(connection)]
+    assert words == [row(number)["word"] for number in range(3)] + [f"again {number}" for number in range(3, 10)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_an_update_gives_each_row_its_own_value_and_leaves_the_others(connection, count):
+    Prepared(insert(THING)).run(connection, [row(number) for number in range(2 * count)])
+    rows = given(which=BigInteger(), octets=LargeBinary())
+    statement = Prepared(update(THING).where(THING.c.id == rows.c.which).values(octets=rows.c.octets))
+    statement.run(connection, [{"which": 2 * number, "octets": b"new %d" % number} for number in range(count)])
+    expected = [{**row(n), "octets": row(n)["octets"] if n % 2 else b"new %d" % (n // 2)} for n in range(2 * count)]
+    assert stored(connection) == expected
+
+
+def test_a_statement_without_rows_of_values_is_run_for_each(connection):
+    Prepared(insert(THING)).run(connection, [row(number) for number in range(3)])
+    statement = Prepared(update(THING).where(THING.c.id == bindparam("which")).values(word=bindparam("said")))
+    statement.run(connection, [{"which": 0, "said": "a"}, {"which": 2, "said": "b"}])
+    assert [each["word"] for each in stored(connection)] == ["a", row(1)["word"], "b"]
