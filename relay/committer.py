@@ -64,10 +64,13 @@ class Committer:
             for log in Log:
                 self._own(connection, log, sizes[log])
 
-    def commit(self, jobs: Sequence[Job]) -> list[Outcome]:
-        """Run the jobs in one transaction; one outcome per job, in order, each only after the commit."""
+    def commit(self, jobs: Sequence[Job], is_pressed: Callable[[], bool] = lambda: False) -> list[Outcome]:
+        """Run the jobs in one transaction; one outcome per job, in order, each only after the commit.
+
+        Once it `is_pressed`, no further job of these is begun: there are fewer outcomes than jobs, but at least one.
+        """
         try:
-            return self._commit_together(jobs)
+            return self._commit_together(jobs, is_pressed)
         except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
             self._forget_staged()
             if isinstance(problem, (Unavailable, *DATABASE_AWAY)):
@@ -78,12 +81,16 @@ class Committer:
                 return [Outcome(error=unavailable() if isinstance(problem, DATABASE_AWAY) else problem)]
             return [outcome for job in jobs for outcome in self.commit([job])]
 
-    def _commit_together(self, jobs: Sequence[Job]) -> list[Outcome]:
+    def _commit_together(self, jobs: Sequence[Job], is_pressed: Callable[[], bool]) -> list[Outcome]:
         began = time.perf_counter()
         with self._locked() as (connection, sizes):
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
             batch.read(jobs)
-            attempts = [_attempt(job, batch) for job in jobs]
+            attempts = []
+            for job in jobs:
+                attempts.append(_attempt(job, batch))
+                if is_pressed():
+                    break
             for step in batch.closing:
                 step()
             batch.flush()
@@ -94,7 +101,7 @@ class Committer:
         for step in batch.settled:
             step()
         grown = {log.name.lower(): tree.size for log, tree in self._trees.items()}
-        observe.committed(len(jobs), time.perf_counter() - began, batch.events, grown)
+        observe.committed(len(attempts), time.perf_counter() - began, batch.events, grown)
         committed = Committed(self._trees, notes, _entries(batch))
         return [_finish(attempt, committed) for attempt in attempts]
 

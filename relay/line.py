@@ -20,6 +20,7 @@ from relay.protocol.header import Precedence
 
 T = TypeVar("T")
 URGENT = Precedence.IMMEDIATE  # and above
+_URGENT = [each for each in Precedence if each >= URGENT]
 _TURN = 8
 _LENGTH = {
     Precedence.DEFERRED: 256, Precedence.ROUTINE: 512, Precedence.PRIORITY: 1024,
@@ -51,6 +52,17 @@ class Line(Generic[T]):
             self._waiting += len(items)
             self._changed.notify()
 
+    def put_back(self, items: Sequence[tuple[T, Precedence]]) -> None:
+        """To where they were taken from: the first to go next, in the same order."""
+        with self._changed:
+            for item, precedence in reversed(items):
+                self._places[precedence].appendleft(item)
+            self._waiting += len(items)
+
+    def is_urgent(self) -> bool:
+        """Whether somebody urgent waits. Asked from any thread, and good for a moment."""
+        return any(map(self._places.__getitem__, _URGENT))
+
     def end(self) -> None:
         """Nobody joins any more: who waits is served, then `take` answers nothing."""
         with self._changed:
@@ -64,12 +76,9 @@ class Line(Generic[T]):
         """
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._ended)
-            taken = [self._next() for _ in range(min(most_urgent if self._is_urgent() else most, self._waiting))]
+            taken = [self._next() for _ in range(min(most_urgent if self.is_urgent() else most, self._waiting))]
             self._waiting -= len(taken)
             return taken
-
-    def _is_urgent(self) -> bool:
-        return any(self._places[each] for each in Precedence if each >= URGENT)
 
     def _next(self) -> T:
         self._served += 1

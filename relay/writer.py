@@ -29,7 +29,8 @@ from relay.verifier import Verifier
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
 _CHECKED_TOGETHER = 32  # so that they are committed together
-_URGENT_BATCH = 8  # while somebody of IMMEDIATE or above waits
+_GIVES_WAY = 0.05  # seconds; the patient are checked more slowly while urgent ones are under way, and do not starve
+_URGENT_BATCH = 4  # while somebody of IMMEDIATE or above waits
 
 
 class Waiting(NamedTuple):
@@ -54,6 +55,9 @@ class Writer:
             (self._checks, _thread("relay-checker", partial(self._check, self._checks))),
             (self._commits, _thread("relay-writer", self._commit)),
         )
+        self._pressing: set[asyncio.Future[Any]] = set()  # the urgent that are not answered yet
+        self._calm = threading.Event()  # while there are none
+        self._calm.set()
         self._closed = False
 
     def start(self) -> None:
@@ -82,11 +86,22 @@ class Writer:
         waiting = Waiting(check, precedence, loop, loop.create_future())
         (self._urgent if precedence >= URGENT else self._checks).put(waiting, precedence)
         QUEUE.inc()
-        return await waiting.future
+        if precedence < URGENT:
+            return await waiting.future
+        self._pressing.add(waiting.future)
+        self._calm.clear()
+        try:
+            return await waiting.future
+        finally:
+            self._pressing.discard(waiting.future)
+            if not self._pressing:
+                self._calm.set()
 
     def _check(self, line: Line[Waiting]) -> None:
         verifier = Verifier()
         while taken := line.take(_CHECKED_TOGETHER, _CHECKED_TOGETHER):
+            if line is self._checks:
+                self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time
             checked = check_together([waiting.check for waiting in taken], verifier.faults)
             pairs = list(zip(taken, checked, strict=True))
             _tell([(waiting, Outcome(error=made)) for waiting, made in pairs if isinstance(made, Exception)])
@@ -99,16 +114,24 @@ class Writer:
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
-            if patient := sum(waiting.precedence < URGENT for _job, waiting in taken):
+            # A batch of the patient is cut short by whoever is urgent; the urgent finish theirs.
+            is_patient = all(waiting.precedence < URGENT for _job, waiting in taken)
+            outcomes = self._outcomes([job for job, _waiting in taken], self._commits.is_urgent if is_patient else _no)
+            done, rest = taken[: len(outcomes)], taken[len(outcomes) :]
+            self._commits.put_back([(each, each[1].precedence) for each in rest])
+            if patient := sum(waiting.precedence < URGENT for _job, waiting in done):
                 self._room.release(patient)
-            outcomes = self._outcomes([job for job, _waiting in taken])
-            _tell([(waiting, outcome) for (_job, waiting), outcome in zip(taken, outcomes, strict=True)])
+            _tell([(waiting, outcome) for (_job, waiting), outcome in zip(done, outcomes, strict=True)])
 
-    def _outcomes(self, jobs: list[Job]) -> list[Outcome]:
+    def _outcomes(self, jobs: list[Job], is_pressed: Callable[[], bool]) -> list[Outcome]:
         try:
-            return self.committer.commit(jobs)
+            return self.committer.commit(jobs, is_pressed)
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
             return [Outcome(error=problem) for _ in jobs]
+
+
+def _no() -> bool:
+    return False
 
 
 def _thread(name: str, target: Callable[[], None]) -> threading.Thread:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -53,6 +56,46 @@ def test_a_full_line_turns_routine_away_and_takes_flash():
         line.put("one more", ROUTINE)
     line.put("flash", FLASH)
     assert line.take(1, 1) == ["flash"]
+
+
+def test_what_is_put_back_goes_next_and_in_its_order():
+    line = Line()
+    for number in range(5):
+        line.put(number, ROUTINE)
+    taken = line.take(4, 4)
+    line.put("flash", FLASH)
+    line.put_back([(number, ROUTINE) for number in taken[1:]])
+    assert line.is_urgent()
+    assert line.take(9, 9) == ["flash", 1, 2, 3, 4]
+    assert not line.is_urgent()
+
+
+def test_a_batch_of_the_patient_is_cut_short_by_a_flash_and_nothing_of_it_is_lost(two_offices):
+    writer, began, may_end, order = two_offices.relay._writer, threading.Event(), threading.Event(), []
+
+    def job(name):
+        def run(_batch):
+            order.append(name)
+            if name == 0:
+                began.set()
+                may_end.wait(20)
+            return lambda _committed: name
+
+        return run
+
+    async def post() -> list[object]:
+        first = asyncio.create_task(writer.submit(lambda _batch: time.sleep(0.3) or (lambda _committed: "before")))
+        await asyncio.sleep(0.05)
+        patient = [asyncio.create_task(writer.submit(job(number))) for number in range(6)]
+        await asyncio.to_thread(began.wait, 20)
+        flash = asyncio.create_task(writer.submit(job("flash"), precedence=FLASH))
+        while not writer._commits.is_urgent():
+            await asyncio.sleep(0.01)
+        may_end.set()
+        return await asyncio.gather(first, *patient, flash)
+
+    assert asyncio.run(post()) == ["before", 0, 1, 2, 3, 4, 5, "flash"]
+    assert order == [0, "flash", 1, 2, 3, 4, 5]
 
 
 def test_an_ended_line_serves_who_waits_and_then_nobody():
