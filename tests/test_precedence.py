@@ -83,14 +83,17 @@ def test_a_batch_of_the_patient_is_cut_short_by_a_flash_and_nothing_of_it_is_los
 
         return run
 
+    def until_urgent():
+        while not writer._commits.is_urgent():
+            time.sleep(0.01)
+
     async def post() -> list[object]:
         first = asyncio.create_task(writer.submit(lambda _batch: time.sleep(0.3) or (lambda _committed: "before")))
         await asyncio.sleep(0.05)
         patient = [asyncio.create_task(writer.submit(job(number))) for number in range(6)]
         await asyncio.to_thread(began.wait, 20)
         flash = asyncio.create_task(writer.submit(job("flash"), precedence=FLASH))
-        while not writer._commits.is_urgent():
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(until_urgent)
         may_end.set()
         return await asyncio.gather(first, *patient, flash)
 
