@@ -51,7 +51,7 @@ def offices(tmp_path):
         built.agreement("lo-warsaw", "lo-paris")
         built.device(ANNA, clearances=FULL)
         built.device(JEAN, clearances=FULL)
-        built.device(AUDITOR, clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
+        built.grant_audit("lo-paris", built.device(AUDITOR, clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"]))
         yield built
 
 
@@ -153,6 +153,7 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     assert sweep(offices, 100.1) == (1, len(about)) == (1, 4)
     assert not [entry for entry, _leaf in before if entry[:200] in files(offices)]
     fresh = offices.device("new@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
+    offices.grant_audit("lo-paris", fresh)
     shown = [json.loads(line) for line in screen(fresh, "audit", "pull")]
     assert [shown[index] for index in about] == [
         {"v": 1, "index": index, "event": None, "leaf_hash": leaf.hex(), "erased": True}

@@ -89,11 +89,18 @@ class AuditPull:
             foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
         kept = self._cabinet.entries(ACCESS)
         rows = self._checked([], 0, earlier=kept)
+        self._keep_shown(kept, rows)
         if len(rows) > len(kept):
             self._cabinet.append_entries(ACCESS, len(kept), rows[len(kept) :])
         for log, note, whose in foreign:  # the head they are held against is now that of all leaves above
             compare(client.trust, client.transport, log, note, whose)
         return len(rows)
+
+    def _keep_shown(self, kept: Sequence[bytes], rows: Sequence[bytes]) -> None:
+        """Contents of entries that were hashes when they were pulled: the scope has grown since."""
+        for index, (before, now) in enumerate(zip(kept, rows, strict=False)):
+            if before[:1] == _HIDDEN and now[:1] == _SHOWN:
+                self._cabinet.replace_entry(ACCESS, index, now)
 
     def _checked(
         self, kept: list[bytes], start: int, earlier: Sequence[bytes] = (), *, is_again: bool = False

@@ -194,6 +194,13 @@ class Cabinet:
                 self._shelves["entry"].put([log, index], entry)
             self._shelves["entry"].put([log], canonical.encode(count + len(entries)))
 
+    def replace_entry(self, log: str, index: int, entry: bytes) -> None:
+        """Keep more of an entry that is here already. Raises Unknown."""
+        with self.transaction():
+            if not 0 <= index < self.count_entries(log):
+                raise Unknown(f"log {log}: there is no entry {index}")
+            self._shelves["entry"].put([log, index], entry)
+
     def count_entries(self, log: str) -> int:
         found = self._shelves["entry"].get([log])
         return 0 if found is None else int(canonical.decode(found, f"cabinet entries of {log}"))

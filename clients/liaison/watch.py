@@ -32,6 +32,7 @@ from .profile import AUTHORITY, Profile
 
 _SIGNED = {
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
+    Change.AUDIT_GRANT,
 }  # fmt: skip
 
 

@@ -113,6 +113,7 @@ class Change(StrEnum):
     KEY_BATCH = "key-batch"
     COMMUNITY = "community"
     ROSTER = "roster"
+    AUDIT_GRANT = "audit-grant"
 
 
 _CHANGES = frozenset(map(str, Change))
