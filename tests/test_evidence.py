@@ -249,14 +249,15 @@ def test_an_honest_log_hashed_and_signed_again_is_believed(setting, right, verdi
 
 
 def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_hold(setting, right, message_id, verdict):
-    label = parse_access_entry(
-        decode(next(c for n, c in sorted(members_of(right).items()) if "access/0" in n))[0]
-    ).label
-    other = label_bytes(replace(label_of(label), classification="OPEN"))
+    accepted = parse_access_entry(decode(next(c for n, c in sorted(members_of(right).items()) if "access/0" in n))[0])
+    other = label_bytes(replace(label_of(accepted.label), classification="OPEN"))
     changes = {
         "label changed": (Event.ACCEPT, {"label": other}),
         "label of an opening changed": (Event.OPEN, {"label": other}),
-        "other devices": (Event.ACCEPT, {"detail": "00" * 32}),
+        "other devices": (Event.ACCEPT, {"detail": "00" * 32 + " routine"}),
+        "another precedence": (Event.ACCEPT, {"detail": f"{accepted.detail.partition(' ')[0]} flash"}),
+        "no precedence": (Event.ACCEPT, {"detail": accepted.detail.partition(" ")[0]}),
+        "a precedence that is none": (Event.ACCEPT, {"detail": f"{accepted.detail} "}),
         "other portions": (Event.OPEN, {"detail": "portions 0-1"}),
         "another opener": (Event.OPEN, {"device_id": setting.clients[BAS].profile.signing.device_id}),
         "a denial": (Event.OPEN, {"permitted": False}),
