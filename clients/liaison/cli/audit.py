@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -91,7 +92,7 @@ def report(session: Session, out: Path, *, hours: str, zone: str, as_json: bool)
         client.sync()
         audited = AuditPull(client)
         audited.pull()
-        out.write_text(audit_report(client, list(audited.entries()), place, window), encoding="utf-8")
+        out.write_text(audit_report(client, list(audited.entries()), place, window, int(time.time())), encoding="utf-8")
         if as_json:
             put({"report": str(out), "entries": audited.count()})
         else:
