@@ -42,6 +42,7 @@ from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.spif import read_spif
 
 from . import witnessing
+from .alarming import report
 from .documents import Documents
 from .keys import SigningKey
 from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, home_folder, open_profile
@@ -138,6 +139,8 @@ class Authority:
 
     def sync(self) -> None:
         witnessing.sync(self.trust, self.transport)
+        if self.trust.directory.device(self.profile.signing.device_id, int(time.time())) is not None:
+            report(self.profile, self.trust, self.transport)
 
     def policies(self) -> list[Policy]:
         """What this authority has published."""

@@ -29,6 +29,7 @@ from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
 from . import witnessing
+from .alarming import report
 from .documents import Documents
 from .incoming import Incoming, Opened
 from .labels import LabelReader
@@ -114,6 +115,7 @@ class Client:
                 f"{self.profile.pins.address} is not enrolled, or no longer",
                 hint="ask your security officer: liaison authority enrol FILE.request",
             )
+        report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
             self._post_outbox()

@@ -114,7 +114,7 @@ def _api_activity(pulled: PulledEntry, entry: AccessEntry, line: dict[str, Any])
         "activity_name": _CAPTION.get(activity, entry.event.value),
         "type_uid": 600300 + activity,
         "time": entry.time,
-        "severity_id": 1 if entry.permitted else 3,
+        "severity_id": 4 if entry.event is Event.ALARM else 1 if entry.permitted else 3,  # high, informational, medium
         "status_id": 1 if entry.permitted else 2,
         "metadata": {
             "version": "1.6.0",

@@ -37,7 +37,7 @@ from relay.store.mail import Ear
 from relay.store.schema import document, message, setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
+from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
 from .limits import MAX_WAIT
@@ -444,6 +444,19 @@ class Relay:
             request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id))
         )
         return found
+
+    async def raise_alarm(self, request: Request, seen: int) -> bytes:
+        """Log an alarm about the directory; the answer is its LoggedEntry."""
+
+        def prepare(caller: Caller) -> Job:
+            stated = alarm.check_alarm(caller, request.body, int(time.time()))
+            return Job(lambda batch: alarm.raise_alarm(batch, caller, stated, request.body, seen, self._quota))
+
+        logged: bytes = await self._commit(request, prepare)
+        return logged
+
+    async def alarms(self, caller: Caller, after: int) -> bytes:
+        return await self._look(lambda connection: alarm.alarms_of(connection, caller, after), caller)
 
     async def ready(self) -> bool:
         """Whether more may come. Raises Unavailable where the database does not take what is written.

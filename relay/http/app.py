@@ -183,7 +183,7 @@ def create_app(
 
 def describe() -> FastAPI:
     """The routes and the tables, with no relay behind them: what the OpenAPI document is made from."""
-    from . import audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
+    from . import alarms, audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
 
     app = FastAPI(
         title="Liaison Relay",
@@ -200,6 +200,6 @@ def describe() -> FastAPI:
     app.add_exception_handler(RequestValidationError, refuse_parameter)
     app.add_exception_handler(HTTPException, refuse_path)
     app.add_exception_handler(Exception, refuse_unexpected)
-    for room in (messages, parts, keys, directory, logs, audit, witness, status):
+    for room in (messages, parts, keys, directory, logs, audit, alarms, witness, status):
         app.include_router(room.router)
     return app

@@ -35,6 +35,7 @@ class Event(StrEnum):
     CLAIM = "claim"
     DIRECTORY = "directory"
     AUDIT = "audit"
+    ALARM = "alarm"
     OPERATOR = "operator"
 
 

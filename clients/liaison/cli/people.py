@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.alarming import report
 from liaison.authority import found_device
 from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
@@ -196,7 +197,10 @@ def _said(value: Any) -> str:
 def _online(client: Client) -> dict[str, Any]:
     if client.profile.pins.kind == AUTHORITY:
         sync(client.trust, client.transport)
-        return {"enrolled": client.profile.statement.office in client.trust.directory.offices}
+        enrolled = client.trust.directory.device(client.profile.signing.device_id, int(time.time())) is not None
+        if enrolled:
+            report(client.profile, client.trust, client.transport)
+        return {"enrolled": enrolled}
     own = client.sync()
     certificate = own.certificate
     if certificate is None:
