@@ -22,6 +22,7 @@ import pytest
 
 import test_go
 from acts import run
+from liaison.audit import AuditPull
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
 from liaison.package import MANIFEST, read_package, write_package, zip_of
@@ -30,17 +31,18 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import RECEIPT, Receipt
-from relay.protocol.errors import LiaisonError
-from relay.protocol.identity import CERTIFICATE, read_certificate
+from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.identity import CERTIFICATE, Kind, read_certificate
 from relay.protocol.label import label_bytes, label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.store.log import Log
-from simulator import Forger
+from simulator import Forger, double, lying
 from test_go import built
 from world import clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 ANNA, PETIT, BAS = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
+AUDIT = "audit@lo-warsaw"
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,8 @@ def setting(tmp_path_factory):
         built.device(ANNA, clearances=[clearance(nations=["POL"])])
         for address in (PETIT, BAS):
             built.device(address, clearances=[clearance(nations=["FRA"])])
+        for address in (AUDIT, "audit@lo-paris"):
+            built.device(address, kind=Kind.AUDITOR, clearances=[])
         yield built
 
 
@@ -268,6 +272,39 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
     }
     for what, (event, fields) in changes.items():
         assert not verdict(relogged(setting, right, Log.ACCESS, changed_entry(message_id, event, **fields))), what
+
+
+def test_an_auditor_of_the_originators_office_writes_a_package_that_both_believe(
+    setting, message_id, verdict, tmp_path
+):
+    auditor = setting.clients[AUDIT]
+    octets = collect(auditor, message_id)
+    assert verdict(octets, *auditor.profile.pins.relay_keys)
+    assert verify_evidence(octets).exporter.address == AUDIT
+    done = run(auditor, "evidence", message_id.hex(), "-o", str(tmp_path / "audited.zip"), "--hash-only")
+    assert done.exit_code == 0, done.output
+    assert verdict((tmp_path / "audited.zip").read_bytes())
+    auditor.sync()
+    pull = AuditPull(auditor)
+    pull.pull()
+    looks = [each.entry.detail for each in pull.entries() if each.entry is not None and each.entry.address == AUDIT]
+    assert looks.count("evidence") == 2
+
+
+def test_other_auditors_and_readers_get_no_package(setting, message_id):
+    for who in ("audit@lo-paris", PETIT):
+        assert run(setting.clients[who], "evidence", message_id.hex(), "-o", "never.zip").exit_code == 1
+
+
+def test_a_relay_that_leaves_an_entry_out_of_the_auditors_evidence_is_caught(setting, message_id, tmp_path):
+    def without_the_last(answer):
+        header, (note, grants, entries), receipts = decode(answer)
+        return encode([header, [note, grants, entries[:-1]], receipts])
+
+    with double(setting.clients[AUDIT], tmp_path / "twin") as twin, lying(twin) as relay:
+        relay.lie("GET", r"/v1/audit/messages/[0-9a-f]+/evidence$", without_the_last)
+        with pytest.raises(Unverified, match="leaves out"):
+            collect(twin, message_id)
 
 
 def test_a_wrong_proof_or_index_is_refused(setting, right, verdict):

@@ -445,6 +445,19 @@ class Relay:
         )
         return found
 
+    async def audit_evidence(self, request: Request, message_id: bytes) -> bytes:
+        """What proves what became of a message, for an auditor of its originator's office: the look is logged first."""
+        header = await self._commit(
+            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id, "evidence"))
+        )
+        found, given = await self._look(
+            lambda connection: (
+                reading.evidence_of(connection, message_id),
+                reading.receipts_of(connection, message_id),
+            )
+        )
+        return encode([header, found, given])
+
     async def raise_alarm(self, request: Request, seen: int) -> bytes:
         """Log an alarm about the directory; the answer is its LoggedEntry."""
 
