@@ -110,11 +110,12 @@ def _add_entries(client: Client, package: Package, answer: list[object]) -> froz
     """The log entries with their proofs; the devices that the message was sealed to."""
     if len(answer) != 3:
         raise Malformed("evidence: expected an array of 3")
-    note, grants, entries = answer
-    checkpoint = client.trust.read_checkpoint(ACCESS, expect(note, bytes, "evidence: checkpoint"))
+    note, grants = (expect(each, bytes, "evidence: checkpoint and grants") for each in answer[:2])
+    entries = answer[2]
+    checkpoint = client.trust.read_checkpoint(ACCESS, note)
     client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
     package.members["access/checkpoint"] = note
-    package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")
+    package.members[GRANTS_FILE] = grants
     for row in expect(entries, list, "evidence: entries"):
         index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
         package.members[f"access/{index:010}.cbor"] = encode(row)
