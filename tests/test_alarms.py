@@ -154,7 +154,7 @@ def test_a_relay_that_logs_another_alarm_than_was_raised_is_caught(warsaw, anna,
 
 
 def stated(client, about, finding="Not by me.", **fields):
-    encoded = client.profile.cabinet.entries("directory")[about]
+    encoded = list(client.profile.cabinet.entries("directory"))[about]
     made = Alarm(client.profile.signing.device_id, about, hashlib.sha256(encoded).digest(), finding, int(time.time()))
     return client.profile.signing.sign_object(ALARM, replace(made, **fields).payload())
 

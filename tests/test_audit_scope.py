@@ -116,7 +116,7 @@ def test_a_grant_that_was_ended_shows_no_more_and_cannot_be_replayed(offices):
     guest = offices.device("guest@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"], name="guest")
     paris = offices.authorities["lo-paris"]
     offices.grant_audit("lo-paris", guest)
-    first = next(entry for entry in reversed(paris.profile.cabinet.entries("directory")))
+    first = next(entry for entry in reversed(list(paris.profile.cabinet.entries("directory"))))
     assert shown_to(offices, "guest", {"lo-warsaw", "lo-paris"}) == {"lo-warsaw", "lo-paris"}
     done = run(paris, "authority", "grant-audit", "guest@lo-warsaw", "--end")
     assert "reads no entries of lo-paris from now on" in done.output
