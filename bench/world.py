@@ -283,7 +283,8 @@ def _enrol(server: Server, authority: Authority, devices: Sequence[Device], kind
     units = []
     for device in devices:
         certificate = Certificate(
-            device_id=device.device_id, address=device.address, kind=kind, roles=(), clearances=(clearance,),
+            device_id=device.device_id, address=device.address, kind=kind, roles=(),
+            clearances=() if kind is Kind.AUDITOR else (clearance,),
             scope=(), suite=device.signing.suite.number, signature_public=device.signing.public,
             request_public=device.request.public_key().public_bytes_raw(),
             not_before=now - 60, not_after=now + 200 * 86400, serial=os.urandom(16),

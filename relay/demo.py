@@ -113,7 +113,7 @@ def _enrol(stage: Stage, url: str) -> None:
         ("jean", "jean.petit@lo-paris", both, ()),
         ("luc", "luc.bas@lo-paris", low, ()),
         ("feed", "cop-feed@lo-paris", both, ("--kind", "system")),
-        ("auditor", "audit@lo-paris", None, ("--kind", "auditor", "--scope", "lo-paris", "--scope", "lo-warsaw")),
+        ("auditor", "audit@lo-paris", None, ("--kind", "auditor", "--scope", "lo-warsaw")),
     )
     for who, address, levels, options in people:
         office = address.partition("@")[2]
@@ -124,6 +124,8 @@ def _enrol(stage: Stage, url: str) -> None:
         officer = f"so-{office[3:]}"
         stage.run(officer, "liaison", "authority", "enrol", f"{address}.request", *clearance, *options)
         stage.run(who, "liaison", "status", show=who == "anna")
+    # What an auditor of one office reads of another is for the other to grant.
+    stage.run("so-warsaw", "liaison", "authority", "grant-audit", "audit@lo-paris", "--yes")
 
 
 def _clearance(stage: Stage, who: str, levels: Sequence[str] | None, office: str) -> tuple[str, ...]:

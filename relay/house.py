@@ -91,8 +91,9 @@ def limits(settings: Settings) -> Limits:
             Metered.OPEN: opens,
             Metered.URGENT_OPEN: opens,
             Metered.CLAIM: claims,
+            Metered.ALARM: principal,
         },
-        {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office},
+        {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office, Metered.ALARM: office},
         settings.quota_office_octets,
     )
 

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,10 +28,10 @@ MESSAGE = re.compile(
     rf"<(?P<pri>\d{{1,3}})>1 (?P<time>-|\d{{4}}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{{3}}Z) - liaison-relay - (?P<event>[!-~]{{1,32}}) "
     rf"\[liaison@32473(?P<params>(?: {PARAM})*)\] (?P<text>[^\n]*)\n"
 )
-# What the OCSF 1.6.0 schema requires of every event of class 6003.
-REQUIRED = {
-    "activity_id", "actor", "api", "category_uid", "class_uid", "metadata", "severity_id", "src_endpoint", "time", "type_uid",
-}  # fmt: skip
+OCSF = Path(__file__).parent / "vectors" / "ocsf"
+SCHEMA = jsonschema.Draft202012Validator(json.loads((OCSF / "api_activity-1.6.0.schema.json").read_text()))
+SIBLINGS = json.loads((OCSF / "siblings-1.6.0.json").read_text())
+OTHER = 99
 
 
 def entry(event=Event.OPEN, **fields):
@@ -85,18 +87,48 @@ def test_a_syslog_message_has_the_grammar_of_rfc_5424_whatever_the_entry_says(ad
     assert set(values(line)) == {"index", "actor", "office", "decision", "rules", "leaf_hash"}
 
 
+def check_ocsf(told):
+    """The official schema: required attributes, types, enumerations, constraints, no attribute that it does not have.
+
+    And what it says in words: the type is class and activity, a sibling is the caption, but of Other the source's word.
+    """
+    SCHEMA.validate(told)
+    assert told["type_uid"] == told["class_uid"] * 100 + told["activity_id"]
+    for name, known in SIBLINGS.items():
+        said, number = told.get(known["sibling"]), told.get(name)
+        assert said is None or number == OTHER or said == known["captions"][str(number)]
+
+
+@pytest.mark.parametrize("permitted", [True, False])
 @pytest.mark.parametrize("event", Event)
-def test_every_event_has_what_ocsf_requires_of_an_api_activity(event):
-    (line,) = written("ocsf", entry(event, message_id=b"m" * 16, label="TEST OPEN", request=b"r" * 16))
-    told = json.loads(line)
-    assert told.keys() >= REQUIRED
-    assert (told["category_uid"], told["class_uid"]) == (6, 6003)
-    assert told["type_uid"] == 600300 + told["activity_id"]
-    assert told["activity_id"] in {1, 2, 3, 4, 99}
+def test_every_event_is_an_api_activity_by_the_official_schema_of_ocsf(event, permitted):
+    full = {"message_id": b"m" * 16, "label": "TEST OPEN", "request": b"r" * 16, "permitted": permitted}
+    first, second, third = map(
+        json.loads,
+        written("ocsf", entry(event, **full, rules=("agreement",)), entry(event), entry(event, address="", office="")),
+    )
+    for told in (first, second, third):
+        check_ocsf(told)
+    told = first
+    assert (told["metadata"]["version"], SCHEMA.schema["$id"].split("/")[-3]) == ("1.6.0", "1.6.0")
     assert told["time"] == 1_790_000_000_123
-    assert {"version", "product"} <= told["metadata"].keys()
     assert told["actor"]["user"]["uid"] == JEAN
     assert told["api"]["operation"] == event.value
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"category_uid": 3}, {"class_uid": 3001}, {"activity_id": 5}, {"severity_id": 7}, {"status_id": 3}, {"time": "now"},
+        {"actor": {}}, {"api": {}}, {"metadata": {"version": "1.6.0"}}, {"src_endpoint": None}, {"office": "lo-paris"},
+        {"activity_name": "open"}, {"type_uid": 600301},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_schema_refuses_what_is_no_api_activity(wrong):
+    (line,) = written("ocsf", entry())
+    with pytest.raises((jsonschema.ValidationError, AssertionError)):
+        check_ocsf(json.loads(line) | wrong)
 
 
 def test_a_denial_is_a_failure_with_its_rules():
@@ -134,6 +166,8 @@ def test_an_auditor_writes_every_form_from_what_was_verified(auditor, tmp_path):
         found = read(file.read_bytes().decode())
         assert all(found)
         assert len(found) >= len(shown if form == "ocsf" else plain)
+    for event in found:
+        check_ocsf(event)
     opened = [event for event in found if event["api"]["operation"] == "open"]
     assert opened[-1]["unmapped"]["label"] == LABEL
     assert opened[-1]["time"] in [event["time"] for event in found]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,23 +13,34 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from acts import as_json, run
+from liaison.expiry import ending
+from liaison.keys import SigningKey
 from liaison.labels import SYSTEM_HIGH
 from liaison.pulled import PulledEntry
 from liaison.report import Cover, page
 from liaison.report_style import style
 from liaison.tally import tally
+from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.grants import accept_detail
+from relay.protocol.header import Precedence
+from relay.protocol.identity import Kind, Revocation, Statement
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 SEALED = b"SEALED"
+AUTHORITY = SigningKey.generate()
 MARKING = "TEST SEALED RELEASABLE TO POL"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 NASTY = st.sampled_from([
     "<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</style><script>", "</title></desc>", "' onload='x",
     "&lt;b&gt;", "]]><!--", "\x1b[2J\x00", "\u202egnp.exe", "javascript:x",
 ]) | st.text(max_size=30)  # fmt: skip
+
+
+NOW = 1_773_200_000  # 2026-03-11
 
 
 def at(text):
@@ -54,8 +66,8 @@ def working_day(day, count, address=JEAN):
 
 
 WEEKS = [
-    entry(Event.ACCEPT, "2026-03-02T08:00:00", ANNA),
-    entry(Event.ACCEPT, "2026-03-02T08:10:00", ANNA, label=b"OPEN"),
+    entry(Event.ACCEPT, "2026-03-02T08:00:00", ANNA, detail=accept_detail((), Precedence.FLASH)),
+    entry(Event.ACCEPT, "2026-03-02T08:10:00", ANNA, label=b"OPEN", detail="by an earlier relay"),
     *(each for day, count in ((2, 4), (3, 5), (4, 4), (5, 6), (6, 5), (9, 31), (10, 5)) for each in working_day(day, count)),
     *(each for day in range(2, 12) for each in working_day(day, 3, "ewa.lis@lo-warsaw")),
     entry(Event.OPEN, "2026-03-10T03:12:00"),
@@ -70,9 +82,9 @@ def summed(entries, withheld=0, zone=UTC, hours=(7, 19)):
     return tally([*rows, *(PulledEntry(len(rows) + more, bytes(32), None) for more in range(withheld))], zone, hours)
 
 
-def written(sums, marking=MARKING, log="relay.example/access", zone=UTC):
-    cover = Cover(log, "audit@lo-paris", marking, zone, (7, 19), bytes(32), "")
-    return page(cover, sums, lambda label: f"TEST {label.decode()}", lambda label: f"TEST {label.decode()}")
+def written(sums, marking=MARKING, log="relay.example/access", zone=UTC, ends=()):
+    cover = Cover(log, "audit@lo-paris", ("lo-paris",), NOW, marking, zone, (7, 19), bytes(32), "")
+    return page(cover, sums, ends, lambda label: f"TEST {label.decode()}", lambda label: f"TEST {label.decode()}")
 
 
 class Reader(HTMLParser):
@@ -102,6 +114,7 @@ def test_messages_openings_and_denials_are_counted_by_the_office_that_acted():
     assert sums.opened == {"lo-paris": 61, "lo-warsaw": 30}
     assert +sums.denied == {"lo-paris": 2, "lo-warsaw": 1}
     assert sums.labels == {SEALED: 1, b"OPEN": 1}
+    assert sums.precedences == {"flash": 1, "not stated": 1}
 
 
 def test_a_denial_that_was_logged_for_two_offices_is_one_denial_with_the_rules_of_both():
@@ -147,6 +160,58 @@ def test_the_page_says_what_was_counted_and_under_which_tree():
         assert expected in words
 
 
+def device(address, days, number=1, office=None):
+    office = office or address.partition("@")[2]
+    ends = int(NOW + days * 86400)
+    return Device(bytes([number]) * 16, address, Kind.OFFICER, office, "FRA", b"", b"", bytes(32), 0, ends, None)
+
+
+def known(*devices):
+    """A directory with these devices and their offices, which one authority has certified."""
+    found = Directory()
+    for office in {each.office for each in devices}:
+        found.offices[office] = Statement(office, "FRA", 1, AUTHORITY.public, bytes(32), 1, ())
+    for index, each in enumerate(devices):
+        found._admit(each, AUTHORITY.kid)
+        found.certificates[each.device_id] = index
+    return found
+
+
+def test_certificates_in_scope_that_end_within_thirty_days_are_found_and_no_other():
+    directory = known(
+        device("soon@lo-paris", 30, 1), device("later@lo-paris", 30.1, 2), device("over@lo-paris", -1, 3),
+        device("lost@lo-paris", 5, 4), device("twice@lo-paris", 3, 5), device("twice@lo-paris", 300, 6),
+        device("other@lo-warsaw", 2, 7),
+    )  # fmt: skip
+    directory.revoked[bytes([4]) * 16] = Revocation(bytes([4]) * 16, "lost@lo-paris", "lost", NOW)
+    found = ending(directory, {"lo-paris"}, NOW)
+    assert [(each.device.address, each.replaced_until) for each in found] == [
+        ("twice@lo-paris", NOW + 300 * 86400),
+        ("soon@lo-paris", None),
+    ]
+    words = Reader(written(summed(WEEKS), ends=found)).words
+    at_twice = words.index("twice@lo-paris")
+    assert words[at_twice - 2 : at_twice + 4] == [
+        "2026-03-14 03:33",
+        "3",
+        "twice@lo-paris",
+        "officer",
+        "050505050505",
+        "2027-01-05 03:33",
+    ]
+
+
+def test_precedences_are_drawn_from_the_highest_to_the_lowest():
+    words = [word for word in Reader(written(summed(WEEKS))).words if word]
+    shown = words[words.index("By precedence") :]
+    order = [
+        shown.index(name)
+        for name in ("override", "flash", "immediate", "priority", "routine", "deferred", "not stated")
+    ]
+    assert order == sorted(order)
+    assert "not stated" not in Reader(written(summed(WEEKS[:1]))).words
+
+
 def test_the_marking_stands_first_and_last():
     words = [word for word in Reader(written(summed(WEEKS)).partition("<body>")[2]).words if word]
     assert words[0] == words[-1] == MARKING
@@ -167,7 +232,7 @@ def test_the_page_needs_nothing_and_runs_nothing():
 
 def test_every_chart_has_a_title_and_a_description():
     tags = Reader(written(summed(WEEKS))).tags
-    assert tags.count("svg") == tags.count("desc") == tags.count("title") - 1 == 4
+    assert tags.count("svg") == tags.count("desc") == tags.count("title") - 1 == 5
 
 
 def test_the_same_entries_give_the_same_page():
@@ -200,6 +265,14 @@ def test_no_word_from_the_log_becomes_markup(address, rule, office):
 # -- from a relay -----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def auditor(auditor, two_offices):
+    """After Jean has answered in haste."""
+    label = "TEST OPEN RELEASABLE TO FRA, POL"
+    two_offices.clients[JEAN].send([ANNA], label=label, body="Seen.", precedence=Precedence.IMMEDIATE)
+    return auditor
+
+
 def test_an_auditor_writes_a_report_of_what_he_verified(auditor, tmp_path):
     result = run(auditor, "audit", "report", "-o", str(tmp_path / "report.html"), "--zone", "Europe/Paris")
     assert result.exit_code == 0, result.output
@@ -209,6 +282,12 @@ def test_an_auditor_writes_a_report_of_what_he_verified(auditor, tmp_path):
     assert "Europe/Paris" in text
     assert "no-slot" in words
     assert "Ferry" not in text
+    shown = words[words.index("By precedence") :]
+    rows = shown[shown.index("The numbers") + 3 :]
+    assert rows[:8] == ["override", "0", "flash", "0", "immediate", "1", "priority", "0"]
+    ends = words[words.index("Certificates ending soon") :]
+    assert {JEAN, "audit@lo-paris", "auditor", "29"} <= set(ends)  # this world's certificates last for thirty days
+    assert ANNA not in ends
 
 
 def test_a_label_that_cannot_be_read_makes_the_report_system_high(auditor):
@@ -232,13 +311,55 @@ def test_a_program_is_told_where_the_report_is(auditor, tmp_path):
     assert f"Verified up to size {told['entries']}:" in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to draw the page")
-def test_a_browser_draws_the_page(tmp_path):
-    (tmp_path / "report.html").write_text(written(summed(WEEKS, withheld=7)))
-    drawn = subprocess.run(
-        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-         f"--screenshot={tmp_path / 'page.png'}", "--window-size=900,1200", (tmp_path / "report.html").as_uri()],
+def drawn(page, out, *how):
+    """What Chromium makes of the page: a file."""
+    done = subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={page.parent / 'profile'}", *how,
+         page.as_uri()],
         capture_output=True, timeout=120, check=False,
     )  # fmt: skip
-    assert drawn.returncode == 0, drawn.stderr
-    assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
+    assert done.returncode == 0, done.stderr
+    return out.read_bytes()
+
+
+@pytest.fixture
+def report(tmp_path):
+    """A page with something in every section."""
+    ends = ending(known(device("soon@lo-paris", 8, 1), device("last@lo-paris", 2, 2)), {"lo-paris"}, NOW)
+    (tmp_path / "report.html").write_text(written(summed(WEEKS, withheld=7), ends=ends))
+    return tmp_path / "report.html"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to draw the page")
+def test_a_browser_draws_the_page_light_and_dark(report, tmp_path):
+    """The page is paper by day and dark by night, and in both the words stand out from what is behind them."""
+    ground = {}
+    for name, scheme in (("dark", 0), ("light", 1)):
+        shot = tmp_path / f"{name}.png"
+        drawn(
+            report,
+            shot,
+            f"--screenshot={shot}",
+            "--window-size=900,3600",
+            f"--blink-settings=preferredColorScheme={scheme}",
+        )
+        with Image.open(shot) as image:
+            gray = image.convert("L")
+            ground[name] = gray.getpixel((5, 1800))
+            darkest, lightest = gray.crop((100, 100, 800, 3000)).getextrema()
+            assert lightest - darkest > 180
+    assert ground["dark"] < 60 < 200 < ground["light"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to print the page")
+def test_a_browser_prints_the_page_on_a_few_sheets_with_nothing_to_follow(report, tmp_path):
+    """Printed it is on white whatever the screen, on A4 or letter sheets, and holds no link and no script."""
+    sheet = drawn(
+        report,
+        tmp_path / "page.pdf",
+        f"--print-to-pdf={tmp_path / 'page.pdf'}",
+        "--blink-settings=preferredColorScheme=0",
+    )
+    assert sheet.startswith(b"%PDF-")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b(?!s)", sheet)) <= 6
+    assert not [word for word in (b"/URI", b"/JavaScript", b"/JS", b"/Launch", b"/EmbeddedFile") if word in sheet]

@@ -23,6 +23,7 @@ import pytest
 import test_go
 from acts import run
 from liaison.approving import approve, read_asked
+from liaison.audit import AuditPull
 from liaison.authority import found_device
 from liaison.client import Client
 from liaison.collecting import collect
@@ -35,17 +36,18 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import RECEIPT, Receipt
-from relay.protocol.errors import LiaisonError
+from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.identity import CERTIFICATE, Kind, parse_statement, read_certificate
 from relay.protocol.label import label_bytes, label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.store.log import Log
-from simulator import Forger
+from simulator import Forger, double, lying
 from test_go import built
 from world import PASSPHRASE, clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 ANNA, PETIT, BAS = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
+AUDIT = "audit@lo-warsaw"
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,8 @@ def setting(tmp_path_factory):
         built.device(ANNA, clearances=[clearance(nations=["POL"])])
         for address in (PETIT, BAS):
             built.device(address, clearances=[clearance(nations=["FRA"])])
+        for address in (AUDIT, "audit@lo-paris"):
+            built.device(address, kind=Kind.AUDITOR, clearances=[])
         yield built
 
 
@@ -254,14 +258,15 @@ def test_an_honest_log_hashed_and_signed_again_is_believed(setting, right, verdi
 
 
 def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_hold(setting, right, message_id, verdict):
-    label = parse_access_entry(
-        decode(next(c for n, c in sorted(members_of(right).items()) if "access/0" in n))[0]
-    ).label
-    other = label_bytes(replace(label_of(label), classification="OPEN"))
+    accepted = parse_access_entry(decode(next(c for n, c in sorted(members_of(right).items()) if "access/0" in n))[0])
+    other = label_bytes(replace(label_of(accepted.label), classification="OPEN"))
     changes = {
         "label changed": (Event.ACCEPT, {"label": other}),
         "label of an opening changed": (Event.OPEN, {"label": other}),
-        "other devices": (Event.ACCEPT, {"detail": "00" * 32}),
+        "other devices": (Event.ACCEPT, {"detail": "00" * 32 + " routine"}),
+        "another precedence": (Event.ACCEPT, {"detail": f"{accepted.detail.partition(' ')[0]} flash"}),
+        "no precedence": (Event.ACCEPT, {"detail": accepted.detail.partition(" ")[0]}),
+        "a precedence that is none": (Event.ACCEPT, {"detail": f"{accepted.detail} "}),
         "other portions": (Event.OPEN, {"detail": "portions 0-1"}),
         "another opener": (Event.OPEN, {"device_id": setting.clients[BAS].profile.signing.device_id}),
         "a denial": (Event.OPEN, {"permitted": False}),
@@ -272,6 +277,39 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
     }
     for what, (event, fields) in changes.items():
         assert not verdict(relogged(setting, right, Log.ACCESS, changed_entry(message_id, event, **fields))), what
+
+
+def test_an_auditor_of_the_originators_office_writes_a_package_that_both_believe(
+    setting, message_id, verdict, tmp_path
+):
+    auditor = setting.clients[AUDIT]
+    octets = collect(auditor, message_id)
+    assert verdict(octets, *auditor.profile.pins.relay_keys)
+    assert verify_evidence(octets).exporter.address == AUDIT
+    done = run(auditor, "evidence", message_id.hex(), "-o", str(tmp_path / "audited.zip"), "--hash-only")
+    assert done.exit_code == 0, done.output
+    assert verdict((tmp_path / "audited.zip").read_bytes())
+    auditor.sync()
+    pull = AuditPull(auditor)
+    pull.pull()
+    looks = [each.entry.detail for each in pull.entries() if each.entry is not None and each.entry.address == AUDIT]
+    assert looks.count("evidence") == 2
+
+
+def test_other_auditors_and_readers_get_no_package(setting, message_id):
+    for who in ("audit@lo-paris", PETIT):
+        assert run(setting.clients[who], "evidence", message_id.hex(), "-o", "never.zip").exit_code == 1
+
+
+def test_a_relay_that_leaves_an_entry_out_of_the_auditors_evidence_is_caught(setting, message_id, tmp_path):
+    def without_the_last(answer):
+        header, (note, grants, entries), receipts = decode(answer)
+        return encode([header, [note, grants, entries[:-1]], receipts])
+
+    with double(setting.clients[AUDIT], tmp_path / "twin") as twin, lying(twin) as relay:
+        relay.lie("GET", r"/v1/audit/messages/[0-9a-f]+/evidence$", without_the_last)
+        with pytest.raises(Unverified, match="leaves out"):
+            collect(twin, message_id)
 
 
 def test_a_wrong_proof_or_index_is_refused(setting, right, verdict):

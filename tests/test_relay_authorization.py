@@ -72,6 +72,12 @@ TABLE = {
     "GET /v1/audit/entries": ("/v1/audit/entries", (401, 403, 403, 403, 200, 403, 401, 401)),
     # The auditor is of the originator's office.
     "GET /v1/audit/messages/{message_id}": (f"/v1/audit/messages/{ID}", (401, 403, 403, 403, 200, 403, 401, 401)),
+    "GET /v1/audit/messages/{message_id}/evidence": (
+        f"/v1/audit/messages/{ID}/evidence",
+        (401, 403, 403, 403, 200, 403, 401, 401),
+    ),
+    "POST /v1/alarms": ("/v1/alarms", (401, 400, 400, 400, 400, 400, 401, 401)),
+    "GET /v1/alarms": ("/v1/alarms", (401, 403, 403, 403, 403, 200, 401, 401)),
     "GET /health": ("/health", OPEN_TO_ALL),
     "GET /ready": ("/ready", OPEN_TO_ALL),
     "GET /v1/relay": ("/v1/relay", OPEN_TO_ALL),

@@ -60,7 +60,7 @@ def two_offices_with_periods(folder, database=None):
         built.agreement("lo-warsaw", "lo-paris")
         built.device(ANNA, clearances=FULL)
         built.device(JEAN, clearances=FULL)
-        built.device(AUDITOR, clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
+        built.grant_audit("lo-paris", built.device(AUDITOR, clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"]))
         yield built
 
 
@@ -275,6 +275,7 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     assert sweep(fresh_offices, 100.1) == (1, len(about)) == (1, 4)
     assert not [entry for entry, _leaf in before if entry[:200] in files(fresh_offices)]
     fresh = fresh_offices.device("new@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["lo-paris"])
+    fresh_offices.grant_audit("lo-paris", fresh)
     shown = [json.loads(line) for line in screen(fresh, "audit", "pull")]
     assert [shown[index] for index in about] == [
         {"v": 1, "index": index, "event": None, "leaf_hash": leaf.hex(), "erased": True}

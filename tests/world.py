@@ -119,6 +119,12 @@ class World:
         self.clients[name] = client
         return client
 
+    def grant_audit(self, office: str, auditor: Client, days: float = 30) -> None:
+        """Let this auditor's device read the office's entries; for no days, end that."""
+        self.authorities[office].sync()
+        device = self.authorities[office].auditor(auditor.profile.signing.device_id.hex())
+        self.authorities[office].grant_audit(device, int(time.time() + days * 86400))
+
     def agreement(self, *offices: str, levels=LEVELS, categories=(), days=365) -> Agreement:
         """An agreement between these offices, signed by all."""
         now = int(time.time())

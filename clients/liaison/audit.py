@@ -27,7 +27,7 @@ from relay.protocol.witness_policy import cosigned_at
 
 from .client import Client
 from .dating import Dating, Mark
-from .pulled import PulledEntry, leaf_of, read_answer, read_row
+from .pulled import PulledEntry, is_hidden, leaf_of, read_answer, read_row
 from .trust import ACCESS
 from .walk import Walk
 from .witnessing import compare, fetch, log_of, pinned_policy
@@ -140,11 +140,15 @@ class AuditPull:
         while page := self._page(walk.size, checkpoint.size):
             first, held = walk.size, self._cabinet.count_entries(ACCESS)
             earlier = self._cabinet.entries(ACCESS, first) if first < held else iter(())
-            for (_row, now), before in zip(page, earlier, strict=False):
+            grown = dict[int, bytes]()  # the scope has, since this was a hash: what hashes to it is kept in its place
+            for (row, now), before in zip(page, earlier, strict=False):
+                if now.entry is not None and is_hidden(before):
+                    grown[now.index] = row
                 if leaf_of(before) != now.leaf_hash:
                     raise self._alarm(
                         f"entry {now.index} of the access log is not the one that was pulled before", note
                     )
+            self._cabinet.replace_entries(ACCESS, grown)
             for _row, entry in page:
                 walk.take(entry)
             if walk.size > held:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
 from relay.protocol.approval import APPROVERS, Approvers, Matter, devices_of_people, read_approvers
+from relay.protocol.audit_scope import AUDIT_GRANT, AuditGrant
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.community import COMMUNITY, Community
 from relay.protocol.cose import parse_sign1
@@ -44,6 +45,7 @@ from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.spif import read_spif
 
 from . import witnessing
+from .alarming import report
 from .documents import Documents
 from .keys import SigningKey
 from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, home_folder, open_profile
@@ -140,6 +142,8 @@ class Authority:
 
     def sync(self) -> None:
         witnessing.sync(self.trust, self.transport)
+        if self.trust.directory.device(self.profile.signing.device_id, int(time.time())) is not None:
+            report(self.profile, self.trust, self.transport)
 
     def policies(self) -> list[Policy]:
         """What this authority has published."""
@@ -247,6 +251,28 @@ class Authority:
         """Found a community of interest of this office, or give it another manager."""
         community = Community(address, manager, title, int(time.time()))
         self._publish(Change.COMMUNITY, self.profile.signing.sign_object(COMMUNITY, community.payload()))
+
+    def auditor(self, wanted: str) -> Device:
+        """The one auditor's device, of any office, that an address or the beginning of an id names. Raises Unknown."""
+        directory, now = self.trust.directory, int(time.time())
+        found = [
+            device
+            for device_id in list(directory.devices)
+            if (device := directory.device(device_id, now)) is not None and device.kind is Kind.AUDITOR
+            if device.address == wanted or (len(wanted) >= 8 and device_id.hex().startswith(wanted.lower()))
+        ]
+        if len(found) != 1:
+            raise Unknown(f"{len(found)} auditors' devices answer to {wanted}", hint="give the device's whole id")
+        return found[0]
+
+    def grant_audit(self, auditor: Device, not_after: int) -> AuditGrant:
+        """Let another office's auditor read this office's entries until then; a time that has come ends it."""
+        newest = self.trust.directory.audit_grants.get((self.office, auditor.device_id))
+        at = max(int(time.time()), newest.at + 1 if newest is not None else 0)
+        kid = self.profile.statement.kid
+        grant = AuditGrant(self.office, auditor.device_id, auditor.address, not_after, at, kid)
+        self._publish(Change.AUDIT_GRANT, self.profile.signing.sign_object(AUDIT_GRANT, grant.payload()))
+        return grant
 
     def agreement(self, prefix: str) -> AgreementState:
         """The agreement whose id begins with these digits. Raises Unknown."""

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from typing import NamedTuple, Self
 from relay.protocol import canonical
 from relay.protocol.errors import Conflict, Unknown, Unverified
 
-from .kept_entries import append_entries, count_entries, drop_entries, read_entries
+from .kept_entries import append_entries, count_entries, drop_entries, read_entries, replace_entries
 from .private_file import create_private, open_private
 from .shelf import Database, Kind, Shelf, draft, open_database
 
@@ -194,6 +194,11 @@ class Cabinet:
         """Forget those from `start` on."""
         with self.transaction():
             drop_entries(self._shelves["entry"], log, start)
+
+    def replace_entries(self, log: str, changed: Mapping[int, bytes]) -> None:
+        """Keep more of entries that are here already. Raises Unknown."""
+        with self.transaction():
+            replace_entries(self._shelves["entry"], log, changed)
 
     def count_entries(self, log: str) -> int:
         return count_entries(self._shelves["entry"], log)

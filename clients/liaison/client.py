@@ -26,6 +26,7 @@ from relay.protocol.header import MessageHandling, Precedence
 from relay.protocol.label import Label
 
 from . import witnessing
+from .alarming import report
 from .composing import MAX_CONTENT, Attachment, addressed, composed
 from .documents import Documents
 from .incoming import Incoming, Opened, parse_inbox
@@ -98,6 +99,7 @@ class Client:
                 f"{self.profile.pins.address} is not enrolled, or no longer",
                 hint="ask your security officer: liaison authority enrol FILE.request",
             )
+        report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
             self._post_outbox()

@@ -1,22 +1,29 @@
-"""Collecting an evidence package: what the sender holds, and what the relay proves; verified before it is written."""
+"""Collecting an evidence package: what sender or auditor hold, and what the relay proves; verified before it leaves.
+
+An auditor of the originator's office has the whole log: what the relay leaves out of its answer is caught here.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import Directory
 from relay.protocol.entry import Change, DirectoryEntry, parse_directory_entry
-from relay.protocol.envelope import decode_list
-from relay.protocol.errors import Malformed
+from relay.protocol.envelope import decode_list, parse_message
+from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.grants import parse_grants
+from relay.protocol.header import Core
 from relay.protocol.identity import (
     CERTIFICATE,
     REVOCATION,
+    Kind,
     office_of,
     parse_statement,
     read_certificate,
@@ -25,57 +32,100 @@ from relay.protocol.identity import (
 from relay.protocol.label import label_of
 from relay.protocol.publication import POLICY, read_published_policy
 
+from .audit import AuditPull
 from .client import Client
 from .evidence import verify_evidence
+from .exposure import exposures
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, write_package
-from .record import OUT, Record, read_record
+from .record import OUT, read_record
 from .trust import ACCESS, DIRECTORY, relayed
 
 
 def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> bytes:
-    """The package of a message that this profile sent, signed by this device. Raises Malformed, Unverified."""
-    client.sync()
-    kept = client.profile.cabinet.message(message_id)
-    record = read_record(kept) if kept is not None else None
-    if record is None or record.direction != OUT:
-        raise Malformed("this is not a message that you sent", hint="the evidence is the originator's")
-    package = Package(message_id, record.message.ref, int(time.time()))
+    """The package of a message that this device sent or audits, signed by it. Raises Malformed, Unknown, Unverified."""
+    own = client.sync()
+    shown = _audited(client, message_id) if own.kind is Kind.AUDITOR else _sent(client, message_id)
+    with relayed():
+        message = parse_message(shown.message)
+    package = Package(message_id, message.ref, int(time.time()))
     members = package.members
     if not hash_only:
-        members[MESSAGE_FILE] = record.encoded
+        members[MESSAGE_FILE] = shown.message
     members[RELAY_FILE] = "".join(f"{key}\n" for key in client.profile.pins.relay_keys).encode()
     with relayed():
-        devices = _add_entries(client, package)
-        _add_receipts(client, package)
-    _add_directory(client, package, record, devices)
+        devices = _add_entries(client, package, shown.entries)
+        for device_id, state, encoded, _index in shown.receipts:
+            members[f"receipts/{expect(device_id, bytes, 'receipt').hex()}-{state}.cose"] = encoded
+    if own.kind is Kind.AUDITOR:
+        _check_whole(client, package)
+    _add_directory(client, package, message.core, devices)
     octets = write_package(package, client.profile.signing)
     verify_evidence(octets, client.profile.pins.relay_keys)  # nothing leaves that would not be believed
     return octets
 
 
-def _add_entries(client: Client, package: Package) -> frozenset[bytes]:
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """The signed message, and what the relay says became of it: entries, each proven, and signed receipts."""
+
+    message: bytes
+    entries: list[object]
+    receipts: list[Any]
+
+
+def _sent(client: Client, message_id: bytes) -> _Shown:
+    kept = client.profile.cabinet.message(message_id)
+    record = read_record(kept) if kept is not None else None
+    if record is None or record.direction != OUT:
+        raise Malformed(
+            "this is not a message that you sent", hint="the evidence is the originator's and its auditors'"
+        )
+    path = f"/v1/messages/{message_id.hex()}"
+    with relayed():
+        entries = decode_list(client.transport.get(f"{path}/evidence"), "evidence")
+        return _Shown(record.encoded, entries, decode_list(client.transport.get(f"{path}/receipts"), "receipts"))
+
+
+def _audited(client: Client, message_id: bytes) -> _Shown:
+    answer = client.transport.get(f"/v1/audit/messages/{message_id.hex()}/evidence")
+    with relayed():
+        header, entries, receipts = read_array(answer, 3, "evidence")
+        message, _grants = read_array(expect(header, bytes, "evidence: header"), 2, "evidence: header")
+        rows = expect(receipts, list, "receipts")
+        return _Shown(expect(message, bytes, "evidence: message"), expect(entries, list, "evidence"), rows)
+
+
+def _check_whole(client: Client, package: Package) -> None:
+    """Raise Unverified unless the entries are those that the auditor's own, verified log has of this message."""
+    pull = AuditPull(client)
+    pull.pull()
+    (own,) = exposures(pull.entries(), [package.message_id])
+    firsts = [openings[0] for openings in own.openings.values()]
+    wanted = {index for index, _entry in (*own.accepts, *firsts, *own.acknowledgements, *own.recalls)}
+    shown = {int(name[7:17]) for name in package.members if name.startswith("access/0")}
+    if shown != wanted:
+        raise Unverified(f"the relay leaves out, or adds, entries about this message: {sorted(shown ^ wanted)[:5]}")
+
+
+def _add_entries(client: Client, package: Package, answer: list[object]) -> frozenset[bytes]:
     """The log entries with their proofs; the devices that the message was sealed to."""
-    answer = client.transport.get(f"/v1/messages/{package.message_id.hex()}/evidence")
-    note, grants, entries = read_array(answer, 3, "evidence")
-    checkpoint = client.trust.read_checkpoint(ACCESS, expect(note, bytes, "evidence: checkpoint"))
+    if len(answer) != 3:
+        raise Malformed("evidence: expected an array of 3")
+    note, grants = (expect(each, bytes, "evidence: checkpoint and grants") for each in answer[:2])
+    entries = answer[2]
+    checkpoint = client.trust.read_checkpoint(ACCESS, note)
     client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
     package.members["access/checkpoint"] = note
-    package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")
+    package.members[GRANTS_FILE] = grants
     for row in expect(entries, list, "evidence: entries"):
         index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
         package.members[f"access/{index:010}.cbor"] = encode(row)
     return frozenset(device for device, _granted in parse_grants(grants))
 
 
-def _add_receipts(client: Client, package: Package) -> None:
-    answer = client.transport.get(f"/v1/messages/{package.message_id.hex()}/receipts")
-    for device_id, state, encoded, _index in decode_list(answer, "receipts"):
-        package.members[f"receipts/{expect(device_id, bytes, 'receipt').hex()}-{state}.cose"] = encoded
-
-
-def _add_directory(client: Client, package: Package, record: Record, devices: frozenset[bytes]) -> None:
+def _add_directory(client: Client, package: Package, core: Core, devices: frozenset[bytes]) -> None:
     """The directory entries that vouch for whoever appears, under the directory's newest checkpoint."""
-    trust, core = client.trust, record.message.core
+    trust = client.trust
     state = trust.cabinet.log_state(DIRECTORY)
     if state is None:
         raise Malformed("the directory was never verified here")

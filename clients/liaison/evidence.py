@@ -17,7 +17,8 @@ from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
-from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions
+from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions, read_accept_detail
+from relay.protocol.header import Precedence
 from relay.protocol.label import Label, label_of
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, verify_note
@@ -38,6 +39,7 @@ class Evidence:
     directory: Directory
     accept: AccessEntry
     label: Label
+    precedence: Precedence
     grants: Grants
     message: Message | None = None
     entries: list[tuple[int, AccessEntry]] = field(default_factory=list)
@@ -50,6 +52,7 @@ class Evidence:
             "message_ref": self.package.message_ref.hex(),
             "hash_only": self.message is None,
             "exporter": self.exporter.address,
+            "precedence": self.precedence.name.lower(),
             "label": {"policy": self.label.policy.name, "classification": self.label.classification},
             "events": [
                 {"index": index, "time": entry.time, "event": entry.event.value, "address": entry.address,
@@ -84,9 +87,12 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     message = _message(package, directory, accept)
     label = label_of(accept.label or b"")
     grants = parse_grants(_member(package, GRANTS_FILE))
-    if grants_digest(grants) != accept.detail:
+    digest, precedence = read_accept_detail(accept.detail)
+    if grants_digest(grants) != digest:
         raise Unverified("grants.cbor is not what was accepted")
-    found = Evidence(package, exporter, directory, accept, label, grants, message, entries, assumed)
+    if message is not None and message.core.handling.precedence is not precedence:
+        raise Unverified("message: it was accepted under another precedence")
+    found = Evidence(package, exporter, directory, accept, label, precedence, grants, message, entries, assumed)
     # 7. openings and recalls
     _check_openings(found)
     # 8. receipts: each signed, each logged, none of one who had not opened

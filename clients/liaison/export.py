@@ -37,6 +37,7 @@ _NOTICED, _INFORMED = 4, 6  # severities: warning for what was denied, informati
 _VERB = {"permit": "permitted", "deny": "denied"}
 
 _CREATE, _READ, _UPDATE, _DELETE, _OTHER = 1, 2, 3, 4, 99
+_CAPTION = {_CREATE: "Create", _READ: "Read", _UPDATE: "Update", _DELETE: "Delete"}  # of Other, OCSF wants our own word
 _ACTIVITY = {
     Event.ACCEPT: _CREATE,
     Event.REFUSE: _CREATE,
@@ -114,10 +115,10 @@ def _api_activity(pulled: PulledEntry, entry: AccessEntry, line: dict[str, Any])
         "category_uid": 6,
         "class_uid": 6003,
         "activity_id": activity,
-        "activity_name": entry.event.value,
+        "activity_name": _CAPTION.get(activity, entry.event.value),
         "type_uid": 600300 + activity,
         "time": entry.time,
-        "severity_id": 1 if entry.permitted else 3,
+        "severity_id": 4 if entry.event is Event.ALARM else 1 if entry.permitted else 3,  # high, informational, medium
         "status_id": 1 if entry.permitted else 2,
         "metadata": {
             "version": "1.6.0",

@@ -17,7 +17,7 @@ from relay.protocol.cose import verify_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Unknown, Unverified
-from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions
+from relay.protocol.grants import Grants, accept_detail, parse_grants, parse_portions
 from relay.protocol.header import AddresseeKind
 from relay.protocol.recall import read_recall_detail
 
@@ -135,7 +135,8 @@ def complete(client: Client, found: Exposure) -> None:
         message = parse_message(expect(encoded, bytes, "audit message: message"))
         grants = parse_grants(expect(listed, bytes, "audit message: grants"))
         sender = client.trust.directory.devices.get(message.core.sender_device)
-        if message.ref != accept.message_ref or sender is None or grants_digest(grants) != accept.detail:
+        stated = accept_detail(grants, message.core.handling.precedence)
+        if message.ref != accept.message_ref or sender is None or stated != accept.detail:
             raise Unverified("the relay shows another message, or other devices, than it accepted")
         verify_sign1(message.signed, sender.signature_public)
         for device, (index, _first, portions) in found.held().items():

@@ -7,7 +7,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.errors import Conflict, Unknown, Unverified
@@ -31,6 +31,15 @@ def drop_entries(shelf: Shelf, log: str, start: int) -> None:
     for each in range(first, count, _BUNDLE):
         shelf.drop([log, each])
     _write(shelf, log, first, kept)
+
+
+def replace_entries(shelf: Shelf, log: str, changed: Mapping[int, bytes]) -> None:
+    """Keep other rows of entries that are here. Raises Unknown."""
+    if changed and not 0 <= min(changed) <= max(changed) < (count := count_entries(shelf, log)):
+        raise Unknown(f"log {log}: there is no entry {max(changed)} among {count}")
+    for first in sorted({index - index % _BUNDLE for index in changed}):
+        rows = enumerate(_bundle(shelf, log, first), first)
+        shelf.put([log, first], encode([changed.get(index, row) for index, row in rows]))
 
 
 def count_entries(shelf: Shelf, log: str) -> int:

@@ -12,7 +12,7 @@ from relay.protocol.endorsement import PassedOn, verify_passed_on
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_slot, parse_submission
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
-from relay.protocol.grants import grants_digest, grants_of
+from relay.protocol.grants import accept_detail, grants_of
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.obligations import Circumstances
@@ -265,8 +265,8 @@ class Outgoing:
         with relayed():
             logged = parse_logged_entry(answer)
         entry = self.trust.verify_logged(logged, self.transport)
-        grants = grants_digest(grants_of(parse_slot(each, message.core) for each in posted.slots))
-        own = (Event.ACCEPT, self.profile.signing.device_id, message_id, message.ref, grants, True)
+        detail = accept_detail(grants_of(parse_slot(each, message.core) for each in posted.slots), precedence)
+        own = (Event.ACCEPT, self.profile.signing.device_id, message_id, message.ref, detail, True)
         said = (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.detail, entry.permitted)
         if said != own:
             raise Unverified("the receipt is for something else than was posted")

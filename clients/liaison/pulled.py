@@ -77,5 +77,10 @@ def read_row(index: int, row: bytes) -> PulledEntry:
     return PulledEntry(index, leaf_of(row), entry, row[:1] == _ERASED)
 
 
+def is_hidden(row: bytes) -> bool:
+    """Whether it was out of scope when it was pulled."""
+    return row[:1] == _HIDDEN
+
+
 def leaf_of(row: bytes) -> bytes:
     return leaf_hash(row[1:]) if row[:1] == _SHOWN else row[1:]

@@ -3,7 +3,7 @@
 The rules:
   - it is made of verified entries, and says under which tree;
   - every word from the log is text, never markup;
-  - the same entries and the same options give the same page: the time of writing is not in it;
+  - the same entries and directory, the same options and the same time give the same page;
   - the highest marking of what is listed stands first and last.
 """
 
@@ -14,18 +14,22 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
 from relay.protocol.entry import AccessEntry
+from relay.protocol.header import Precedence
 
 from .charts import Bar, columns, rows, text
 from .client import Client
+from .expiry import SOON, Ending, ending
 from .labels import SYSTEM_HIGH
 from .pulled import PulledEntry
 from .report_style import style
 from .safe_text import for_one_line
-from .tally import DEVIATIONS, LISTED, MIN_DAYS, Tally, tally
+from .tally import DEVIATIONS, LISTED, MIN_DAYS, NOT_STATED, Tally, tally
 from .trust import ACCESS
 from .witnessing import pinned_policy
 
 CHARTED_DAYS = 92
+DAY = 86400
+_PRECEDENCES = (*(each.name.lower() for each in sorted(Precedence, reverse=True)), NOT_STATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,8 @@ class Cover:
 
     log: str  # the origin of its checkpoints
     auditor: str
+    scope: tuple[str, ...]  # offices whose entries are read
+    now: int
     marking: str
     zone: tzinfo
     hours: tuple[int, int]
@@ -42,14 +48,18 @@ class Cover:
 
 
 def audit_report(
-    client: Client, pulled: Iterable[PulledEntry], root: bytes, zone: tzinfo, hours: tuple[int, int]
+    client: Client, pulled: Iterable[PulledEntry], root: bytes, zone: tzinfo, hours: tuple[int, int], now: int
 ) -> str:
-    """The page over these entries, which are all that was pulled and have been verified to have this root."""
+    """The page over these entries, all that was pulled and verified to have this root; `now` in seconds."""
+    directory, own = client.trust.directory, client.profile.signing.device_id
+    scope = directory.audit_scope(own, now)
     labels, pinned = client.labels, pinned_policy(client.profile.cabinet)
     sums = tally(pulled, zone, hours)
     cover = Cover(
         log=client.trust.verifiers(ACCESS)[0].name,
         auditor=client.profile.pins.address,
+        scope=tuple(sorted(scope)),
+        now=now,
         marking=labels.highest(labels.label_of(each) for each in sorted(sums.seen_labels)),
         zone=zone,
         hours=hours,
@@ -61,19 +71,27 @@ def audit_report(
         label = labels.label_of(encoded)
         return f"{label.policy.name} {label.classification}" if label is not None else SYSTEM_HIGH
 
-    return page(cover, sums, classification, lambda encoded: labels.marking(labels.label_of(encoded)))
+    ends = ending(directory, scope, now)
+    return page(cover, sums, ends, classification, lambda encoded: labels.marking(labels.label_of(encoded)))
 
 
-def page(cover: Cover, sums: Tally, classification: Callable[[bytes], str], marking: Callable[[bytes], str]) -> str:
+def page(
+    cover: Cover,
+    sums: Tally,
+    ends: Sequence[Ending],
+    classification: Callable[[bytes], str],
+    marking: Callable[[bytes], str],
+) -> str:
     """The whole HTML document. `classification` and `marking` are those of an encoded label."""
     parts = [
         _head(cover, sums),
-        _numbers(sums),
+        _numbers(sums, ends),
         _proof(cover, sums),
         _traffic(cover, sums, classification),
         _denials(sums),
         _out_of_hours(cover, sums, marking),
         _volumes(sums),
+        _ending(cover, ends),
     ]
     banner = f'<p class="banner">{text(cover.marking)}</p>'
     return (
@@ -93,11 +111,12 @@ def _head(cover: Cover, sums: Tally) -> str:
         period = f"{_moment(sums.first, cover.zone)} to {_moment(sums.last, cover.zone)}"
     return (
         f"<header><h1>Access log report</h1><p>{text(cover.log)}, pulled by {text(cover.auditor)}</p>"
-        f"<p>{text(period)}, times in {text(cover.zone)}</p></header>"
+        f"<p>{text(period)}, times in {text(cover.zone)}; entries of {text(', '.join(cover.scope) or 'no office')}</p>"
+        "</header>"
     )
 
 
-def _numbers(sums: Tally) -> str:
+def _numbers(sums: Tally, ends: Sequence[Ending]) -> str:
     tiles = (
         ("entries verified", sums.entries),
         ("of them out of scope", sums.withheld),
@@ -106,6 +125,7 @@ def _numbers(sums: Tally) -> str:
         ("requests denied", sums.denied.total()),
         ("openings out of hours", sums.out_of_hours_count),
         ("unusual device-days", len(sums.volumes)),
+        ("certificates ending soon", len(ends)),
     )
     shown = "".join(f"<div><dd>{count}</dd><dt>{name}</dt></div>" for name, count in tiles)
     return f'<section><dl class="tiles">{shown}</dl></section>'
@@ -134,6 +154,8 @@ def _traffic(cover: Cover, sums: Tally, classification: Callable[[bytes], str]) 
     for label, count in sums.labels.items():
         classes[classification(label)] = classes.get(classification(label), 0) + count
     by_class: list[Bar] = [(name, (classes[name],)) for name in sorted(classes)]
+    by_precedence: list[Bar] = [(name, (sums.precedences[name],)) for name in _PRECEDENCES]
+    by_precedence = by_precedence if sums.precedences[NOT_STATED] else by_precedence[:-1]
     days = list(_days(sums))
     by_day: list[Bar] = [(str(day), (sums.permitted_days[day], sums.denied_days[day])) for day in days[-CHARTED_DAYS:]]
     cut = f" Only the last {CHARTED_DAYS} of {len(days)} days are drawn." if len(days) > CHARTED_DAYS else ""
@@ -141,6 +163,15 @@ def _traffic(cover: Cover, sums: Tally, classification: Callable[[bytes], str]) 
         _section("By office", _chart(rows, "Traffic by office", by_office, ("released", "opened", "denied")))
         + _section(
             "By classification", _chart(rows, "Messages released, by classification", by_class, ("messages released",))
+        )
+        + _section(
+            "By precedence",
+            _chart(
+                rows,
+                "Messages released, by precedence",
+                by_precedence if sums.precedences else [],
+                ("messages released",),
+            ),
         )
         + _section(
             "By day",
@@ -205,6 +236,26 @@ def _volumes(sums: Tally) -> str:
         f"{DEVIATIONS} times their median absolute deviation (MAD: the median of the distances from the median, taken "
         f"as at least 1); a device with fewer than {MIN_DAYS} active days is not judged.</p>"
         + _table(("day", "by", "device", "entries", "median", "MAD"), found),
+    )
+
+
+def _ending(cover: Cover, ends: Sequence[Ending]) -> str:
+    found = [
+        (
+            _moment(each.device.not_after * 1000, cover.zone),
+            (each.device.not_after - cover.now) // DAY,
+            each.device.address,
+            each.device.kind.value,
+            each.device.device_id.hex()[:12],
+            _moment(each.replaced_until * 1000, cover.zone) if each.replaced_until is not None else "no",
+        )
+        for each in ends
+    ]
+    return _section(
+        "Certificates ending soon",
+        f"<p>Of devices of the offices in scope that may act on {_moment(cover.now * 1000, cover.zone)} and not "
+        f"{SOON // DAY} days later, from the directory log that was verified.</p>"
+        + _table(("ends", "days left", "address", "kind", "device", "another device until"), found),
     )
 
 

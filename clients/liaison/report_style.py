@@ -26,7 +26,7 @@ h1 { margin: .5rem 0 .25rem; font-size: 1.7rem; line-height: 1.2; }
 h2 { margin: 0 0 .5rem; font-size: 1.15rem; }
 header p, section > p { margin: 0 0 .5rem; color: var(--soft); max-width: 46rem; overflow-wrap: anywhere; }
 section { margin-top: 1.75rem; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(6.9rem, 1fr)); gap: .75rem; margin: 0; }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: .75rem; margin: 0; }
 .tiles div { display: flex; flex-direction: column; padding: .7rem .75rem; background: var(--panel);
   border: 1px solid var(--line); border-radius: 6px; }
 .tiles dd { margin: 0; font-size: 1.6rem; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }
@@ -49,10 +49,11 @@ table { border-collapse: collapse; width: 100%; color: var(--ink); font-size: .9
 th, td { padding: .35rem .75rem .35rem 0; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; }
 td.n { font-variant-numeric: tabular-nums; }
+@media screen and (max-width: 36rem) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 @media print { :root { --page: #fff; --ink: #000; --soft: #333; --panel: #fff; --line: #999;
   --s0: #2b6cb0; --s1: #7a9a3a; --s2: #b9472f; }
   body { font-size: 10pt; print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   main { max-width: none; padding: 0; } .banner { background: none; color: #000; border: 2px solid #000; }
-  figure, tr, .tiles div { break-inside: avoid; } h2, section > p:has(+ figure) { break-after: avoid; }
-  .tiles { grid-template-columns: repeat(7, 1fr); } details { display: none; } }
+  figure, tr, .tiles div { break-inside: avoid; } h2, section > p:has(+ :is(figure, .wide)) { break-after: avoid; }
+  thead { break-after: avoid; } .banner:last-child { margin-top: 6mm; } details { display: none; } }
 """

@@ -16,12 +16,15 @@ from datetime import date, datetime, tzinfo
 from statistics import median
 
 from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.errors import Malformed
+from relay.protocol.grants import read_accept_detail
 
 from .pulled import PulledEntry
 
 MIN_DAYS = 5  # fewer active days say nothing about what is usual for a device
 DEVIATIONS = 5
 LISTED = 200  # of what is told one by one; the rest is a number
+NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,7 @@ class Tally:
     released: Counter[str] = field(default_factory=Counter)  # by office
     opened: Counter[str] = field(default_factory=Counter)
     denied: Counter[str] = field(default_factory=Counter)
+    precedences: Counter[str] = field(default_factory=Counter)  # of what was released
     labels: Counter[bytes] = field(default_factory=Counter)  # of what was released, by encoded label
     seen_labels: set[bytes] = field(default_factory=set)  # of every entry
     permitted_days: Counter[date] = field(default_factory=Counter)
@@ -93,6 +97,7 @@ def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, i
         sums.seen_labels.add(entry.label)
     if entry.event is Event.ACCEPT and entry.permitted:
         sums.released[_office(entry)] += 1
+        sums.precedences[_precedence(entry)] += 1
         if entry.label is not None:
             sums.labels[entry.label] += 1
     elif entry.event is Event.OPEN and entry.permitted:
@@ -101,6 +106,13 @@ def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, i
             sums.out_of_hours_count += 1
             if len(sums.out_of_hours) < LISTED:
                 sums.out_of_hours.append((local, entry))
+
+
+def _precedence(entry: AccessEntry) -> str:
+    try:
+        return read_accept_detail(entry.detail)[1].name.lower()
+    except Malformed:
+        return NOT_STATED
 
 
 def _office(entry: AccessEntry) -> str:

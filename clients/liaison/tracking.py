@@ -9,7 +9,7 @@ from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import parse_access_entry
 from relay.protocol.envelope import RECEIPT, Receipt, decode_list, read_receipt
 from relay.protocol.errors import Unverified
-from relay.protocol.grants import grants_digest, parse_grants
+from relay.protocol.grants import accept_detail, parse_grants
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.note import MLDSA44, signed_at
 
@@ -63,7 +63,7 @@ def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
     (found,) = exposures(pulled, [core.message_id])
     found.grants = parse_grants(expect(listed, bytes, "evidence: grants"))
     accepts = [(entry.message_ref, entry.detail) for _index, entry in found.accepts]
-    if accepts != [(record.message.ref, grants_digest(found.grants))]:
+    if accepts != [(record.message.ref, accept_detail(found.grants, core.handling.precedence))]:
         raise Unverified("the relay shows another acceptance, or other devices, than this message's")
     verifier = next(key for key in trust.verifiers(ACCESS) if key.type == MLDSA44)
     return found, signed_at(note, verifier)

@@ -4,8 +4,8 @@
                not make; its office removed or under another key
     authority  whatever carries its signature, or certifies for its office, and was not signed in this profile
 
-What is found is a warning, shown with every command until its owner says that it was looked into. It stops
-nothing: an entry that the right key signed may be right, and only the owner can know.
+What is found is a warning, shown with every command until its owner says that it was looked into, and an alarm in the
+log (`alarming.py`). It stops nothing: an entry that the right key signed may be right, and only the owner can know.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ from relay.protocol.identity import (
     read_revocation,
 )
 
+from .alarming import await_log
 from .profile import AUTHORITY, Profile
 
 _SIGNED = {
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
-    Change.APPROVERS,
+    Change.APPROVERS, Change.AUDIT_GRANT,
 }  # fmt: skip
 
 
@@ -49,8 +50,11 @@ class Watch:
         """Entries from `first` on, which `directory` has taken in. Inside the transaction that keeps them."""
         for index, encoded in enumerate(entries, first):
             entry = parse_directory_entry(encoded)
-            for text in self._unexpected(entry, directory, beginning=first == 0):
+            found = list(self._unexpected(entry, directory, beginning=first == 0))
+            for text in found:
                 self.profile.cabinet.put_warning(f"directory entry {index}: {text}", encoded, int(time.time()))
+            if found:
+                await_log(self.profile.cabinet, index, encoded, "; ".join(found))
 
     def _unexpected(self, entry: DirectoryEntry, directory: Directory, *, beginning: bool) -> Iterator[str]:
         """What the owner did not do, or would want to know of. At the `beginning`, only what still holds."""

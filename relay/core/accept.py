@@ -26,7 +26,7 @@ from relay.protocol.errors import (
     Unauthenticated,
     Unverified,
 )
-from relay.protocol.grants import Grants, format_grants, grants_digest, grants_of
+from relay.protocol.grants import Grants, accept_detail, format_grants, grants_of
 from relay.protocol.header import AddresseeKind, Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.label import label_of
@@ -281,7 +281,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
         rules=rules,
         policy=deciding_policy(batch.directory, core.office, core.label),
         request=caller.nonce,
-        detail=grants_digest(submitted.grants) if event is Event.ACCEPT else "",
+        detail=accept_detail(submitted.grants, core.handling.precedence) if event is Event.ACCEPT else "",
     )
 
 

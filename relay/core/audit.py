@@ -37,7 +37,7 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
     return lambda _committed: answer
 
 
-def message_header(batch: Batch, caller: Caller, message_id: bytes) -> Answer:
+def message_header(batch: Batch, caller: Caller, message_id: bytes, look: str = "message") -> Answer:
     """[Message, Grants] of a message, to an auditor whose scope holds the originator's office; to others there is none.
 
     A look is an entry, also one that finds nothing.
@@ -46,7 +46,7 @@ def message_header(batch: Batch, caller: Caller, message_id: bytes) -> Answer:
     wanted = select(message.c.encoded, message.c.grants).where(message.c.message_id == message_id)
     row = batch.connection.execute(wanted).first()
     core = parse_message(bytes(row.encoded)).core if row is not None else None
-    _log_look(batch, caller, "message", message_id)
+    _log_look(batch, caller, look, message_id)
 
     def answer(_committed: Committed) -> bytes:
         if row is None or core is None or core.office not in scope:
@@ -60,9 +60,9 @@ def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
     device = batch.directory.device(caller.device.device_id, batch.now)
     if device is None:
         raise Unauthenticated("this device is no longer valid, or revoked")
-    if device.kind is not Kind.AUDITOR or device.certificate is None:
+    if device.kind is not Kind.AUDITOR:
         raise Refused("only an auditor reads the access log", rules=("auditor",))
-    return frozenset({device.office, *device.certificate.scope, EVERYONE})
+    return batch.directory.audit_scope(device.device_id, batch.now) | {EVERYONE}
 
 
 def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | None = None) -> None:

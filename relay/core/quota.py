@@ -38,6 +38,7 @@ class Metered(StrEnum):
     OPEN = "opens"
     URGENT_OPEN = "urgent opens"
     CLAIM = "claimed keys"
+    ALARM = "alarms"
 
 
 _URGENT = {Metered.MESSAGE: Metered.URGENT_MESSAGE, Metered.OPEN: Metered.URGENT_OPEN}

@@ -89,19 +89,30 @@ def sealed_part(
 def receipts(connection: Connection, device: Device, message_id: bytes) -> list[list[object]]:
     """For the sending device: [device_id, state, signed receipt, index of its entry] of every reader so far."""
     _check_sender(connection, device, message_id)
+    return receipts_of(connection, message_id)
+
+
+def receipts_of(connection: Connection, message_id: bytes) -> list[list[object]]:
     wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
     return [[bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)]
 
 
 def evidence(connection: Connection, device: Device, message_id: bytes) -> list[object]:
-    """For the sending device: [checkpoint, grants, [[entry, index, proof]...]] of all that happened to its message.
-
-    That is its acceptance, each device's first opening, each receipt, each recall; all under one checkpoint.
-    """
+    """For the sending device: what happened to its message, as `evidence_of` says."""
     _check_sender(connection, device, message_id)
+    return evidence_of(connection, message_id)
+
+
+def evidence_of(connection: Connection, message_id: bytes) -> list[object]:
+    """[checkpoint, grants, [[entry, index, proof]...]]: acceptance, each device's first opening, receipts, recalls.
+
+    All are under one checkpoint. Raises Unknown where there is no such message.
+    """
     found = connection.execute(
         select(message.c.entry, message.c.grants).where(message.c.message_id == message_id)
-    ).one()
+    ).one_or_none()
+    if found is None:
+        raise not_available()
     indexes = {found.entry}
     for column, owner in ((slot.c.released, slot), (receipt.c.entry, receipt), (recall.c.entry, recall)):
         indexes |= set(connection.scalars(select(column).where(owner.c.message_id == message_id, column.is_not(None))))

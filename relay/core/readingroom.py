@@ -25,7 +25,7 @@ from relay.store.engine import DATABASE_AWAY, unavailable
 from relay.store.log import Log
 from relay.store.schema import document, message
 
-from . import keyroom, open, reading, uploads  # noqa: A004 - the field's verb
+from . import alarm, keyroom, open, reading, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, require_mailbox
 from .limits import MAX_WAIT
@@ -112,6 +112,9 @@ class ReadingRoom:
         return encode(
             await self.look(lambda connection: reading.evidence(connection, caller.device, message_id), caller)
         )
+
+    async def alarms(self, caller: Caller, after: int) -> bytes:
+        return await self.look(lambda connection: alarm.alarms_of(connection, caller, after), caller)
 
     async def stock(self, caller: Caller) -> bytes:
         require_mailbox(caller)

@@ -32,7 +32,7 @@ from .caller import Caller
 OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
-    Change.APPROVERS,
+    Change.APPROVERS, Change.AUDIT_GRANT,
 })  # fmt: skip
 
 _HELD: Lookup[bytes, bytes] = Lookup(

@@ -23,6 +23,7 @@ from relay.committer import Committer
 from relay.logkeys import LogKeys
 from relay.observe import DRAINING, tell
 from relay.protocol.access import Judge
+from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking, settle
 from relay.protocol.entry import Change
 from relay.protocol.errors import Refused, Unknown
@@ -37,7 +38,7 @@ from relay.store.partitions import Widths, tend
 from relay.store.schema import setting
 from relay.writer import Writer
 
-from . import accept, acknowledge, audit, hold, keyroom, open, recall, register, uploads  # noqa: A004 - the field's verb
+from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Doorkeeper, Request, UnknownDevice, require_mailbox
 from .nonces import once, use_up
@@ -362,6 +363,29 @@ class Relay:
             request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id))
         )
         return found
+
+    async def audit_evidence(self, request: Request, message_id: bytes) -> bytes:
+        """What proves what became of a message, for an auditor of its originator's office: the look is logged first."""
+        header = await self._commit(
+            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id, "evidence"))
+        )
+        found, given = await self.room.look(
+            lambda connection: (
+                reading.evidence_of(connection, message_id),
+                reading.receipts_of(connection, message_id),
+            )
+        )
+        return encode([header, found, given])
+
+    async def raise_alarm(self, request: Request, seen: int) -> bytes:
+        """Log an alarm about the directory; the answer is its LoggedEntry."""
+
+        def prepare(caller: Caller) -> Job:
+            stated = alarm.check_alarm(caller, request.body, int(time.time()))
+            return Job(lambda batch: alarm.raise_alarm(batch, caller, stated, request.body, seen, self._quota))
+
+        logged: bytes = await self._commit(request, prepare)
+        return logged
 
     async def ready(self) -> bool:
         """Whether more may come. Raises Unavailable where the database does not take what is written.

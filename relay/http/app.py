@@ -197,7 +197,7 @@ def create_app(
 
 def describe() -> FastAPI:
     """The routes and the tables, with no relay behind them: what the OpenAPI document is made from."""
-    from . import audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
+    from . import alarms, audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
 
     app = FastAPI(
         title="Liaison Relay",
@@ -214,7 +214,7 @@ def describe() -> FastAPI:
     app.add_exception_handler(RequestValidationError, refuse_parameter)
     app.add_exception_handler(HTTPException, refuse_path)
     app.add_exception_handler(Exception, refuse_unexpected)
-    rooms = (messages, parts, keys, directory, logs, audit, witness, status)
+    rooms = (messages, parts, keys, directory, logs, audit, alarms, witness, status)
     # One list, the busy first: `include_router` looks through every room's own for each request.
     for router in (messages.busy, *(room.router for room in rooms)):
         app.router.routes.extend(router.routes)

@@ -24,3 +24,12 @@ async def entries(
 async def message(message_id: MessageId, relay: TheRelay, request: TheRequest) -> Response:
     """A message's signed header and the devices it was sealed to, in the originator's auditor's scope. Logged."""
     return cbor(await relay.audit_message(request, bytes.fromhex(message_id)))
+
+
+@router.get(
+    "/messages/{message_id}/evidence",
+    responses=answers(400, 401, 403, 404, 503, what="[header, [checkpoint, grants, [Proven...]], [receipt row...]]"),
+)
+async def evidence(message_id: MessageId, relay: TheRelay, request: TheRequest) -> Response:
+    """What proves what became of a message, in the originator's auditor's scope. Logged."""
+    return cbor(await relay.audit_evidence(request, bytes.fromhex(message_id)))

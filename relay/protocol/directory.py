@@ -9,6 +9,7 @@ The rules:
   - Revocation, withdrawal and removal are final and effective with their entry.
   - What a list of approvers governs does not hold without their approvals, whoever else signed it. A list outlives
     the removal of its office: the same authority, registered again, finds it in force.
+  - Whoever operates does not audit (duties.py), and nobody reads of an office what it has not granted (audit_scope.py).
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from .approval import (
     read_approvers,
     verify_approvals,
 )
+from .audit_scope import AUDIT_GRANT, AuditGrant, is_asked_for, read_audit_grant
 from .canonical import expect_bytes, read_array
 from .community import COMMUNITY, ROSTER, Community, read_community, read_roster
 from .cose import Sign1, parse_sign1, verify_sign1
+from .duties import Duty, duty_of, key_names
 from .entry import Change, DirectoryEntry, parse_directory_entry
 from .errors import Conflict, Malformed, Unknown, Unverified
 from .identity import (
@@ -110,6 +113,8 @@ class Directory:
     key_batches: dict[bytes, bytes] = field(default_factory=dict)  # batch digest → device_id
     communities: dict[str, CommunityState] = field(default_factory=dict)
     approvers: dict[tuple[str, bytes], Approvers] = field(default_factory=dict)  # by office and its authority's kid
+    audit_grants: dict[tuple[str, bytes], AuditGrant] = field(default_factory=dict)  # (office, device_id) → newest
+    duties: dict[bytes, Duty] = field(default_factory=dict)  # name of every key that was ever here → what it does
 
     def apply(self, encoded: bytes) -> DirectoryEntry:
         """Verify one entry and take it in. Raises Malformed, Unverified, Conflict, Unknown; then nothing changed."""
@@ -179,6 +184,18 @@ class Directory:
     def addresses(self) -> Iterator[str]:
         yield from self.by_address
 
+    def audit_scope(self, device_id: bytes, now: int) -> frozenset[str]:
+        """The offices whose entries this device may read now; none, if it is not an auditor that may act."""
+        device = self.device(device_id, now)
+        if device is None or device.kind is not Kind.AUDITOR or device.certificate is None:
+            return frozenset()
+        certificate, found = device.certificate, {device.office}
+        for office, statement in list(self.offices.items()):
+            grant = self.audit_grants.get((office, device_id))
+            if grant is not None and grant.authority_kid == statement.kid and now < grant.not_after:
+                found |= {office} if is_asked_for(certificate, statement) else set()
+        return frozenset(found)
+
     # -- one method per change ----------------------------------------------------------------------------------
 
     def _office(self, entry: DirectoryEntry) -> None:
@@ -187,6 +204,7 @@ class Directory:
             raise Conflict(f"office {statement.office} is registered already", hint="remove it first")
         ref = parse_sign1(entry.payload, STATEMENT).ref
         self._require_approvals(entry, self.approvers_of(""), Question(Matter.ADMISSION, ref, ""))
+        self._take_duty(Duty.OPERATES, key_names(statement.suite, statement.authority_public, statement.request_public))
         self.offices[statement.office] = statement
         self.statements[statement.kid] = statement
         self._admit(
@@ -227,6 +245,9 @@ class Directory:
         if SECURITY_ROLE in certificate.roles:
             question = Question(Matter.ENROLMENT, signed.ref, certificate.address)
             self._require_approvals(entry, self.approvers_of(certificate.office), question)
+        self._check_duty(certificate)
+        keys = key_names(certificate.suite, certificate.signature_public, certificate.request_public)
+        self._take_duty(duty_of(certificate.kind), keys)
         device = Device(
             device_id=certificate.device_id,
             address=certificate.address,
@@ -245,6 +266,46 @@ class Directory:
         self.by_address.setdefault(device.address, []).append(device.device_id)
         for role in certificate.roles:
             self.by_role.setdefault(f"{role}@{device.office}", []).append(device.device_id)
+
+    def _check_duty(self, certificate: Certificate) -> None:
+        """Raise Conflict unless this address, and those of its roles, do only what the certificate is for."""
+        audits = certificate.kind is Kind.AUDITOR
+        if audits and (certificate.roles or certificate.clearances):
+            raise Malformed("certificate: an auditor has neither a role nor a clearance")
+        if audits and any(state.community.manager == certificate.address for state in self.communities.values()):
+            raise Conflict(f"{certificate.address} manages a community", hint="give it another manager first")
+        own = (certificate.address, *(f"{role}@{certificate.office}" for role in certificate.roles))
+        held = [each for address in own for each in (*self.by_address.get(address, ()), *self.by_role.get(address, ()))]
+        for device in (self.devices[device_id] for device_id in held if self._stands(device_id)):
+            if duty_of(device.kind) is not duty_of(certificate.kind):
+                raise Conflict(
+                    f"{device.address} {duty_of(device.kind)} in {device.office} already: nobody does both",
+                    hint="revoke every device of one duty before the first of the other is enrolled",
+                )
+
+    def _take_duty(self, duty: Duty, keys: tuple[bytes, ...]) -> None:
+        if any(self.duties.get(key, duty) is not duty for key in keys):
+            raise Conflict(
+                "a key of this was used for the other duty: who operates does not audit", hint="make new keys"
+            )
+        self.duties |= dict.fromkeys(keys, duty)
+
+    def _stands(self, device_id: bytes) -> bool:
+        """Whether it is neither revoked nor of an authority that is gone. It may have expired: clocks go back."""
+        statement = self.offices.get(self.devices[device_id].office)
+        return device_id not in self.revoked and statement is not None and statement.kid == self._vouchers[device_id]
+
+    def _audit_grant(self, entry: DirectoryEntry) -> None:
+        signed = parse_sign1(entry.payload, AUDIT_GRANT)
+        grant = read_audit_grant(signed)
+        self._verified_authority(signed, grant.office)
+        auditor = self.devices.get(grant.device_id)
+        if auditor is None or auditor.kind is not Kind.AUDITOR or auditor.address != grant.address:
+            raise Unknown(f"audit grant: no auditor {grant.device_id.hex()} at {grant.address}")
+        newest = self.audit_grants.get((grant.office, grant.device_id))
+        if newest is not None and grant.at <= newest.at:
+            raise Conflict("audit grant: not later than the one that stands", hint="an ended grant cannot be replayed")
+        self.audit_grants[grant.office, grant.device_id] = grant
 
     def _revocation(self, entry: DirectoryEntry) -> None:
         signed = parse_sign1(entry.payload, REVOCATION)
@@ -309,6 +370,9 @@ class Directory:
         self._verified_authority(signed, community.office)
         if community.address in self.by_address or community.address in self.by_role:
             raise Conflict(f"{community.address} is a person's or a role's address already")
+        managers = (each for each in self.by_address.get(community.manager, ()) if self._stands(each))
+        if any(self.devices[each].kind is Kind.AUDITOR for each in managers):
+            raise Conflict(f"{community.manager} audits, and so manages no community")
         known = self.communities.get(community.address)
         state = CommunityState(community) if known is None else replace(known, community=community)
         self.communities[community.address] = state
@@ -381,6 +445,7 @@ _APPLY = {
     Change.ROSTER: Directory._roster,
     Change.APPROVERS: Directory._approvers,
     Change.RELAY_APPROVERS: Directory._relay_approvers,
+    Change.AUDIT_GRANT: Directory._audit_grant,
 }
 
 __all__ = ["AgreementState", "Device", "Directory", "office_of"]

@@ -36,6 +36,7 @@ class Event(StrEnum):
     CLAIM = "claim"
     DIRECTORY = "directory"
     AUDIT = "audit"
+    ALARM = "alarm"
     OPERATOR = "operator"
 
 
@@ -116,6 +117,7 @@ class Change(StrEnum):
     ROSTER = "roster"
     APPROVERS = "approvers"
     RELAY_APPROVERS = "relay-approvers"
+    AUDIT_GRANT = "audit-grant"
 
 
 _CHANGES = frozenset(map(str, Change))

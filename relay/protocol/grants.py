@@ -2,8 +2,9 @@
 
     Grants = [[device_id, [portion...]]...]     ascending by device
 
-The accept entry's detail is the SHA-256 of a message's Grants in hexadecimal; an open entry's detail names the portions
-whose keys left, as `portions 0-3,5`. So the log alone says who could have read what, and who did get the keys.
+The accept entry's detail is the SHA-256 of a message's Grants in hexadecimal, and its precedence; an open entry's
+detail names the portions whose keys left, as `portions 0-3,5`. So the log alone says who could have read what, and who
+did get the keys.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from .canonical import encode, expect, expect_bytes
 from .envelope import Slot, decode_list
 from .errors import Malformed
+from .header import Precedence
 
 Grants = tuple[tuple[bytes, tuple[int, ...]], ...]
 _PREFIX = "portions "
+_BY_WORD = {each.name.lower(): each for each in Precedence}
 
 
 def grants_of(slots: Iterable[Slot]) -> Grants:
@@ -41,8 +44,21 @@ def parse_grants(encoded: bytes) -> Grants:
 
 
 def grants_digest(grants: Grants) -> str:
-    """What the accept entry says."""
     return hashlib.sha256(format_grants(grants)).hexdigest()
+
+
+def accept_detail(grants: Grants, precedence: Precedence) -> str:
+    """What the accept entry says: `3fb0…9c immediate`."""
+    return f"{grants_digest(grants)} {precedence.name.lower()}"
+
+
+def read_accept_detail(detail: str) -> tuple[str, Precedence]:
+    """The grants' digest and the precedence that an accept entry states. Raises Malformed."""
+    digest, _, word = detail.partition(" ")
+    precedence = _BY_WORD.get(word)
+    if precedence is None or len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+        raise Malformed(f"accept entry: {detail!r:.90} is no digest and precedence")
+    return digest, precedence
 
 
 def format_portions(granted: Sequence[int]) -> str:

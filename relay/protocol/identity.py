@@ -23,6 +23,7 @@ _LOCAL = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _NATION = re.compile(r"[A-Z0-9][A-Z0-9_-]{1,15}")
 
 STATEMENT, REQUEST, CERTIFICATE, REVOCATION = "statement", "request", "certificate", "revocation"
+NATION_TERM, EVERY_OFFICE = "nation:", "*"  # terms of an auditor's scope, beside the names of offices
 
 
 class Kind(StrEnum):
@@ -160,7 +161,7 @@ class Certificate:
     kind: Kind
     roles: tuple[str, ...]
     clearances: tuple[Clearance, ...]  # at most one per policy
-    scope: tuple[str, ...]  # offices whose entries an auditor may read
+    scope: tuple[str, ...]  # an auditor's terms beyond his own office: offices, `nation:POL`, `*`; see audit_scope.py
     suite: int
     signature_public: bytes
     request_public: bytes
@@ -201,7 +202,7 @@ def read_certificate(signed: Sign1) -> Certificate:
         kind=_certified_kind(fields[4]),
         roles=expect_texts(fields[5], "certificate: roles"),
         clearances=_clearances(fields[6]),
-        scope=tuple(check_office(office) for office in expect_texts(fields[7], "certificate: scope")),
+        scope=tuple(check_scope_term(term) for term in expect_texts(fields[7], "certificate: scope")),
         suite=suite_numbered(fields[8]).number,
         signature_public=expect(fields[9], bytes, "certificate: key"),
         request_public=expect_bytes(fields[10], 32, "certificate: request key"),
@@ -216,6 +217,15 @@ def read_certificate(signed: Sign1) -> Certificate:
     if certificate.scope and certificate.kind is not Kind.AUDITOR:
         raise Malformed("certificate: only an auditor has a scope")
     return certificate
+
+
+def check_scope_term(term: str) -> str:
+    """`term` if it is an office's name, `nation:` and a nation's code, or `*` for every office, else Malformed."""
+    if term.startswith(NATION_TERM):
+        check_nation(term.removeprefix(NATION_TERM))
+    elif term != EVERY_OFFICE:
+        check_office(term)
+    return term
 
 
 def _certified_kind(value: Any) -> Kind:

@@ -24,7 +24,7 @@ from .directory import Device
 from .entry import AccessEntry, Event, LoggedEntry, parse_access_entry, read_logged_entry
 from .envelope import MAX_SLOTS
 from .errors import Malformed, Unverified
-from .grants import Grants, grants_digest
+from .grants import Grants, grants_digest, read_accept_detail
 from .identity import MAY_SEND, SECURITY_ROLE, Kind, office_of
 
 RECALL = "recall"
@@ -183,7 +183,7 @@ def verify_recalled(answer: Recalled, asked: Recall) -> AccessEntry:
         raise Unverified("the recall was logged with other states, or another reason, than the relay answers")
     if (accept.event, accept.message_id, accept.message_ref) != (Event.ACCEPT, asked.message_id, recall.message_ref):
         raise Unverified("the recall came without the entry of the message's acceptance")
-    if accept.detail != grants_digest(answer.grants):
+    if read_accept_detail(accept.detail)[0] != grants_digest(answer.grants):
         raise Unverified("the recall leaves out, or invents, a device to which the message was sealed")
     for state, logged in zip(answer.states, answer.openings, strict=True):
         if logged is None:

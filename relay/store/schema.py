@@ -255,6 +255,23 @@ hold = Table(
     Index("ix_hold_message", "message_id", "office"),
 )
 
+alarm = Table(
+    "alarm",
+    metadata,
+    Column("device_id", LargeBinary(16), primary_key=True, comment="whose finding it is"),
+    Column(
+        "directory_index",
+        BigInteger,
+        primary_key=True,
+        autoincrement=False,
+        comment="the directory entry it is about",
+    ),
+    Column("office", String(63), nullable=False, comment="the finder's; its officers read it"),
+    Column("encoded", LargeBinary, nullable=False, comment="signed by the finder"),
+    Column("entry", BigInteger, nullable=False, comment="index of its entry in the access log"),
+    Index("ix_alarm_office", "office", "entry"),
+)
+
 receipt = Table(
     "receipt",
     metadata,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
 from pathlib import Path
@@ -97,7 +98,7 @@ def report(session: Session, out: Path, *, hours: str, zone: str, as_json: bool)
         client.sync()
         audited = AuditPull(client)
         _pull(audited)
-        page = audit_report(client, audited.entries(), audited.position().root, place, window)
+        page = audit_report(client, audited.entries(), audited.position().root, place, window, int(time.time()))
         with whole(out) as file:
             file.write(page)
         if as_json:

@@ -29,6 +29,7 @@ from .common import (
     read_approvals,
     say,
     write_asked,
+    yes_option,
 )
 from .people import relay_keys
 from .quorum import drill, recover, split
@@ -76,7 +77,12 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 @click.option("--role", multiple=True, help="Role address this device also answers to, such as duty.")
 @click.option("--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 clearance XML.")
 @click.option("--kind", type=_KINDS, default="officer", show_default=True)
-@click.option("--scope", multiple=True, metavar="OFFICE", help="Auditor: an office whose entries may be read.")
+@click.option(
+    "--scope",
+    multiple=True,
+    metavar="TERM",
+    help="Auditor: beyond the own office an OFFICE, nation:CODE or '*' for all; each office has to grant it.",
+)
 @click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
 @ask_option
 @approval_option
@@ -160,6 +166,36 @@ def community(session: Session, /, address: str, manager: str, title: str, *, as
         put({"community": address, "manager": manager})
     else:
         say(f"community {address} founded; its manager sets the roster: liaison community roster {address}")
+
+
+@authority.command()
+@click.argument("whom", metavar="ADDRESS|DEVICE")
+@click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
+@click.option("--end", is_flag=True, help="End the grant instead.")
+@yes_option
+@json_option
+@pass_session
+def grant_audit(session: Session, /, whom: str, valid_days: int, *, end: bool, yes: bool, as_json: bool) -> None:
+    """Let another office's auditor read the log entries about this office."""
+    with session.authority() as office:
+        office.sync()
+        auditor = office.auditor(whom)
+        voucher = office.trust.directory.authority_kid_of(auditor)
+        say(f"{auditor.address}, device {auditor.device_id.hex()}, certified by {words_for([voucher])}")
+        if not (yes or end):
+            session.confirm("were these words, and the device, compared with the auditor's office?")
+        grant = office.grant_audit(auditor, int(time.time()) + (0 if end else valid_days * DAY))
+        in_scope = office.office in office.trust.directory.audit_scope(auditor.device_id, int(time.time()))
+    if as_json:
+        put(
+            {"auditor": auditor.address, "device": auditor.device_id.hex(), "until": grant.not_after, "scope": in_scope}
+        )
+    elif end:
+        say(f"{auditor.address} reads no entries of {office.office} from now on")
+    else:
+        say(f"granted until {time.strftime('%Y-%m-%d', time.gmtime(grant.not_after))}")
+        if not in_scope:
+            say(f"but the auditor's certificate does not ask for {office.office}: nothing is shown until it does")
 
 
 @authority.group()

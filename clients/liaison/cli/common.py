@@ -21,6 +21,7 @@ from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Una
 if TYPE_CHECKING:
     from liaison.authority import Authority
     from liaison.client import Client
+    from relay.protocol.directory import Directory
 
 DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
 _EXIT: dict[type[LiaisonError], int] = {
@@ -102,10 +103,23 @@ class Session:
 
 
 def _warned(opened: Opened) -> Opened:
-    """Say what nobody has looked into yet."""
-    for warning in opened.profile.cabinet.warnings():
-        say(f"warning: {for_one_line(warning.text)}")
-        say(f"hint: ask your security officer; then: liaison status --resolve {warning.alarm_id}")
+    """Say what nobody has looked into yet, and at once what this command finds."""
+    said, look = set[str](), opened.trust.watch
+
+    def say_new() -> None:
+        for warning in opened.profile.cabinet.warnings():
+            if warning.alarm_id not in said:
+                said.add(warning.alarm_id)
+                say(f"warning: {for_one_line(warning.text)}")
+                say(f"hint: ask your security officer; then: liaison status --resolve {warning.alarm_id}")
+
+    def look_and_say(first: int, entries: list[bytes], directory: Directory) -> None:
+        if look is not None:
+            look(first, entries, directory)
+        say_new()
+
+    say_new()
+    opened.trust.watch = look_and_say
     return opened
 
 

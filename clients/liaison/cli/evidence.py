@@ -1,4 +1,4 @@
-"""The evidence package: written by the originator, verified by anyone, offline."""
+"""The evidence package: written by the originator or an auditor, verified by anyone, offline."""
 
 from __future__ import annotations
 
@@ -42,11 +42,13 @@ def evidence() -> None:
 @json_option
 @pass_session
 def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_json: bool) -> None:
-    """Write the package of a message that you sent."""
+    """Write the package of a message that you sent, or that an auditor's scope holds (by all digits of its id)."""
     from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
 
     with session.client() as client:
-        octets = collect(client, client.find(message_id), hash_only=hash_only)
+        whole = len(message_id) == 32 and set(message_id) <= set("0123456789abcdef")
+        wanted = bytes.fromhex(message_id) if whole else client.find(message_id)
+        octets = collect(client, wanted, hash_only=hash_only)
     replace_private(out, octets, "evidence package")
     if as_json:
         put(verify_evidence(octets).as_json())

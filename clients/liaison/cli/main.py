@@ -39,6 +39,7 @@ COMMANDS = {
     "Security officers": {
         "authority": ("authority", "Act as an office's authority."),
         "agreement": ("agreement", "Information-sharing agreements."),
+        "alarms": ("alarms", "What your office's people did not expect."),
         "hold": ("hold", "Keep a message from being destroyed."),
         "approvers": ("approvals", "Who has to approve what."),
     },

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.alarming import report
 from liaison.authority import found_device
 from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
@@ -33,6 +34,7 @@ from .common import Session, json_option, pass_session, put, say
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")
 _NAMES = {
+    "scope_asked": "Scope asked",
     "witness_policy": "Witness policy",
     "one_time_keys": "One-time keys",
     "last_resort_key": "Last-resort key",
@@ -195,7 +197,10 @@ def _said(value: Any) -> str:
 def _online(client: Client) -> dict[str, Any]:
     if client.profile.pins.kind == AUTHORITY:
         sync(client.trust, client.transport)
-        return {"enrolled": client.profile.statement.office in client.trust.directory.offices}
+        enrolled = client.trust.directory.device(client.profile.signing.device_id, int(time.time())) is not None
+        if enrolled:
+            report(client.profile, client.trust, client.transport)
+        return {"enrolled": enrolled}
     own = client.sync()
     certificate = own.certificate
     if certificate is None:
@@ -206,7 +211,10 @@ def _online(client: Client) -> dict[str, Any]:
         "roles": list(certificate.roles),
         "clearances": [f"{c.policy_name} {', '.join(c.classifications)}" for c in certificate.clearances],
     }
-    if own.kind.value != "auditor":
+    if own.kind.value == "auditor":
+        found |= {"scope": sorted(client.trust.directory.audit_scope(own.device_id, int(time.time())))}
+        found |= {"scope_asked": list(certificate.scope)} if certificate.scope else {}
+    else:
         count, last_resort = stock(client.transport)
         found |= {"one_time_keys": count, "last_resort_key": f"until {_day(last_resort)}" if last_resort else "none"}
     return found

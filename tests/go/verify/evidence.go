@@ -367,6 +367,9 @@ func (e *evidence) checkMessage() error {
 	if !by.couldSign(must(asInt(core[4], "core: created"))) || sender[0] != by.address {
 		return fmt.Errorf("message: its sender is not its signer, or was not certified then")
 	}
+	if _, precedence := acceptDetail(e.accept[16]); core[13].(map[int64]any)[1] != any(precedence) {
+		return fmt.Errorf("message: it was accepted under another precedence")
+	}
 	if !bytes.Equal(received.ref[:], e.ref) || !same(core[2], e.id) || !same(core[6], e.accept[11]) {
 		return fmt.Errorf("message: another message, or label, than was accepted")
 	}
@@ -375,7 +378,8 @@ func (e *evidence) checkMessage() error {
 
 func (e *evidence) checkOpenings() error {
 	encoded := must(e.member("grants.cbor"))
-	if sum := sha256.Sum256(encoded); e.accept[16] != hex.EncodeToString(sum[:]) {
+	digest, _ := acceptDetail(e.accept[16])
+	if sum := sha256.Sum256(encoded); digest != hex.EncodeToString(sum[:]) {
 		return fmt.Errorf("grants.cbor: not what was accepted")
 	}
 	rows := must(readArray(encoded, -1, "grants"))

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -178,4 +179,16 @@ func verifyEndorsement(item any, received *message, public []byte) (string, erro
 		return "", fmt.Errorf("endorsement: of another message")
 	}
 	return address, nil
+}
+
+var precedences = []string{"deferred", "routine", "priority", "immediate", "flash", "override"}
+
+// acceptDetail reads what an accept entry says: the grants' digest and the precedence; no digest where it says neither.
+func acceptDetail(value any) (string, int64) {
+	detail, _ := value.(string)
+	digest, word, _ := strings.Cut(detail, " ")
+	if precedence := slices.Index(precedences, word); precedence >= 0 {
+		return digest, int64(precedence)
+	}
+	return "", -1
 }
