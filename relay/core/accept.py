@@ -40,7 +40,7 @@ from relay.store.schema import message, part, slot
 from relay.store.schema import message_place as place
 
 from . import keyroom, uploads
-from .caller import Caller
+from .caller import Caller, current
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
 from .quota import Metered, Quota
 
@@ -125,8 +125,7 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     core = submitted.message.core
     # 3 again: a revocation may have come in since
     for device_id in (caller.device.device_id, core.sender_device):
-        if batch.directory.device(device_id, batch.now) is None:
-            raise Unauthenticated("this device is no longer valid, or revoked")
+        current(batch.directory, device_id, batch.now)
     # 5. the id is new, or stands for the same bytes
     if (earlier := _earlier(batch, submitted)) is not None:
         return earlier_receipt(batch, earlier, seen)

@@ -16,7 +16,7 @@ from relay.store.prepared import Prepared
 from relay.store.schema import receipt
 
 from .accept import earlier_receipt
-from .caller import Caller
+from .caller import Caller, current
 from .open import ROWS, not_available
 
 _EARLIER: Lookup[tuple[bytes, bytes, str], int] = Lookup(
@@ -52,8 +52,7 @@ def check_receipt(caller: Caller, message_id: bytes, body: bytes) -> Checking[Re
 
 def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, seen: int) -> Answer:
     """Store the receipt with its log entry; a repeated receipt is answered as the first was."""
-    if batch.directory.device(caller.device.device_id, batch.now) is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    current(batch.directory, caller.device.device_id, batch.now)
     device_id, key = stated.device_id, (stated.message_id, stated.device_id, stated.state)
     row = batch.find(ROWS, (stated.message_id, device_id))
     # Only a holder of the keys can say that a message was opened; to everyone else it does not exist.

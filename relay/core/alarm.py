@@ -6,7 +6,6 @@ The relay does not judge the finding, only that there is such an entry: whom it 
 from __future__ import annotations
 
 import hashlib
-import os
 
 from sqlalchemy import Connection, select
 
@@ -15,14 +14,14 @@ from relay.protocol.alarm import ALARM, Alarm, hears_alarms, read_alarm
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.endorsement import CLOCKS_APART
-from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.entry import Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import alarm
 
 from .accept import earlier_receipt
-from .caller import Caller
+from .caller import Caller, current, entry_of
 from .quota import Metered, Quota
 
 PAGE = 100
@@ -42,9 +41,7 @@ def check_alarm(caller: Caller, body: bytes, now: int) -> Alarm:
 
 def raise_alarm(batch: Batch, caller: Caller, stated: Alarm, encoded: bytes, seen: int, quota: Quota) -> Answer:
     """Log the alarm, or answer as when this device first raised one about that entry."""
-    device = batch.directory.device(caller.device.device_id, batch.now)
-    if device is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    device = current(batch.directory, caller.device.device_id, batch.now)
     batch.flush()
     known = select(alarm.c.entry).where(alarm.c.device_id == device.device_id, alarm.c.directory_index == stated.index)
     if (earlier := batch.connection.scalar(known)) is not None:
@@ -53,18 +50,7 @@ def raise_alarm(batch: Batch, caller: Caller, stated: Alarm, encoded: bytes, see
     found = log_rows.entry(batch.connection, Log.DIRECTORY, stated.index)
     if found is None or hashlib.sha256(found).digest() != stated.digest:
         raise Unknown(f"the directory log has another entry {stated.index}, or none")
-    index = batch.log(
-        AccessEntry(
-            event=Event.ALARM,
-            time=batch.now_ms,
-            salt=os.urandom(16),
-            device_id=device.device_id,
-            address=device.address,
-            office=device.office,
-            request=caller.nonce,
-            detail=stated.detail,
-        )
-    )
+    index = batch.log(entry_of(caller, Event.ALARM, batch.now_ms, stated.detail))
     row = {"device_id": device.device_id, "directory_index": stated.index, "office": device.office}
     batch.add(alarm, {**row, "encoded": encoded, "entry": index})
     return lambda committed: committed.prove(index, seen).encoded()

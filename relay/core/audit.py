@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import os
-
 from sqlalchemy import select
 
 from relay.batch import Answer, Batch, Committed
 from relay.protocol.canonical import encode
-from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.entry import Event
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused, Unauthenticated
+from relay.protocol.errors import Refused
 from relay.protocol.identity import Kind
 from relay.protocol.retention import EVERYONE
 from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import log_head, message
 
-from .caller import Caller
+from .caller import Caller, current, entry_of
 from .limits import AUDIT_PAGE
 from .open import not_available
 
@@ -57,28 +55,14 @@ def message_header(batch: Batch, caller: Caller, message_id: bytes, look: str = 
 
 
 def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
-    device = batch.directory.device(caller.device.device_id, batch.now)
-    if device is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    device = current(batch.directory, caller.device.device_id, batch.now)
     if device.kind is not Kind.AUDITOR:
         raise Refused("only an auditor reads the access log", rules=("auditor",))
     return batch.directory.audit_scope(device.device_id, batch.now) | {EVERYONE}
 
 
 def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | None = None) -> None:
-    batch.log(
-        AccessEntry(
-            event=Event.AUDIT,
-            time=batch.now_ms,
-            salt=os.urandom(16),
-            device_id=caller.device.device_id,
-            address=caller.device.address,
-            office=caller.device.office,
-            message_id=message_id,
-            request=caller.nonce,
-            detail=detail,
-        )
-    )
+    batch.log(entry_of(caller, Event.AUDIT, batch.now_ms, detail, message_id))
 
 
 def _shown(entry: bytes | None, leaf: bytes, in_scope: frozenset[str]) -> list[object]:

@@ -6,11 +6,13 @@ that the memory of used nonces is complete although it is only memory; a client 
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 
 from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
+from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Refused, Unauthenticated, Unavailable
 from relay.protocol.httpsig import RequestSignature, check_request, parse_signature
 from relay.protocol.identity import Kind
@@ -105,3 +107,27 @@ def require_mailbox(caller: Caller) -> None:
     """Raise Refused unless the caller is of a kind that sends and receives."""
     if caller.device.kind not in _MAIL:
         raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))
+
+
+def current(directory: Directory, device_id: bytes, now: int) -> Device:
+    """The device as of now: a revocation may have been committed since its request was authenticated."""
+    device = directory.device(device_id, now)
+    if device is None:
+        raise Unauthenticated("this device is no longer valid, or revoked")
+    return device
+
+
+def entry_of(caller: Caller, event: Event, now_ms: int, detail: str, message_id: bytes | None = None) -> AccessEntry:
+    """What the access log keeps of a request that is about no label."""
+    device = caller.device
+    return AccessEntry(
+        event=event,
+        time=now_ms,
+        salt=os.urandom(16),
+        device_id=device.device_id,
+        address=device.address,
+        office=device.office,
+        message_id=message_id,
+        request=caller.nonce,
+        detail=detail,
+    )

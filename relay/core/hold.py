@@ -23,7 +23,7 @@ from relay.protocol.errors import Conflict, Malformed, Unauthenticated
 from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, may_hold, read_hold, read_hold_body
 from relay.store.schema import hold, message
 
-from .caller import Caller
+from .caller import Caller, current
 from .kept import destroy_kept
 from .open import not_available
 
@@ -63,9 +63,7 @@ class _State(NamedTuple):
 
 def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> Answer:
     """Take the word and log it; once there are as many as it takes it counts, from this transaction on."""
-    stated, device = signed.stated, batch.directory.device(caller.device.device_id, batch.now)
-    if device is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    stated, device = signed.stated, current(batch.directory, caller.device.device_id, batch.now)
     batch.flush()
     stored = batch.connection.scalar(select(message.c.encoded).where(message.c.message_id == stated.message_id))
     found = parse_message(bytes(stored)) if stored is not None else None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -24,15 +23,15 @@ from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
-from relay.protocol.entry import AccessEntry, Change, Event
+from relay.protocol.entry import Change, Event
 from relay.protocol.envelope import Slot, decode_list
-from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated
+from relay.protocol.errors import Conflict, Malformed, TooLarge
 from relay.protocol.header import Core
 from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
 from relay.store.prepared import Prepared, given
 from relay.store.schema import key_batch, key_package
 
-from .caller import Caller
+from .caller import Caller, current, entry_of
 from .limits import MAX_CLAIM, MAX_STOCK
 from .quota import Metered, Quota
 
@@ -55,7 +54,7 @@ def check_batch(caller: Caller, body: bytes) -> Checking[tuple[bytes, bytes, lis
 
 def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]) -> Answer:
     """Put a batch into stock; its digest becomes an entry of the directory log."""
-    _check_current(batch, caller)
+    current(batch.directory, caller.device.device_id, batch.now)
     connection, device_id = batch.connection, caller.device.device_id
     batch.flush()
     if connection.scalar(select(key_batch.c.digest).where(key_batch.c.digest == digest)) is not None:
@@ -81,12 +80,6 @@ def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, package
     return lambda _committed: encode(stock)
 
 
-def _check_current(batch: Batch, caller: Caller) -> None:
-    # Another process may have committed a revocation since the request was authenticated.
-    if batch.directory.device(caller.device.device_id, batch.now) is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
-
-
 def _retire(device_id: bytes) -> Update:
     kept = key_package.c.device_id == device_id
     return update(key_package).where(kept, key_package.c.one_time.is_(False)).values(claimed_by=device_id)
@@ -97,7 +90,7 @@ def claim(batch: Batch, caller: Caller, body: bytes, quota: Quota) -> Answer:
 
     The answer is [[device_id, package or null, batch or null]...] in the order asked.
     """
-    _check_current(batch, caller)
+    current(batch.directory, caller.device.device_id, batch.now)
     devices = [expect_bytes(item, 16, "claim: device") for item in decode_list(body, "claim")]
     if not devices:
         raise Malformed("claim: names no device")
@@ -109,19 +102,7 @@ def claim(batch: Batch, caller: Caller, body: bytes, quota: Quota) -> Answer:
     batch.flush()
     taken = _take(batch, caller, [each for each in devices if _may_claim(batch, caller, each)])
     found = [[each, *taken.get(each, (None, None))] for each in devices]
-    device = caller.device
-    batch.log(
-        AccessEntry(
-            event=Event.CLAIM,
-            time=batch.now_ms,
-            salt=os.urandom(16),
-            device_id=device.device_id,
-            address=device.address,
-            office=device.office,
-            request=caller.nonce,
-            detail=hashlib.sha256(body).hexdigest(),
-        )
-    )
+    batch.log(entry_of(caller, Event.CLAIM, batch.now_ms, hashlib.sha256(body).hexdigest()))
     answer = encode(found)
     return lambda _committed: answer
 

@@ -20,7 +20,7 @@ from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
-from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import format_portions
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.identity import office_of
@@ -28,7 +28,7 @@ from relay.store.prepared import Prepared, given
 from relay.store.schema import message, recall, slot
 from relay.store.schema import message_place as place
 
-from .caller import Caller
+from .caller import Caller, current
 from .quota import Metered, Quota
 
 
@@ -99,8 +99,7 @@ class Held:
 def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int, quota: Quota) -> Answer:
     """Release the caller's slot of this message, or log that it was denied. The answer is the delivery."""
     # 1. the certificate, as of this transaction
-    if batch.directory.device(caller.device.device_id, batch.now) is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    current(batch.directory, caller.device.device_id, batch.now)
     # 2. the slot exists
     held = _find(batch, caller, message_id)
     precedence = held.message.core.handling.precedence if held is not None else None

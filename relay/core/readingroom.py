@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, func, select
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device, Directory
-from relay.protocol.errors import LiaisonError, Unauthenticated, Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable
 from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
@@ -27,7 +27,7 @@ from relay.store.schema import document, message
 
 from . import alarm, keyroom, open, reading, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
-from .caller import Caller, require_mailbox
+from .caller import Caller, current, require_mailbox
 from .limits import MAX_WAIT
 
 T = TypeVar("T")
@@ -169,7 +169,8 @@ class ReadingRoom:
             with self._readers.connect() as connection:
                 if log_rows.sizes(connection)[Log.DIRECTORY] > self._directory().size:
                     return False, None
-                self._check_current(caller)
+                if caller is not None:
+                    current(self._directory(), caller.device.device_id, int(time.time()))
                 return True, reader(connection)
 
         done, found = await reading_database(run)
@@ -179,10 +180,6 @@ class ReadingRoom:
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
-
-    def _check_current(self, caller: Caller | None) -> None:
-        if caller is not None and self._directory().device(caller.device.device_id, int(time.time())) is None:
-            raise Unauthenticated("this device is no longer valid, or revoked")
 
 
 async def reading_database(run: Callable[[], T]) -> T:

@@ -27,7 +27,7 @@ from relay.protocol.spif import read_spif
 from relay.store.prepared import Prepared
 from relay.store.schema import document
 
-from .caller import Caller
+from .caller import Caller, entry_of
 
 OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
@@ -96,19 +96,7 @@ def publish(batch: Batch, caller: Caller, asked: Publication) -> Answer:
         if batch.find(_HELD, digest) is None:
             batch.note(_HELD, digest, digest)
             batch.add(document, {"digest": digest, "content": file})
-    device = caller.device
-    batch.log(
-        AccessEntry(
-            event=Event.DIRECTORY,
-            time=batch.now_ms,
-            salt=os.urandom(16),
-            device_id=device.device_id,
-            address=device.address,
-            office=device.office,
-            request=caller.nonce,
-            detail=f"{change.value} {index}",
-        )
-    )
+    batch.log(entry_of(caller, Event.DIRECTORY, batch.now_ms, f"{change.value} {index}"))
     return lambda _committed: encode([index, index + 1])
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
-from relay.protocol.errors import Malformed, TooLarge, Unauthenticated, Unverified
+from relay.protocol.errors import Malformed, TooLarge, Unverified
 from relay.protocol.header import Core
 from relay.protocol.httpsig import verify_body
 from relay.protocol.parts import MAX_PART, chunk_count, chunk_length, joined_digest
@@ -30,7 +30,7 @@ from relay.store.blobs import Blobs
 from relay.store.prepared import Prepared
 from relay.store.schema import part, upload
 
-from .caller import Caller
+from .caller import Caller, current
 
 ORPHAN_AFTER = 48 * 3600
 _OWN = select(upload).where(upload.c.office == bindparam("office"), upload.c.digest == bindparam("digest"))
@@ -47,8 +47,7 @@ def begin(batch: Batch, caller: Caller, body: bytes, quota: int) -> Answer:
     expect_bytes(digest, 32, "upload: digest")
     if expect(length, int, "upload: length") <= 0:
         raise Malformed("upload: of no length")
-    if batch.directory.device(caller.device.device_id, batch.now) is None:
-        raise Unauthenticated("this device is no longer valid, or revoked")
+    current(batch.directory, caller.device.device_id, batch.now)
     batch.flush()
     found = own(batch.connection, caller.device.office, digest)
     if found is None:
