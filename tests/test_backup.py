@@ -37,27 +37,29 @@ class Load:
     """Posts one after another until told to stop; keeps what was answered."""
 
     def __init__(self, anna, bodies) -> None:
-        self.answers, self._more = [], True
+        self.answers, self._enough = [], threading.Event()
         self._thread = threading.Thread(target=self._run, args=(anna, bodies))
 
     def _run(self, anna, bodies) -> None:
         for body in bodies:
-            if not self._more:
-                return
             self.answers.append(call(anna, "POST", "/v1/messages", body))
+            if self._enough.wait(0.02):  # there are bodies for longer than a backup takes
+                return
 
     def __enter__(self) -> Self:
         self._thread.start()
-        while len(self.answers) < 3:
-            self._thread.join(0.01)
+        self._wait_for(3)
         return self
 
     def __exit__(self, *_: object) -> None:
-        behind = len(self.answers) + 3  # some come after the backup
-        while len(self.answers) < behind:
-            self._thread.join(0.01)
-        self._more = False
+        self._wait_for(len(self.answers) + 3)  # some come after the backup
+        self._enough.set()
         self._thread.join()
+
+    def _wait_for(self, answers: int) -> None:
+        while len(self.answers) < answers:
+            assert self._thread.is_alive(), "it posted all it had"
+            self._thread.join(0.01)
 
 
 @pytest.mark.parametrize(("source", "target"), PATHS)
@@ -83,7 +85,7 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
             readers = last_resort(world, forge)
             held = tmp_path / "held"
             held.write_bytes(call(anna, "GET", "/v1/log/access/checkpoint").content)
-            with Load(anna, [forge.seal(readers=readers).encoded() for _ in range(150)]) as load:
+            with Load(anna, [forge.seal(readers=readers).encoded() for _ in range(400)]) as load:
                 relay("backup", file, *here)
                 relay("check", *here, "--checkpoint", held)
             keys, newer = world.relay.vkeys, tmp_path / "newer"
