@@ -8,6 +8,8 @@ import shutil
 import signal
 import sys
 import tempfile
+import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,15 @@ class Run:
             found["floor PostgreSQL"] = FloorSubject(self._closing(Floor(self.folder, cluster)), world)
         self._try(lambda: found.update({"relay PostgreSQL, 2 workers": RelaySubject(self.world("two", cluster, 2))}))
 
+    def section(self, results: dict[str, Any], name: str, measured: Callable[[], dict[str, Any]]) -> None:
+        """One that fails is named, and costs none of the others their figures."""
+        if name in self.given.sections:
+            try:
+                results[name] = measured()
+            except Exception as problem:  # noqa: BLE001 - said below and in the results
+                traceback.print_exc()
+                self.skipped.append(f"{name}: {problem!r:.200}")
+
     def _closing(self, opened: Any) -> Any:
         self._stack.callback(opened.close)
         return opened
@@ -103,23 +114,21 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
         clients = (1, 4) if given.smallest else (1, 64) if given.quick else (1, 8, 64)
         results["side_by_side"] = compare(subjects, clients, given.rounds, given.count)
         lite = run.worlds["lite"]
-        if "recipients" in given.sections and not given.smallest:
+        if not given.smallest:
             numbers = (1, 10, 100) if given.quick else (1, 10, 100, 500)
-            results["recipients"] = recipients.measure(lite, numbers, (1024, 4096, 1 << 20), given.rounds)
-        if "profile" in given.sections:
-            results["profile"] = anatomy.measure(lite, 1 if given.smallest else 4 if given.quick else 16)
-        if "precedence" in given.sections and not given.smallest:
-            results["precedence"] = precedence.measure(lite, given.rounds, 20 if given.quick else 100, given.count)
-        if "chain" in given.sections and not given.smallest:
-            results["chain"] = chain.measure(5 if given.quick else 20)
-        if "parts" in given.sections and not given.smallest:
-            results["parts"] = parts.section(16 if given.quick else 100)
-        if "audit" in given.sections and not given.smallest:
-            sizes = tuple(10**power for power in range(3, 6 if given.quick else 7))
-            results["audit"] = audit.measure(run.folder / "audited", sizes)
-        if "growth" in given.sections and not given.smallest:
-            sizes = tuple(10**power for power in range(3, 5 if given.quick else 7))
-            results["growth"] = growth.measure(run.world("growing", None), sizes, given.rounds, 40)
+            run.section(
+                results, "recipients", lambda: recipients.measure(lite, numbers, (1024, 4096, 1 << 20), given.rounds)
+            )
+            flashes = 20 if given.quick else 100
+            run.section(results, "precedence", lambda: precedence.measure(lite, given.rounds, flashes, 4 * given.count))
+            run.section(results, "chain", lambda: chain.measure(5 if given.quick else 20))
+            run.section(results, "parts", lambda: parts.section(16 if given.quick else 100))
+            tens = tuple(10**power for power in range(3, 5 if given.quick else 7))
+            run.section(results, "audit", lambda: audit.measure(run.folder / "audited", tens))
+            run.section(results, "growth", lambda: growth.measure(run.world("growing", None), tens, given.rounds, 40))
+        run.section(
+            results, "profile", lambda: anatomy.measure(lite, 1 if given.smallest else 4 if given.quick else 16)
+        )
         results["skipped"] = run.skipped
     _workers(results)
     results["claims"] = [{**claim.fields(), "line": claim.line()} for claim in claims(results)]
@@ -156,7 +165,7 @@ def arguments() -> argparse.Namespace:
     given = parser.parse_args()
     given.sections = given.sections or list(USUAL)
     given.rounds = given.rounds or (1 if given.smallest or given.quick else 3)
-    given.count = 8 if given.smallest else 192 if given.quick else 768
+    given.count = 8 if given.smallest else 384 if given.quick else 768
     return given
 
 

@@ -97,6 +97,7 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
         batch.add(message, {
             "day": day, "message_id": message_id, "ref": ref, "digest": ref, "sender_device": crowd[0], "seq": place,
             "precedence": 1, "expires": expires, "encoded": FILLING, "entry": index, "endorsements": b"\x80",
+            "grants": b"\x80",
         })  # fmt: skip
         batch.add(part, {"day": day, "message_id": message_id, "idx": 0, "sealed": FILLING, "upload_id": None})
         batch.add(slot, {

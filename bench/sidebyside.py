@@ -61,7 +61,8 @@ def compare(subjects: dict[str, Any], clients: Sequence[int], rounds: int, count
             for name, subject in subjects.items():
                 for work in subject.works:
                     share = getattr(subject, "share", 1.0)  # of the usual number, for whoever is much slower
-                    units = max(number, int(count * share * (0.25 if number == 1 else 1)), 8)
+                    longer = 0.25 if number == 1 else max(1, number / 16)  # many clients need time to get into step
+                    units = max(number, int(count * share * longer), 8)
                     figures = subject.measure(work, units, number).figures()
                     taken.setdefault((name, work), []).append(figures)
                     print(f"  {turn + 1}/{rounds} {name}: {work}, {number}: {figures['rate']:.0f}/s", flush=True)
