@@ -4,7 +4,7 @@ Verifying lets go of the interpreter's lock for each signature, and a busy relay
 signature takes. So the claims of many requests leave in one message, and one comes back.
 
 The rules:
-  - the verifying process sees keys, signed octets and signatures, and nothing else; it has no disk and no network;
+  - the verifying process is given public keys, signed octets and signatures, and opens no file and no connection;
   - few claims, and all while that process is starting or after it has failed, are verified here: slower, and the same;
   - it ends when this process does, however that ends: its line is cut.
 """
@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -26,6 +27,7 @@ from relay.protocol.claim import Claim
 
 _WORTH_SENDING = 4  # claims
 _PATIENCE = 10  # seconds
+_PAUSE = 5.0  # seconds without it after a failure: one that fails at each start is not started for each batch
 _READY = b"ready"
 
 
@@ -36,14 +38,17 @@ class Verifier:
         self._line: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
+        self._again = 0.0  # not before this, on the monotonic clock
 
     def faults(self, claims: Sequence[Claim]) -> list[str | None]:
         """Of each claim, why it does not hold, or None."""
-        if len(claims) >= _WORTH_SENDING and self._is_ready():
+        if len(claims) >= _WORTH_SENDING and time.monotonic() >= self._again:
             try:
-                return self._ask(claims)
+                if self._is_ready():
+                    return self._ask(claims)
             except (OSError, EOFError, ValueError, cbor2.CBORError):
                 self.close()
+                self._again = time.monotonic() + _PAUSE
         return [claim.fault() for claim in claims]
 
     def close(self) -> None:
@@ -59,10 +64,7 @@ class Verifier:
         if self._line is None:
             self._line, self._process = _start()
         if not self._ready:
-            try:
-                self._ready = self._line.poll() and self._line.recv_bytes() == _READY
-            except (OSError, EOFError):
-                self.close()
+            self._ready = self._line.poll() and self._line.recv_bytes() == _READY
         return self._ready
 
     def _ask(self, claims: Sequence[Claim]) -> list[str | None]:
@@ -76,10 +78,11 @@ class Verifier:
 
 def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
     ours, theirs = socket.socketpair()
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _PATIENCE, 0))
-    with theirs:
+    with ours, theirs:
+        for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # one that hangs is one that has failed
+            ours.setsockopt(socket.SOL_SOCKET, each, struct.pack("@ll", _PATIENCE, 0))
         process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])  # noqa: S603
-    return Connection(ours.detach()), process
+        return Connection(ours.detach()), process
 
 
 def _serve(line: Connection) -> None:

@@ -102,8 +102,7 @@ class Writer:
         while taken := line.take(_CHECKED_TOGETHER, _CHECKED_TOGETHER):
             if line is self._checks:
                 self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time
-            checked = check_together([waiting.check for waiting in taken], verifier.faults)
-            pairs = list(zip(taken, checked, strict=True))
+            pairs = list(zip(taken, _checked(taken, verifier), strict=True))
             _tell([(waiting, Outcome(error=made)) for waiting, made in pairs if isinstance(made, Exception)])
             passed = [(made, waiting) for waiting, made in pairs if not isinstance(made, Exception)]
             for _job, waiting in passed:
@@ -128,6 +127,13 @@ class Writer:
             return self.committer.commit(jobs, is_pressed)
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
             return [Outcome(error=problem) for _ in jobs]
+
+
+def _checked(taken: Sequence[Waiting], verifier: Verifier) -> list[Job | Exception]:
+    try:
+        return check_together([waiting.check for waiting in taken], verifier.faults)
+    except Exception as problem:  # noqa: BLE001 - a checking thread must outlive whatever happens to a batch
+        return [problem for _ in taken]
 
 
 def _no() -> bool:

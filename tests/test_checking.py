@@ -81,11 +81,38 @@ def test_few_claims_do_not_leave_this_process(monkeypatch):
 
 
 def test_a_process_that_is_killed_costs_time_and_no_verdict(verifier, monkeypatch):
+    monkeypatch.setattr("relay.verifier._PAUSE", 0.0)
     os.kill(verifier._process.pid, signal.SIGKILL)
     assert verifier.faults(CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
     while not verifier._is_ready():
         time.sleep(0.01)
     assert asked_elsewhere(verifier, CLAIMS, monkeypatch) == [None] * len(CLAIMS)
+
+
+def test_a_process_that_hangs_is_one_that_has_failed(monkeypatch):
+    monkeypatch.setattr("relay.verifier._PATIENCE", 1)
+    hanging = Verifier()
+    while not hanging._is_ready():
+        time.sleep(0.01)
+    os.kill(hanging._process.pid, signal.SIGSTOP)
+    many = CLAIMS * 30  # more than the line holds: neither sending nor waiting for the answer lasts
+    assert hanging.faults(many) == [None] * len(many)
+    assert hanging._process is None
+    hanging.close()
+
+
+def test_where_no_process_can_be_started_the_verdicts_are_the_same_and_it_is_not_tried_for_each_batch(monkeypatch):
+    tried = []
+
+    def no_more_processes(*_given, **_named):
+        tried.append(1)
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("relay.verifier.subprocess.Popen", no_more_processes)
+    verifier = Verifier()
+    for _ in range(3):
+        assert verifier.faults(CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
+    assert tried == [1]
 
 
 @pytest.mark.parametrize("answer", [cbor2.dumps([None]), cbor2.dumps(None), b"\xff", b""])

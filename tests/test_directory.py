@@ -180,10 +180,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_the_directory_refuses_and_does_not_change_for(directory, what):
-    refused, problem = REFUSED[what]
+    refuses_unchanged(directory, *REFUSED[what])
+
+
+def refuses_unchanged(directory, entry, problem):
     before = copy.deepcopy(directory)
     with pytest.raises(problem):
-        directory.apply(refused)
+        directory.apply(entry)
     assert directory == before
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from forge import Forge, problem
+from forge import Forge, call, problem
 from relay.core.reading import InboxPage
 from relay.http.messages import resumable
 from relay.line import Line
@@ -167,3 +167,15 @@ def test_who_claims_more_than_the_message_has_is_refused(two_offices):
     assert problem(response)["status"] == 400
     assert "ROUTINE" in problem(response)["detail"]
     assert forge.post(body, precedence=ROUTINE).status_code == 201
+
+
+def test_who_opens_as_more_than_the_message_has_is_refused_and_who_may_not_open_it_learns_nothing(two_offices, reader):
+    (message_id,) = posted(two_offices, reader, ROUTINE)
+    path, as_flash = f"/v1/messages/{message_id}/open", {"relay-precedence": "FLASH"}
+    refused = call(reader, "POST", path, headers=as_flash)
+    assert (refused.status_code, "ROUTINE" in problem(refused)["detail"]) == (400, True)
+    stranger = two_offices.clients[ANNA]
+    answers = [call(stranger, "POST", path, headers=headers) for headers in (as_flash, {})]
+    assert [each.status_code for each in answers] == [404, 404]
+    assert answers[0].content == answers[1].content
+    assert call(reader, "POST", path).status_code == 200

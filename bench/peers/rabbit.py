@@ -13,7 +13,6 @@ import pwd
 import secrets
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,8 @@ from pathlib import Path
 from bench.figures import Measured
 from bench.postgres import Missing
 from bench.processes import end, free_port, processor_seconds, spawn
+
+from .installed import python_with
 
 LOAD = Path(__file__).with_name("rabbit_load.py")
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
@@ -34,7 +35,7 @@ class Rabbit:
     def __init__(self, cache: Path) -> None:
         if not SERVER.exists():
             raise Missing("RabbitMQ: no rabbitmq-server is installed (apt install rabbitmq-server)")
-        self._python, self.port = _python(cache), free_port()
+        self._python, self.port = python_with(cache / "rabbit", "aio_pika, uvloop", ["aio-pika", "uvloop"]), free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="bench-rabbit-"))  # its account's own
         self._password = secrets.token_hex(16)
         self._process = self._start()
@@ -98,14 +99,3 @@ class Rabbit:
     def _load(self, work: str, count: int, clients: int) -> subprocess.CompletedProcess[str]:
         command = [str(self._python), str(LOAD), str(self.port), work, str(count), str(clients)]
         return subprocess.run(command, input=self._password, capture_output=True, text=True, check=False, timeout=240)
-
-
-def _python(cache: Path) -> Path:
-    python = cache / "rabbit" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(cache / "rabbit")], check=True)
-    if subprocess.run([str(python), "-c", "import aio_pika, uvloop"], capture_output=True, check=False).returncode:
-        wanted = [str(python), "-m", "pip", "install", "-q", "aio-pika", "uvloop"]
-        if subprocess.run(wanted, capture_output=True, check=False).returncode:
-            raise Missing("RabbitMQ: its client aio-pika cannot be had from PyPI")
-    return python

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,6 +19,8 @@ from bench import generator
 from bench.figures import Measured
 from bench.postgres import Cluster, Missing
 from bench.processes import end, free_port, processor_seconds, spawn
+
+from .installed import python_with
 
 TEXT = os.urandom(2048).hex()
 RATES = "".join(
@@ -48,7 +49,7 @@ class Synapse:
     share = 0.1  # of the usual number of units: it is some hundred times slower
 
     def __init__(self, folder: Path, cache: Path, cluster: Cluster) -> None:
-        python = _python(cache)
+        python = python_with(cache / "synapse", "synapse, psycopg2", ["matrix-synapse", "psycopg2-binary"])
         self._cluster, self.port, self._turn = cluster, free_port(), count()
         home = folder / "synapse"
         home.mkdir()
@@ -118,14 +119,3 @@ class Synapse:
             else:
                 return
         raise Missing(f"Synapse does not start: {(home / 'log').read_text()[-300:]}")
-
-
-def _python(cache: Path) -> Path:
-    python = cache / "synapse" / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(cache / "synapse")], check=True)
-    if subprocess.run([str(python), "-c", "import synapse, psycopg2"], capture_output=True, check=False).returncode:
-        wanted = [str(python), "-m", "pip", "install", "-q", "matrix-synapse", "psycopg2-binary"]
-        if subprocess.run(wanted, capture_output=True, check=False).returncode:
-            raise Missing("Synapse cannot be installed from PyPI")
-    return python

@@ -40,7 +40,7 @@ from relay.store.schema import message, part, slot
 from relay.store.schema import message_place as place
 
 from . import keyroom, uploads
-from .caller import Caller, current
+from .caller import Caller, current, refuse_overstated
 from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
 from .quota import Metered, Quota
 
@@ -73,8 +73,7 @@ def check_submission(
     if len(submission.message) > MAX_MESSAGE:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
-    if claimed > parsed.core.handling.precedence:
-        raise Malformed(f"posted as {claimed.name}, but the message is {parsed.core.handling.precedence.name}")
+    refuse_overstated(claimed, parsed.core)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
     for label in (parsed.core.label, *(portion.label for portion in parsed.core.portions)):
         label_of(label)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
-from relay.protocol.errors import Refused, Unauthenticated, Unavailable
+from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable
+from relay.protocol.header import Core, Precedence
 from relay.protocol.httpsig import RequestSignature, check_request, parse_signature
 from relay.protocol.identity import Kind
 
@@ -107,6 +108,12 @@ def require_mailbox(caller: Caller) -> None:
     """Raise Refused unless the caller is of a kind that sends and receives."""
     if caller.device.kind not in _MAIL:
         raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))
+
+
+def refuse_overstated(claimed: Precedence, core: Core) -> None:
+    """Raise Malformed for a place in line that was claimed above the message's own precedence."""
+    if claimed > core.handling.precedence:
+        raise Malformed(f"asked for as {claimed.name}, but the message is {core.handling.precedence.name}")
 
 
 def current(directory: Directory, device_id: bytes, now: int) -> Device:

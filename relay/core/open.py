@@ -22,13 +22,13 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import format_portions
-from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.header import AddresseeKind, Core, Precedence
 from relay.protocol.identity import office_of
 from relay.store.prepared import Prepared, given
 from relay.store.schema import message, recall, slot
 from relay.store.schema import message_place as place
 
-from .caller import Caller, current
+from .caller import Caller, current, refuse_overstated
 from .quota import Metered, Quota
 
 
@@ -96,7 +96,9 @@ class Held:
     endorsements: tuple[bytes, ...]
 
 
-def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int, quota: Quota) -> Answer:
+def open_slot(
+    batch: Batch, judge: Judge, caller: Caller, message_id: bytes, seen: int, quota: Quota, claimed: Precedence
+) -> Answer:
     """Release the caller's slot of this message, or log that it was denied. The answer is the delivery."""
     # 1. the certificate, as of this transaction
     current(batch.directory, caller.device.device_id, batch.now)
@@ -111,6 +113,8 @@ def open_slot(batch: Batch, judge: Judge, caller: Caller, message_id: bytes, see
     rules = failing(judge, caller, held, batch.now)
     if rules:
         return deny(batch, caller, message_id, held.message, rules)
+    # said only to who may open it: to everybody else there is no such message
+    refuse_overstated(claimed, held.message.core)
     # 4. one transaction: the entry and the slot's state
     entry = _entry(batch, caller, message_id, held.message, Event.OPEN, ())
     index = batch.log(replace(entry, detail=format_portions(held.slot.granted)))

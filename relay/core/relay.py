@@ -1,8 +1,7 @@
-"""The relay itself: one method per thing a caller can want.
+"""The relay itself: one method per thing that a caller can want done. What one only looks at is the reading room's.
 
-Verification that needs no database runs on worker threads (it releases the interpreter's lock), decisions and
-changes run in the one writer, looks run on reading connections. Nobody is answered before what the answer
-says is durable.
+A request is authenticated and checked in the writer's checking threads, decided and committed by its one committing
+thread. Nobody is answered before what the answer says is durable.
 """
 
 from __future__ import annotations
@@ -188,7 +187,7 @@ class Relay:
 
         def prepare(caller: Caller) -> Job:
             return Job(
-                lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen, self._quota),
+                lambda batch: open.open_slot(batch, self.judge(), caller, message_id, seen, self._quota, precedence),
                 ((open.ROWS, ((message_id, caller.device.device_id),)),),
             )
 
