@@ -22,7 +22,7 @@ from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.identity import Kind
-from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled
+from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled, recall_detail, verify_recalled
 from relay.store.engine import open_writer
 from relay.store.log import Log
 from relay.store.migrate import upgrade
@@ -244,6 +244,43 @@ def test_a_relay_that_logs_a_false_state_is_caught_by_the_recall_that_it_signed(
         relay.lie("POST", r"/recall$", other_reason)
         with pytest.raises(Unverified):
             recall(twin, message_id, "Wrong annex", spill=False)
+
+
+LOGGED = {
+    "a device is left out, in the entry too": (
+        lambda it: replace(it, grants=it.grants[1:], openings=it.openings[1:]),
+        "leaves out, or invents",
+    ),
+    "a device is invented, in the entry too": (
+        lambda it: replace(it, grants=(*it.grants, (b"\xff" * 16, (0,))), openings=(*it.openings, None)),
+        "leaves out, or invents",
+    ),
+    "the opening is younger than the recall": (
+        lambda it: replace(
+            it, openings=tuple(each and replace(each, index=it.recall.index + 1) for each in it.openings)
+        ),
+        "opened after its recall",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LOGGED)
+def test_what_the_relay_logs_and_answers_alike_is_held_against_the_acceptance_and_the_order(setting, people, lie):
+    anna, jean, _luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    body = encode([sign_recall(anna, message_id, "Wrong annex", spill=False)])
+    honest = parse_recalled(call(anna, "POST", f"/v1/messages/{message_id.hex()}/recall", body).content)
+    asked = Recall(message_id, anna.profile.signing.device_id, False, "Wrong annex", 0)
+    verify_recalled(honest, asked)
+    change, problem = LOGGED[lie]
+    told = change(honest)
+    detail = recall_detail(told.states, "Wrong annex", spill=False, held=False)
+    told = replace(
+        told, recall=replace(told.recall, entry=altered(parse_access_entry(told.recall.entry), detail=detail))
+    )
+    with pytest.raises(Unverified, match=problem):
+        verify_recalled(told, asked)
 
 
 @pytest.mark.parametrize("setting", ["sqlite"], indirect=True)  # on PostgreSQL it is a matter of VACUUM: SPEC.md
