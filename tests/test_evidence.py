@@ -279,6 +279,15 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
         assert not verdict(relogged(setting, right, Log.ACCESS, changed_entry(message_id, event, **fields))), what
 
 
+def test_an_opening_that_stands_behind_the_recall_is_refused(setting, right, message_id, verdict):
+    stored = Forger(setting).entries(Log.ACCESS)
+    parsed = [parse_access_entry(each) for each in stored]
+    at = {entry.event: index for index, entry in enumerate(parsed) if entry.message_id == message_id}
+    opened, recalled = at[Event.OPEN], at[Event.RECALL]
+    swapped = {opened: stored[recalled], recalled: stored[opened]}
+    assert not verdict(relogged(setting, right, Log.ACCESS, swapped.get))
+
+
 def test_an_auditor_of_the_originators_office_writes_a_package_that_both_believe(
     setting, message_id, verdict, tmp_path
 ):
