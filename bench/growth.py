@@ -15,6 +15,7 @@ from typing import Any
 from relay.batch import Batch
 from relay.house import commit_alone
 from relay.protocol.entry import AccessEntry, Event
+from relay.protocol.header import fresh_message_id
 from relay.settings import Settings
 from relay.store.schema import message, message_place, part, slot
 
@@ -83,7 +84,7 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
     sender, crowd = world.senders[0], [os.urandom(16) for _ in range(100)]
     expires, day = batch.now + 20 * 86400, batch.now // 86400
     for place in range(first, first + number):
-        message_id, ref = os.urandom(16), os.urandom(32)
+        message_id, ref = fresh_message_id(batch.now, os.urandom(10)), os.urandom(32)
         index = batch.log(
             AccessEntry(
                 event=Event.ACCEPT, time=batch.now_ms, salt=os.urandom(16), device_id=sender.device_id,

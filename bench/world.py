@@ -23,7 +23,7 @@ from relay.protocol.agreement import Agreement, Party
 from relay.protocol.armor import armor
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message
-from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence, fresh_message_id
 from relay.protocol.httpsig import sign_request
 from relay.protocol.identity import CERTIFICATE, Certificate, Kind, parse_statement
 from relay.protocol.label import Clearance, label_bytes
@@ -197,7 +197,7 @@ class World:
         addressees = sorted({device.address for device, _ in claimed})
         core = Core(
             suite=sender.signing.suite,
-            message_id=os.urandom(16),
+            message_id=fresh_message_id(now, os.urandom(10)),
             sender=sender.address,
             sender_device=sender.device_id,
             sender_kid=sender.signing.kid,

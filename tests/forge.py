@@ -24,7 +24,7 @@ from liaison.trust import DIRECTORY
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.envelope import MESSAGE, Submission, message_payload, parse_message
-from relay.protocol.header import Core, Precedence
+from relay.protocol.header import Core, Precedence, fresh_message_id
 from relay.protocol.httpsig import sign_request
 from relay.protocol.label import label_bytes
 from relay.protocol.merkle import leaf_hash, root_of
@@ -75,7 +75,7 @@ class Forge:
         key, trust, draft = self.client.profile.signing, self.client.trust, self.plan.draft
         core = Core(
             suite=key.suite,
-            message_id=os.urandom(16),
+            message_id=fresh_message_id(int(time.time()), os.urandom(10)),
             sender=self.client.profile.pins.address,
             sender_device=key.device_id,
             sender_kid=key.kid,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -40,6 +41,7 @@ from relay.protocol.header import (
     MessageHandling,
     Portion,
     Precedence,
+    fresh_message_id,
     parse_core,
 )
 from relay.protocol.suite import SUITE_1
@@ -347,3 +349,17 @@ SIGNED_RECEIPT = KEY.sign_object(RECEIPT, b"")
 def test_a_receipt_of_another_shape_is_malformed(wrong):
     with pytest.raises(Malformed):
         read_receipt(parse_sign1(RECEIPT_BY_KEY(encode(wrong)), RECEIPT))
+
+
+@given(st.integers(0, 1 << 37), st.binary(min_size=10, max_size=10))
+def test_a_message_id_is_a_uuid_that_begins_with_its_time(created, noise):
+    made = fresh_message_id(created, noise)
+    read = uuid.UUID(bytes=made)
+    assert (read.version, read.variant) == (7, uuid.RFC_4122)
+    assert int.from_bytes(made[:6]) == created * 1000
+    assert made < fresh_message_id(created + 1, bytes(10))
+
+
+def test_all_else_of_a_message_id_is_noise():
+    ones, zeros = (fresh_message_id(1_000, noise) for noise in (b"\xff" * 10, bytes(10)))
+    assert (int.from_bytes(ones) ^ int.from_bytes(zeros)).bit_count() == 74

@@ -13,7 +13,7 @@ from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_slot, parse_submission
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
 from relay.protocol.grants import accept_detail, grants_of
-from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion
+from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion, fresh_message_id
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.obligations import Circumstances
 from relay.protocol.policy import is_at_or_above
@@ -183,7 +183,7 @@ class Outgoing:
         addressees = [a for a in plan.draft.addressees if a in released or a.kind is AddresseeKind.EXEMPTED]
         readers = _readers(list(released.values()), claimed)
         key, cabinet = self.profile.signing, self.profile.cabinet
-        message_id, keys = os.urandom(16), content_keys or fresh_keys(len(plan.draft.portions))
+        message_id, keys = fresh_message_id(now, os.urandom(10)), content_keys or fresh_keys(len(plan.draft.portions))
         apart = self._seal_apart(plan.draft, message_id, keys)  # this takes long, and holds no lock
         with cabinet.transaction():
             # The submission is in the outbox, and the chain has moved, before anything is posted.
@@ -224,7 +224,7 @@ class Outgoing:
         tree = self.trust.tree
         return Core(
             suite=key.suite,
-            message_id=os.urandom(16),
+            message_id=fresh_message_id(now, os.urandom(10)),
             sender=self.profile.pins.address,
             sender_device=key.device_id,
             sender_kid=key.kid,

@@ -25,6 +25,15 @@ MAX_ADDRESSEES, MAX_PORTIONS, MAX_PASSED_ON = 2000, 256, 16
 MAX_LIFETIME = 366 * 86400  # seconds
 
 
+def fresh_message_id(created: int, noise: bytes) -> bytes:
+    """An id for a message created at this time (seconds since 1970), of 10 random octets: a UUID of RFC 9562, 5.7.
+
+    Ids that begin with their time lie side by side in every index, so a message costs the same among a million others.
+    """
+    made = int.from_bytes((created * 1000).to_bytes(6, "big") + noise)
+    return (made & ~(0xF << 76) & ~(0b11 << 62) | 7 << 76 | 0b10 << 62).to_bytes(16, "big")
+
+
 class Precedence(IntEnum):
     """Values of MMHS; info precedence is never above action precedence."""
 
