@@ -26,6 +26,8 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, start_http_server
 from prometheus_client import Counter as Count
 
+from relay.protocol.errors import LiaisonError
+
 FIELDS = frozenset({"reference", "method", "route", "status", "seconds", "reason", "error", "at", "logger", "worker"})
 _ROOT = Path(__file__).parent
 _METHODS = frozenset({"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"})
@@ -54,9 +56,14 @@ DRAINING = Gauge("relay_draining", "1 while the relay finishes what it has begun
 
 
 def serve_metrics(host: str, port: int, count_messages: Callable[[], int]) -> None:
-    """Answer scrapes on a port of their own, from a thread of their own."""
+    """Answer scrapes on a port of their own, from a thread of their own. Raises LiaisonError if it is taken."""
     STORED.set_function(_now_and_then(count_messages))
-    start_http_server(port, host, registry=REGISTRY)
+    try:
+        start_http_server(port, host, registry=REGISTRY)
+    except OSError as problem:
+        raise LiaisonError(
+            f"cannot bind {host}:{port} for metrics: {problem.strerror}", hint="each worker has a port: N, N+1, ..."
+        ) from problem
 
 
 def _now_and_then(count: Callable[[], int], every: float = 60.0) -> Callable[[], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,3 +133,22 @@ def test_a_command_that_fails_in_the_system_says_so_in_a_line(tmp_path: Path) ->
     )  # fmt: skip
     assert (told.returncode, told.stdout) == (4, "")
     assert told.stderr.splitlines()[0] == f"liaison: error: there is no profile in {tmp_path / 'nowhere'}"
+
+
+@pytest.mark.parametrize("taken", ["--port", "--metrics-port"])
+def test_a_relay_whose_port_is_taken_says_which_in_a_line(tmp_path: Path, taken: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        ports = {"--port": "0"} | {taken: port}
+        words = [word for option in ports.items() for word in option]
+        told = subprocess.run(
+            [BIN / "relay", "serve", "--data", tmp_path, *words],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (told.returncode, told.stdout) == (1, "")
+    wrong, hint = told.stderr.splitlines()
+    assert wrong.startswith(f"relay: error: cannot bind 127.0.0.1:{port}")
+    assert hint.startswith("relay: hint: ")
