@@ -24,8 +24,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
 from relay.batch import Batch  # noqa: E402
 from relay.house import commit_alone  # noqa: E402
-from relay.protocol.canonical import decode  # noqa: E402
-from relay.protocol.entry import AccessEntry, Event  # noqa: E402
+from relay.protocol.canonical import decode, encode  # noqa: E402
+from relay.protocol.entry import AccessEntry, Change, Event  # noqa: E402
 from relay.protocol.identity import Kind  # noqa: E402
 from relay.protocol.label import label_bytes  # noqa: E402
 from relay.protocol.tiletree import TileTree  # noqa: E402
@@ -96,6 +96,17 @@ def fill(settings: Settings, label: bytes, number: int, concerns: str = "") -> N
     for done in range(0, number, STEP):
         count = min(STEP, number - done)
         commit_alone(settings, lambda batch, count=count: _stage(batch, label, count, concerns))
+
+
+def fill_directory(settings: Settings, devices: Sequence[bytes], number: int) -> None:
+    """So many entries more of the directory log: batches of keys by devices that are in it, each another digest."""
+
+    def stage(batch: Batch) -> Any:
+        for place in range(number):
+            batch.change(Change.KEY_BATCH, encode([devices[place % len(devices)], os.urandom(32)]))
+        return lambda _committed: None
+
+    commit_alone(settings, stage)  # at once: every operator's job replays the whole directory first
 
 
 def _stage(batch: Batch, label: bytes, number: int, concerns: str) -> Any:
