@@ -61,6 +61,13 @@ func must[T any](found T, err error) T {
 	return found
 }
 
+// refuse ends the verification where something is wrong: verifyEvidence answers with the reason.
+func refuse(wrong bool, reason string, about ...any) {
+	if wrong {
+		panic(fmt.Errorf(reason, about...))
+	}
+}
+
 // same says whether two values are the same octets.
 func same(left, right any) bool {
 	a, ok := left.([]byte)
