@@ -28,7 +28,7 @@ from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
 from .dating import TOLERANCE
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, read_package
-from .sealed_to import accepted_grants, own_grant
+from .sealed_to import READER, accepted_grants, holder_of_grants, own_grant
 
 _ABOUT_IT = frozenset({Event.ACCEPT, Event.OPEN, Event.ACKNOWLEDGE, Event.RECALL})
 
@@ -39,6 +39,7 @@ class Evidence:
 
     package: Package
     exporter: Device
+    shown_by: str  # originator, auditor or reader: of a reader's, nothing of other readers is in it
     directory: Directory
     accept: AccessEntry
     label: Label
@@ -48,10 +49,6 @@ class Evidence:
     entries: list[tuple[int, AccessEntry]] = field(default_factory=list)
     assumed: list[str] = field(default_factory=list)
 
-    @property
-    def is_readers(self) -> bool:
-        return GRANTS_FILE not in self.package.members
-
     def as_json(self) -> dict[str, Any]:
         core = self.message.core if self.message is not None else None
         addressed = (each for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED) if core else ()
@@ -60,7 +57,7 @@ class Evidence:
             "message_id": self.package.message_id.hex(),
             "message_ref": self.package.message_ref.hex(),
             "hash_only": self.message is None,
-            "shown_by": "reader" if self.is_readers else "originator or auditor",
+            "shown_by": self.shown_by,
             "exporter": self.exporter.address,
             "sender": core.sender if core else None,
             "addressees": [each.address for each in addressed],
@@ -102,10 +99,12 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     if message is not None and message.core.handling.precedence is not precedence:
         raise Unverified("message: it was accepted under another precedence")
     if GRANTS_FILE in package.members:
-        grants = accepted_grants(package, digest)
+        shown_by, grants = holder_of_grants(exporter, accept, message), accepted_grants(package, digest)
     else:
-        grants = own_grant(package, exporter, [entry for _index, entry in entries], message, assumed)
-    found = Evidence(package, exporter, directory, accept, label, precedence, grants, message, entries, assumed)
+        shown_by, grants = READER, own_grant(package, exporter, [entry for _, entry in entries], message, assumed)
+    found = Evidence(
+        package, exporter, shown_by, directory, accept, label, precedence, grants, message, entries, assumed
+    )
     # 7. openings and recalls
     _check_openings(found)
     # 8. receipts: each signed, each logged, none of one who had not opened

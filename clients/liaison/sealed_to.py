@@ -1,4 +1,4 @@
-"""To which devices a package shows its message to have been sealed: to all as accepted, or to the one that wrote it.
+"""Who wrote a package, and to which devices it shows its message to have been sealed: to all, or to that one.
 
     slot.cbor = [slot, index, [inclusion proof...]]     under the slot_root that the message's sender signed
 
@@ -16,9 +16,23 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_slot
 from relay.protocol.errors import Unverified
 from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions
+from relay.protocol.header import MAX_PORTIONS
+from relay.protocol.identity import Kind
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 
 from .package import GRANTS_FILE, SLOT_FILE, Package
+
+READER = "reader"
+
+
+def holder_of_grants(exporter: Device, accept: AccessEntry, message: Message | None) -> str:
+    """`originator` or `auditor`: nobody else is given the grants. Raises Unverified."""
+    if exporter.kind is Kind.AUDITOR:
+        return "auditor"
+    sender = message.core.sender_device if message is not None else exporter.device_id
+    if (exporter.device_id, exporter.office) != (sender, accept.office):
+        raise Unverified("the package has grants.cbor, and was written by neither the originator nor an auditor")
+    return "originator"
 
 
 def accepted_grants(package: Package, digest: str) -> Grants:
@@ -43,7 +57,7 @@ def own_grant(
     if SLOT_FILE in package.members:
         return ((reader.device_id, _own_slot(package, message, reader)),)
     granted = parse_portions(opened[0].detail)
-    if message is not None and granted[-1] >= len(message.core.portions):
+    if granted[-1] >= (len(message.core.portions) if message is not None else MAX_PORTIONS):
         raise Unverified("keys left of portions that the message does not have")
     assumed.append("that the sender sealed to this reader what the log says was opened")
     return ((reader.device_id, granted),)

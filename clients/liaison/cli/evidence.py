@@ -10,6 +10,7 @@ from liaison import render
 from liaison.evidence import verify_evidence
 from liaison.private_file import replace_private
 from liaison.safe_text import for_one_line
+from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
@@ -88,7 +89,7 @@ def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], 
                 f"entry {event['index']} {render.moment(event['time'] // 1000)} {event['event']} {event['address']}"
             )
         )
-    if told["shown_by"] == "reader":
+    if told["shown_by"] == READER:
         say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:
         say(f"on the package's word: {each}")
