@@ -430,8 +430,10 @@ def test_both_believe_a_package_of_a_sender_who_was_enrolled_with_approvals(sett
     warsaw.publish_certificate(enrolled, [approve(setting.clients[ANNA], asked)])
     with Client.open(folder, passphrase=PASSPHRASE) as ewa:
         ewa.sync()
-        sent = ewa.send([PETIT], label=LABEL, body="Meet at ten.\n").message_id
+        sent = ewa.send([PETIT, ANNA], label=LABEL, body="Meet at ten.\n").message_id
         octets = collect(ewa, sent)
     entries = [decode(content)[0] for name, content in members_of(octets).items() if name.startswith("directory/0")]
     assert [len(decode(each)) for each in entries].count(6) == 1
     assert verdict(octets)
+    # of the same office, a reader of it, and not who sent it
+    assert not verdict(resigned(setting, octets, lambda _members: None, by=ANNA))
