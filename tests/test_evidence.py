@@ -277,6 +277,8 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
         "an opening made an audit": (Event.OPEN, {"event": Event.AUDIT}),
         "a receipt of another state": (Event.ACKNOWLEDGE, {"detail": "opened"}),
         "another office": (Event.ACCEPT, {"office": "lo-oslo"}),
+        "a recall that is none": (Event.RECALL, {"detail": f"recalled {'0' * 64} Wrong annex"}),
+        "a recall without a reason": (Event.RECALL, {"detail": f"recall {'0' * 64} "}),
         "opened long before it was accepted": (Event.OPEN, {"time": accepted.time - 61_000}),
     }
     for what, (event, fields) in changes.items():

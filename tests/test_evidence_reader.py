@@ -312,6 +312,8 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
         "another message": (Event.OPEN, {"message_ref": bytes(32)}),
         "a receipt of another state": (Event.ACKNOWLEDGE, {"detail": "opened"}),
         "no grants' digest": (Event.ACCEPT, {"detail": "routine"}),
+        "a digest that is none": (Event.ACCEPT, {"detail": accepted.detail[1:]}),
+        "a digest in capitals": (Event.ACCEPT, {"detail": accepted.detail[:64].upper() + accepted.detail[64:]}),
         "a precedence that is none": (Event.ACCEPT, {"detail": accepted.detail.replace("routine", "soon")}),
         "another office": (Event.ACCEPT, {"office": "lo-oslo"}),
     }

@@ -19,6 +19,8 @@ import (
 var memberName = regexp.MustCompile(`^(manifest\.cose|message\.cose|grants\.cbor|slot\.cbor|relay\.txt|` +
 	`(access|directory)/(checkpoint|[0-9]{10}\.cbor)|receipts/[0-9a-f]{32}-(opened|acknowledged)\.cose|policy/[0-9a-f]{64})$`)
 
+var recallDetail = regexp.MustCompile(`(?s)^(recall|spill)(-held)? [^ ]{64} .`)
+
 type certified struct {
 	address, kind       string
 	office              string
@@ -396,7 +398,8 @@ func (e *evidence) checkOpenings() {
 		switch entry[2] {
 		case "recall":
 			_, whole := e.members["grants.cbor"]
-			refuse(!whole, "access entry: a recall is not a reader's to show")
+			detail, _ := entry[16].(string)
+			refuse(!whole || !recallDetail.MatchString(detail), "access entry: no recall, or not a reader's to show")
 			recalled = true
 		case "open":
 			refuse(recalled || !sealed || entry[16] != namePortions(granted),
