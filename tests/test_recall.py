@@ -16,6 +16,8 @@ from sqlalchemy import make_url, select
 from acts import as_json, gets_nothing, run, screen, slots_of
 from databases import BOTH, fresh_database
 from forge import call, problem
+from liaison.collecting import collect
+from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
 from relay.protocol.canonical import encode
@@ -98,6 +100,18 @@ def test_after_a_recall_no_slot_is_stored_and_a_device_that_had_opened_is_given_
     assert (again.status_code, problem(again)["detail"]) == (404, "no such message is available to this device")
     # what it opened it may finish reading
     assert call(jean, "GET", f"/v1/messages/{message_id.hex()}/parts/0").status_code == 200
+
+
+def test_who_had_opened_it_still_proves_that_and_nobody_else_does(setting, people):
+    anna, jean, luc = people
+    message_id = sent(anna, PETIT, BAS)
+    jean.read(message_id)
+    recall(anna, message_id, "Wrong annex", spill=False)
+    shown = verify_evidence(collect(jean, message_id))
+    assert [entry.event for _index, entry in shown.entries] == [Event.ACCEPT, Event.OPEN, Event.ACKNOWLEDGE]
+    assert shown.shown_by == "reader"
+    for what in ("evidence", "receipts"):
+        assert call(luc, "GET", f"/v1/messages/{message_id.hex()}/{what}").status_code == 404
 
 
 def test_a_spill_stops_part_downloads_too(setting, people):

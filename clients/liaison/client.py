@@ -297,4 +297,4 @@ class Client:
 
 def _opened(opened: Opened) -> Record:
     kept_as = (IN, OPEN, opened.message.encoded, opened.portions, opened.one_time)
-    return Record(*kept_as, receipt_sent=False, released_by=opened.released_by)
+    return Record(*kept_as, receipt_sent=False, released_by=opened.released_by, slot=opened.slot)

@@ -1,6 +1,7 @@
-"""Collecting an evidence package: what sender or auditor hold, and what the relay proves; verified before it leaves.
+"""Collecting an evidence package: what sender, reader or auditor hold, and what the relay proves; all verified.
 
-An auditor of the originator's office has the whole log: what the relay leaves out of its answer is caught here.
+An auditor of the originator's office has the whole log: what the relay leaves out of its answer is caught here. A
+reader has his slot, and knows which receipts he gave; the relay shows him nothing of others, and he takes no more.
 """
 
 from __future__ import annotations
@@ -36,21 +37,26 @@ from .audit import AuditPull
 from .client import Client
 from .evidence import verify_evidence
 from .exposure import exposures
-from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, write_package
-from .record import OUT, read_record
+from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, SLOT_FILE, Package, write_package
+from .record import HANDLED, IN, Record, read_record
 from .trust import ACCESS, DIRECTORY, relayed
 
 
 def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> bytes:
-    """The package of a message that this device sent or audits, signed by it. Raises Malformed, Unknown, Unverified."""
+    """The package of a message that this device sent, opened or audits, signed by it.
+
+    Raises Malformed, Unknown, Unverified.
+    """
     own = client.sync()
-    shown = _audited(client, message_id) if own.kind is Kind.AUDITOR else _sent(client, message_id)
+    shown = _audited(client, message_id) if own.kind is Kind.AUDITOR else _sent_or_opened(client, message_id)
     with relayed():
         message = parse_message(shown.message)
     package = Package(message_id, message.ref, int(time.time()))
     members = package.members
     if not hash_only:
         members[MESSAGE_FILE] = shown.message
+        if shown.slot:
+            members[SLOT_FILE] = shown.slot
     members[RELAY_FILE] = "".join(f"{key}\n" for key in client.profile.pins.relay_keys).encode()
     with relayed():
         devices = _add_entries(client, package, shown.entries)
@@ -71,19 +77,33 @@ class _Shown:
     message: bytes
     entries: list[object]
     receipts: list[Any]
+    slot: bytes = b""  # a reader's own, with its proof
 
 
-def _sent(client: Client, message_id: bytes) -> _Shown:
+def _sent_or_opened(client: Client, message_id: bytes) -> _Shown:
     kept = client.profile.cabinet.message(message_id)
     record = read_record(kept) if kept is not None else None
-    if record is None or record.direction != OUT:
+    if record is None:
         raise Malformed(
-            "this is not a message that you sent", hint="the evidence is the originator's and its auditors'"
+            "this device has neither sent nor opened this message", hint="a reader opens it first: liaison read ID"
         )
     path = f"/v1/messages/{message_id.hex()}"
     with relayed():
         entries = decode_list(client.transport.get(f"{path}/evidence"), "evidence")
-        return _Shown(record.encoded, entries, decode_list(client.transport.get(f"{path}/receipts"), "receipts"))
+        receipts = decode_list(client.transport.get(f"{path}/receipts"), "receipts")
+        if record.direction == IN:
+            _check_own(client, record, entries, receipts)
+        return _Shown(record.encoded, entries, receipts, record.slot)
+
+
+def _check_own(client: Client, record: Record, entries: list[object], receipts: list[Any]) -> None:
+    """Raise Unverified if the relay shows a reader others' grants, or not the receipts that he has given."""
+    if entries[1:2] != [None]:
+        raise Unverified("the relay shows a reader what others were sealed")
+    shown, own = [row[:2] for row in receipts if type(row) is list], client.profile.signing.device_id
+    for state, is_given in (("opened", record.receipt_sent), ("acknowledged", record.state == HANDLED)):
+        if is_given and [own, state] not in shown:
+            raise Unverified(f"the relay leaves out a receipt that this device has given: {state}")
 
 
 def _audited(client: Client, message_id: bytes) -> _Shown:
@@ -108,19 +128,20 @@ def _check_whole(client: Client, package: Package) -> None:
 
 
 def _add_entries(client: Client, package: Package, answer: list[object]) -> frozenset[bytes]:
-    """The log entries with their proofs; the devices that the message was sealed to."""
+    """The log entries with their proofs; the devices that the relay says the message was sealed to."""
     if len(answer) != 3:
         raise Malformed("evidence: expected an array of 3")
-    note, grants = (expect(each, bytes, "evidence: checkpoint and grants") for each in answer[:2])
-    entries = answer[2]
+    note, grants, entries = expect(answer[0], bytes, "evidence: checkpoint"), answer[1], answer[2]
     checkpoint = client.trust.read_checkpoint(ACCESS, note)
     client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
     package.members["access/checkpoint"] = note
-    package.members[GRANTS_FILE] = grants
     for row in expect(entries, list, "evidence: entries"):
         index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
         package.members[f"access/{index:010}.cbor"] = encode(row)
-    return frozenset(device for device, _granted in parse_grants(grants))
+    if grants is None:  # to a reader
+        return frozenset()
+    package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")
+    return frozenset(device for device, _granted in parse_grants(package.members[GRANTS_FILE]))
 
 
 def _add_directory(client: Client, package: Package, core: Core, devices: frozenset[bytes]) -> None:
@@ -130,11 +151,11 @@ def _add_directory(client: Client, package: Package, core: Core, devices: frozen
     if state is None:
         raise Malformed("the directory was never verified here")
     people = devices | {core.sender_device, client.profile.signing.device_id}
-    label = label_of(core.label)
+    offices, label = _offices(trust.directory, core.office, people), label_of(core.label)
     package.members["directory/checkpoint"], files = state.checkpoint, list[bytes]()
     for index, encoded in enumerate(islice(trust.cabinet.entries(DIRECTORY), state.size)):
         entry = parse_directory_entry(encoded)
-        if not _concerns(entry, trust.directory, people):
+        if not offices.issuperset(_named(entry, people)):
             continue
         if entry.change is Change.POLICY:
             published = read_published_policy(parse_sign1(entry.payload, POLICY))
@@ -147,9 +168,11 @@ def _add_directory(client: Client, package: Package, core: Core, devices: frozen
         package.members[f"policy/{digest.hex()}"] = client.documents.content(digest)
 
 
-def _concerns(entry: DirectoryEntry, directory: Directory, people: frozenset[bytes]) -> bool:
-    offices = {directory.devices[device].office for device in people}
-    return offices.issuperset(_named(entry, people))
+def _offices(directory: Directory, originator: str, people: frozenset[bytes]) -> frozenset[str]:
+    """Theirs, and every party's of an agreement between originator and one of them: it counts with all signatures."""
+    own = {directory.devices[device].office for device in people}
+    states = (state for office in own - {originator} for state in directory.agreements_between(originator, office))
+    return frozenset(own.union(*({party.office for party in state.agreement.parties} for state in states)))
 
 
 def _named(entry: DirectoryEntry, people: frozenset[bytes]) -> Iterator[str]:

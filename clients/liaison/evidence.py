@@ -1,7 +1,8 @@
 """Verifying an evidence package: offline, by nothing but what is in it and the keys that the verifier trusts.
 
 The steps are those of SPEC.md, "The evidence package". The first failure stops and names itself. What the verifier was
-given no key for is believed on the package's word, and `assumed` says so.
+given no key for is believed on the package's word, and `assumed` says so. A package without grants is a reader's, and
+shows what became of the message at that one device: `shown_by` says so.
 """
 
 from __future__ import annotations
@@ -17,15 +18,17 @@ from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
-from relay.protocol.grants import Grants, grants_digest, parse_grants, parse_portions, read_accept_detail
-from relay.protocol.header import Precedence
+from relay.protocol.grants import Grants, parse_portions, read_accept_detail
+from relay.protocol.header import AddresseeKind, Precedence
 from relay.protocol.label import Label, label_of
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, verify_note
 from relay.protocol.recall import read_recall_detail
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
+from .dating import TOLERANCE
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, read_package
+from .sealed_to import READER, accepted_grants, holder_of_grants, own_grant
 
 _ABOUT_IT = frozenset({Event.ACCEPT, Event.OPEN, Event.ACKNOWLEDGE, Event.RECALL})
 
@@ -36,6 +39,7 @@ class Evidence:
 
     package: Package
     exporter: Device
+    shown_by: str  # originator, auditor or reader: of a reader's, nothing of other readers is in it
     directory: Directory
     accept: AccessEntry
     label: Label
@@ -46,12 +50,17 @@ class Evidence:
     assumed: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
+        core = self.message.core if self.message is not None else None
+        addressed = (each for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED) if core else ()
         return {
             "verified": True,
             "message_id": self.package.message_id.hex(),
             "message_ref": self.package.message_ref.hex(),
             "hash_only": self.message is None,
+            "shown_by": self.shown_by,
             "exporter": self.exporter.address,
+            "sender": core.sender if core else None,
+            "addressees": [each.address for each in addressed],
             "precedence": self.precedence.name.lower(),
             "label": {"policy": self.label.policy.name, "classification": self.label.classification},
             "events": [
@@ -86,13 +95,16 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     # 6. the message, the label, the devices it was sealed to
     message = _message(package, directory, accept)
     label = label_of(accept.label or b"")
-    grants = parse_grants(_member(package, GRANTS_FILE))
     digest, precedence = read_accept_detail(accept.detail)
-    if grants_digest(grants) != digest:
-        raise Unverified("grants.cbor is not what was accepted")
     if message is not None and message.core.handling.precedence is not precedence:
         raise Unverified("message: it was accepted under another precedence")
-    found = Evidence(package, exporter, directory, accept, label, precedence, grants, message, entries, assumed)
+    if GRANTS_FILE in package.members:
+        shown_by, grants = holder_of_grants(exporter, accept, message), accepted_grants(package, digest)
+    else:
+        shown_by, grants = READER, own_grant(package, exporter, [entry for _, entry in entries], message, assumed)
+    found = Evidence(
+        package, exporter, shown_by, directory, accept, label, precedence, grants, message, entries, assumed
+    )
     # 7. openings and recalls
     _check_openings(found)
     # 8. receipts: each signed, each logged, none of one who had not opened
@@ -178,7 +190,11 @@ def _signer(directory: Directory, device_id: bytes, at: int, what: str) -> Devic
 
 def _entries(package: Package, vkeys: list[NoteVerifier]) -> list[tuple[int, AccessEntry]]:
     found = [(index, parse_access_entry(entry)) for index, entry in _logged(package, "access", vkeys)]
+    latest = 0
     for index, entry in found:
+        latest = max(latest, entry.time)
+        if entry.time < latest - TOLERANCE:
+            raise Unverified(f"access entry {index} is dated before one in front of it")
         if entry.event not in _ABOUT_IT or not entry.permitted:
             raise Unverified(f"access entry {index} is no evidence of a message")
         if (entry.message_id, entry.message_ref) != (package.message_id, package.message_ref):

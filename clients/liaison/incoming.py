@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.canonical import expect, read_array
+from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
@@ -43,7 +43,8 @@ class Opened:
     portions: dict[int, PortionContent]  # the granted ones
     one_time: bool  # False: sealed to the last-resort key
     entry: AccessEntry  # the log entry that released it
-    released_by: tuple[str, ...] = ()  # the officers who signed beside the sender
+    released_by: tuple[str, ...]  # the officers who signed beside the sender
+    slot: bytes  # [own slot, index, [proof...]]: what shows that the sender sealed it to this device
 
 
 @dataclass(slots=True)
@@ -128,8 +129,8 @@ class Incoming:
         officers = verify_endorsements(self.trust.directory, message, delivery.endorsements)
         originals = verify_passed_on(self.trust.directory, core)
         self._decide(message, sender, portions, Circumstances(officers, originals, prekey.one_time), now)
-        opened = Opened(message, sender, portions, prekey.one_time, entry, tuple(each.address for each in officers))
-        return opened, slot
+        released_by, proven = tuple(each.address for each in officers), encode(delivery.proven_slot())
+        return Opened(message, sender, portions, prekey.one_time, entry, released_by, proven), slot
 
     def send_receipt(self, message: Message, state: str, now: int) -> AccessEntry:
         """Sign and post a receipt; its verified log entry."""

@@ -2,7 +2,8 @@
 
     manifest.cose            Sign1(exporter's device; [1, message_id, message_ref, at, [[name, length, SHA-256]...]])
     message.cose             the signed message; left out where only its hash is shown
-    grants.cbor              which device was sealed which portions
+    grants.cbor              which device was sealed which portions; not in a reader's package
+    slot.cbor                in a reader's: [its own slot, index, [inclusion proof...]] under the message's slot_root
     relay.txt                the verifier keys of the relay's logs, a line each
     access/checkpoint        directory/checkpoint
     access/<index>.cbor      directory/<index>.cbor        [entry, index, [inclusion proof...]], index in ten digits
@@ -28,10 +29,11 @@ from relay.protocol.errors import Malformed, TooLarge, Unverified
 from .keys import SigningKey
 
 EVIDENCE = "evidence"
-MANIFEST, MESSAGE_FILE, GRANTS_FILE, RELAY_FILE = "manifest.cose", "message.cose", "grants.cbor", "relay.txt"
+MANIFEST, MESSAGE_FILE, RELAY_FILE = "manifest.cose", "message.cose", "relay.txt"
+GRANTS_FILE, SLOT_FILE = "grants.cbor", "slot.cbor"
 MAX_PACKAGE, MAX_MEMBERS = 64 * 1024 * 1024, 20_000
 _NAME = re.compile(
-    r"manifest\.cose|message\.cose|grants\.cbor|relay\.txt|(?:access|directory)/(?:checkpoint|[0-9]{10}\.cbor)"
+    r"manifest\.cose|message\.cose|grants\.cbor|slot\.cbor|relay\.txt|(?:access|directory)/(?:checkpoint|[0-9]{10}\.cbor)"
     r"|receipts/[0-9a-f]{32}-(?:opened|acknowledged)\.cose|policy/[0-9a-f]{64}"
 )
 _LOCAL, _CENTRAL, _END = 30, 46, 22  # octets of ZIP's records, less names

@@ -31,6 +31,7 @@ class Record:
     receipt_sent: bool
     refused: tuple[tuple[str, tuple[str, ...]], ...] = ()  # of a message sent: (address, rules)
     released_by: tuple[str, ...] = ()  # officers who signed beside the sender
+    slot: bytes = b""  # of a message opened: [slot, index, [proof...]]; empty where an older program opened it
 
     @property
     def message(self) -> Message:
@@ -52,7 +53,7 @@ class Record:
         refused = [[address, list(rules)] for address, rules in self.refused]
         return encode([
             1, self.direction, self.state, self.encoded, rows, self.one_time, self.receipt_sent, refused,
-            list(self.released_by),
+            list(self.released_by), self.slot,
         ])  # fmt: skip
 
 
@@ -61,7 +62,7 @@ def read_record(kept: bytes, parts: Path = Path()) -> Record:
 
     It comes out of our own encrypted store, so its shape is taken as written.
     """
-    _version, direction, state, encoded, rows, one_time, receipt_sent, refused, officers = decode(kept, "record")
+    _version, direction, state, encoded, rows, one_time, receipt_sent, refused, officers, *slot = decode(kept, "record")
     return Record(
         direction=direction,
         state=state,
@@ -71,6 +72,7 @@ def read_record(kept: bytes, parts: Path = Path()) -> Record:
         receipt_sent=receipt_sent,
         refused=tuple((address, tuple(rules)) for address, rules in refused),
         released_by=tuple(officers),
+        slot=slot[0] if slot else b"",
     )
 
 

@@ -73,10 +73,9 @@ def sealed_part(
 ) -> tuple[bytes | None, bytes | None]:
     """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
     day = connection.scalar(select(message_place.c.day).where(message_place.c.message_id == message_id))
-    own = (slot.c.message_id == message_id, slot.c.device_id == device.device_id, slot.c.day == day)
     spilled = select(recall.c.entry).where(recall.c.message_id == message_id, recall.c.spill).limit(1)
     # The parts of a spilled message are there as long as it is held.
-    if connection.scalar(select(slot.c.released).where(*own)) is None or connection.scalar(spilled) is not None:
+    if not _has_opened(connection, device, message_id, day) or connection.scalar(spilled) is not None:
         raise not_available()
     of_message = (part.c.message_id == message_id, part.c.idx == index, part.c.day == day)
     wanted = select(part.c.sealed, part.c.upload_id).where(*of_message)
@@ -86,27 +85,33 @@ def sealed_part(
     return row.sealed and bytes(row.sealed), row.upload_id and bytes(row.upload_id)
 
 
+def _has_opened(connection: Connection, device: Device, message_id: bytes, day: int | None) -> bool:
+    own = (slot.c.message_id == message_id, slot.c.device_id == device.device_id, slot.c.day == day)
+    return connection.scalar(select(slot.c.released).where(*own)) is not None
+
+
 def receipts(connection: Connection, device: Device, message_id: bytes) -> list[list[object]]:
-    """For the sending device: [device_id, state, signed receipt, index of its entry] of every reader so far."""
-    _check_sender(connection, device, message_id)
-    return receipts_of(connection, message_id)
+    """[device_id, state, signed receipt, index of its entry]: for the sending device of all readers, else one's own."""
+    return receipts_of(connection, message_id, _reader(connection, device, message_id))
 
 
-def receipts_of(connection: Connection, message_id: bytes) -> list[list[object]]:
+def receipts_of(connection: Connection, message_id: bytes, reader: bytes | None = None) -> list[list[object]]:
     wanted = select(receipt).where(receipt.c.message_id == message_id).order_by(receipt.c.entry)
+    if reader is not None:
+        wanted = wanted.where(receipt.c.device_id == reader)
     return [[bytes(row.device_id), row.state, bytes(row.encoded), row.entry] for row in connection.execute(wanted)]
 
 
 def evidence(connection: Connection, device: Device, message_id: bytes) -> list[object]:
-    """For the sending device: what happened to its message, as `evidence_of` says."""
-    _check_sender(connection, device, message_id)
-    return evidence_of(connection, message_id)
+    """What happened to a message, as `evidence_of` says: all of it for the sending device, else one's own reading."""
+    return evidence_of(connection, message_id, _reader(connection, device, message_id))
 
 
-def evidence_of(connection: Connection, message_id: bytes) -> list[object]:
+def evidence_of(connection: Connection, message_id: bytes, reader: bytes | None = None) -> list[object]:
     """[checkpoint, grants, [[entry, index, proof]...]]: acceptance, each device's first opening, receipts, recalls.
 
-    All are under one checkpoint. Raises Unknown where there is no such message.
+    Of one `reader` only its own, no grants and no recall: its entry has a digest of who has opened, by which entries,
+    and that can be guessed. All are under one checkpoint. Raises Unknown where there is no such message.
     """
     found = connection.execute(
         select(message.c.entry, message.c.grants).where(message.c.message_id == message_id)
@@ -115,7 +120,11 @@ def evidence_of(connection: Connection, message_id: bytes) -> list[object]:
         raise not_available()
     indexes = {found.entry}
     for column, owner in ((slot.c.released, slot), (receipt.c.entry, receipt), (recall.c.entry, recall)):
-        indexes |= set(connection.scalars(select(column).where(owner.c.message_id == message_id, column.is_not(None))))
+        wanted = select(column).where(owner.c.message_id == message_id, column.is_not(None))
+        if reader is None:
+            indexes |= set(connection.scalars(wanted))
+        elif owner is not recall:
+            indexes |= set(connection.scalars(wanted.where(owner.c.device_id == reader)))
     size, node = log_rows.sizes(connection)[Log.ACCESS], cache(_node_reader(connection, Log.ACCESS))
     proven = []
     for index in sorted(indexes):
@@ -123,13 +132,18 @@ def evidence_of(connection: Connection, message_id: bytes) -> list[object]:
         if entry is not None:  # else its retention is over
             proven.append([bytes(entry), index, inclusion_proof(index, size, node)])
     note = log_rows.checkpoint_at(connection, Log.ACCESS, size) or b""
-    return [bytes(note), bytes(found.grants), proven]
+    return [bytes(note), bytes(found.grants) if reader is None else None, proven]
 
 
-def _check_sender(connection: Connection, device: Device, message_id: bytes) -> None:
-    sender = connection.scalar(select(message.c.sender_device).where(message.c.message_id == message_id))
-    if sender is None or bytes(sender) != device.device_id:
+def _reader(connection: Connection, device: Device, message_id: bytes) -> bytes | None:
+    """The device, if it is a reader that has opened the message; None if it sent it. To all others there is none."""
+    place = select(message_place.c.sender_device, message_place.c.day).where(message_place.c.message_id == message_id)
+    row = connection.execute(place).one_or_none()
+    if row is not None and bytes(row.sender_device) == device.device_id:
+        return None
+    if row is None or not _has_opened(connection, device, message_id, row.day):
         raise not_available()
+    return device.device_id
 
 
 def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:

@@ -134,7 +134,7 @@ async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest,
     responses=answers(400, 401, 404, what="[[device, state, receipt, index]...]"),
 )
 async def receipts(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
-    """For the sending device: the readers' receipts so far."""
+    """For the sending device the readers' receipts so far; for a device that has opened the message, its own."""
     return cbor(await relay.room.receipts(caller, bytes.fromhex(message_id)))
 
 
@@ -150,8 +150,8 @@ async def recall_message(message_id: MessageId, relay: TheRelay, request: TheReq
 
 @router.get(
     "/messages/{message_id}/evidence",
-    responses=answers(400, 401, 404, what="[checkpoint, grants, [[entry, index, proof]...]]"),
+    responses=answers(400, 401, 404, what="[checkpoint, grants or null, [[entry, index, proof]...]]"),
 )
 async def evidence(message_id: MessageId, relay: TheRelay, caller: TheCaller) -> Response:
-    """For the sending device: the log entries of all that happened to its message, proven."""
+    """For the sending device the log entries of all that happened to its message, proven; for a reader, its own."""
     return cbor(await relay.room.evidence(caller, bytes.fromhex(message_id)))

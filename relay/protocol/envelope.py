@@ -192,6 +192,10 @@ class Delivery:
         release, endorsements = self.release.fields(), list(self.endorsements)
         return encode([self.message, self.index, self.slot, list(self.proof), release, endorsements])
 
+    def proven_slot(self) -> list[object]:
+        """[slot, index, [proof...]]: what shows that the message's sender sealed it to this device."""
+        return [self.slot, self.index, list(self.proof)]
+
 
 def parse_delivery(encoded: bytes) -> Delivery:
     message, index, slot, proof, release, endorsements = read_array(encoded, 6, "delivery")

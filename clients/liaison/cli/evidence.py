@@ -1,4 +1,4 @@
-"""The evidence package: written by the originator or an auditor, verified by anyone, offline."""
+"""The evidence package: written by the originator, a reader or an auditor, verified by anyone, offline."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from liaison import render
 from liaison.evidence import verify_evidence
 from liaison.private_file import replace_private
 from liaison.safe_text import for_one_line
+from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
@@ -42,7 +43,10 @@ def evidence() -> None:
 @json_option
 @pass_session
 def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_json: bool) -> None:
-    """Write the package of a message that you sent, or that an auditor's scope holds (by all digits of its id)."""
+    """Write the package of a message that you sent or opened, or that an auditor's scope holds (all digits of its id).
+
+    A reader's shows that it was accepted, sealed to you and opened by you, and your receipts: nothing of other readers.
+    """
     from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
 
     with session.client() as client:
@@ -85,6 +89,8 @@ def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], 
                 f"entry {event['index']} {render.moment(event['time'] // 1000)} {event['event']} {event['address']}"
             )
         )
+    if told["shown_by"] == READER:
+        say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:
         say(f"on the package's word: {each}")
     say(f"message {told['message_id']}: every signature and proof holds")

@@ -16,11 +16,14 @@ import (
 
 // An evidence package, verified from the specification's list. Only what the package and the given keys say is believed.
 
-var memberName = regexp.MustCompile(`^(manifest\.cose|message\.cose|grants\.cbor|relay\.txt|` +
+var memberName = regexp.MustCompile(`^(manifest\.cose|message\.cose|grants\.cbor|slot\.cbor|relay\.txt|` +
 	`(access|directory)/(checkpoint|[0-9]{10}\.cbor)|receipts/[0-9a-f]{32}-(opened|acknowledged)\.cose|policy/[0-9a-f]{64})$`)
 
+var recallDetail = regexp.MustCompile(`(?s)^(recall|spill)(-held)? [^ ]{64} .`)
+
 type certified struct {
-	address, office     string
+	address, kind       string
+	office              string
 	public              []byte
 	notBefore, notAfter int64
 	revokedAt           int64
@@ -45,6 +48,9 @@ type evidence struct {
 	agreements map[string]map[string]bool // payload → offices that signed
 	entries    []map[int64]any
 	accept     map[int64]any
+	message    *message // nil where only its hash is shown
+	exporter   []byte   // device id
+	shownBy    string
 	grants     map[string][]int64
 }
 
@@ -52,6 +58,7 @@ type provenEvidence struct {
 	MessageID string `json:"message_id"`
 	Entries   int    `json:"entries"`
 	HashOnly  bool   `json:"hash_only"`
+	ShownBy   string `json:"shown_by"`
 }
 
 func must[T any](found T, err error) T {
@@ -59,6 +66,13 @@ func must[T any](found T, err error) T {
 		panic(err)
 	}
 	return found
+}
+
+// refuse ends the verification where something is wrong: verifyEvidence answers with the reason.
+func refuse(wrong bool, reason string, about ...any) {
+	if wrong {
+		panic(fmt.Errorf(reason, about...))
+	}
 }
 
 // same says whether two values are the same octets.
@@ -79,61 +93,53 @@ func verifyEvidence(path string, trusted []string) (found any, err error) {
 		members: map[string][]byte{}, vkeys: map[string][]string{}, offices: map[string]office{},
 		devices: map[string]*certified{}, agreements: map[string]map[string]bool{}, grants: map[string][]int64{},
 	}
-	steps := []func() error{
-		func() error { return e.readFile(path) }, e.readManifest,
-		func() error { return e.readKeys(trusted) }, e.readDirectory, e.checkExporter,
-		e.readEntries, e.checkMessage, e.checkOpenings, e.checkReceipts, e.checkPolicy, e.checkAgreements,
+	e.readFile(path)
+	e.readManifest()
+	e.readKeys(trusted)
+	e.readDirectory()
+	e.checkExporter()
+	e.readEntries()
+	e.checkMessage()
+	if grants, whole := e.members["grants.cbor"]; whole {
+		e.readGrants(grants)
+	} else {
+		e.readOwnGrant()
 	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	_, whole := e.members["message.cose"]
-	return provenEvidence{hex.EncodeToString(e.id), len(e.entries), !whole}, nil
+	e.checkOpenings()
+	e.checkReceipts()
+	e.checkPolicy()
+	e.checkAgreements()
+	return provenEvidence{hex.EncodeToString(e.id), len(e.entries), e.message == nil, e.shownBy}, nil
 }
 
-func (e *evidence) readFile(path string) error {
+func (e *evidence) readFile(path string) {
 	archive := must(zip.OpenReader(path))
 	defer archive.Close()
-	if len(archive.File) > 20_000 || archive.Comment != "" {
-		return fmt.Errorf("package: too many members, or a comment")
-	}
+	refuse(len(archive.File) > 20_000 || archive.Comment != "", "package: too many members, or a comment")
 	var total uint64
 	for _, file := range archive.File {
-		if !memberName.MatchString(file.Name) || file.Method != zip.Store || file.Flags != 0 ||
-			file.CompressedSize64 != file.UncompressedSize64 || len(file.Extra) > 0 || file.Comment != "" {
-			return fmt.Errorf("package: %q does not belong into one, or is not stored as it is", file.Name)
-		}
-		if _, twice := e.members[file.Name]; twice {
-			return fmt.Errorf("package: %s is there twice", file.Name)
-		}
-		if total += file.UncompressedSize64; total > 64<<20 {
-			return fmt.Errorf("package: larger than 64 MiB")
-		}
-		reader := must(file.Open())
-		content := must(io.ReadAll(reader))
-		e.members[file.Name] = content
+		refuse(!memberName.MatchString(file.Name) || file.Method != zip.Store || file.Flags != 0 ||
+			file.CompressedSize64 != file.UncompressedSize64 || len(file.Extra) > 0 || file.Comment != "",
+			"package: %q does not belong into one, or is not stored as it is", file.Name)
+		_, twice := e.members[file.Name]
+		refuse(twice, "package: %s is there twice", file.Name)
+		total += file.UncompressedSize64
+		refuse(total > 64<<20, "package: larger than 64 MiB")
+		e.members[file.Name] = must(io.ReadAll(must(file.Open())))
 	}
-	return nil
 }
 
-func (e *evidence) member(name string) ([]byte, error) {
+func (e *evidence) member(name string) []byte {
 	content, ok := e.members[name]
-	if !ok {
-		return nil, fmt.Errorf("package: lacks %s", name)
-	}
-	return content, nil
+	refuse(!ok, "package: lacks %s", name)
+	return content
 }
 
-func (e *evidence) readManifest() error {
-	signed := must(e.member("manifest.cose"))
-	e.manifest = signed
+func (e *evidence) readManifest() {
+	e.manifest = e.member("manifest.cose")
 	delete(e.members, "manifest.cose")
-	_, payload, _, err := splitSign1(signed)
-	if err != nil {
-		return err
-	}
+	_, payload, _, err := splitSign1(e.manifest)
+	refuse(err != nil, "manifest: %v", err)
 	names := make([]string, 0, len(e.members))
 	for name := range e.members {
 		names = append(names, name)
@@ -148,41 +154,34 @@ func (e *evidence) readManifest() error {
 	e.id = must(asBytes(fields[1], 16, "manifest: id"))
 	e.ref = must(asBytes(fields[2], 32, "manifest: ref"))
 	e.at = must(asInt(fields[3], "manifest: time"))
-	if !bytes.Equal(payload, encode([]any{int64(1), e.id, e.ref, e.at, rows})) {
-		return fmt.Errorf("package: not what its manifest lists")
-	}
-	return nil
+	listed := encode([]any{int64(1), e.id, e.ref, e.at, rows})
+	refuse(!bytes.Equal(payload, listed), "package: not what its manifest lists")
 }
 
-func (e *evidence) readKeys(trusted []string) error {
-	stated := must(e.member("relay.txt"))
+func (e *evidence) readKeys(trusted []string) {
+	stated := e.member("relay.txt")
 	lines := strings.Split(strings.TrimSuffix(string(stated), "\n"), "\n")
-	if len(trusted) > 0 && !slices.Equal(slices.Sorted(slices.Values(trusted)), slices.Sorted(slices.Values(lines))) {
-		return fmt.Errorf("relay.txt: not the keys that are trusted")
-	}
+	agreed := slices.Equal(slices.Sorted(slices.Values(trusted)), slices.Sorted(slices.Values(lines)))
+	refuse(len(trusted) > 0 && !agreed, "relay.txt: not the keys that are trusted")
 	for _, line := range lines {
 		key := must(parseVkey(line))
 		log := key.name[strings.LastIndex(key.name, "/")+1:]
 		e.vkeys[log] = append(e.vkeys[log], line)
 	}
-	return nil
 }
 
 // logged returns a log's members in order, each included under the log's checkpoint.
-func (e *evidence) logged(log string) ([][]byte, error) {
-	note := must(e.member(log + "/checkpoint"))
+func (e *evidence) logged(log string) [][]byte {
+	note := e.member(log + "/checkpoint")
 	kinds := map[byte]bool{}
 	for _, line := range e.vkeys[log] {
 		key, _ := parseVkey(line)
 		kinds[key.kind] = true
 	}
-	if len(e.vkeys[log]) != 2 || !kinds[typeEd25519] || !kinds[typeMLDSA44] {
-		return nil, fmt.Errorf("%s: not one key of each type", log)
-	}
+	refuse(len(e.vkeys[log]) != 2 || !kinds[typeEd25519] || !kinds[typeMLDSA44], "%s: not one key of each type", log)
 	stated := must(openCheckpoint(note, e.vkeys[log]))
-	if key, _ := parseVkey(e.vkeys[log][0]); key.name != stated.origin {
-		return nil, fmt.Errorf("%s: a checkpoint of another log", log)
-	}
+	key, _ := parseVkey(e.vkeys[log][0])
+	refuse(key.name != stated.origin, "%s: a checkpoint of another log", log)
 	names := []string{}
 	for name := range e.members {
 		if strings.HasPrefix(name, log+"/") && strings.HasSuffix(name, ".cbor") {
@@ -194,37 +193,24 @@ func (e *evidence) logged(log string) ([][]byte, error) {
 	for _, name := range names {
 		fields := must(readArray(e.members[name], 3, name))
 		entry := must(asBytes(fields[0], -1, name))
-		index, err := asInt(fields[1], name)
-		if err != nil || name != fmt.Sprintf("%s/%010d.cbor", log, index) {
-			return nil, fmt.Errorf("%s: another index than its name says", name)
-		}
-		proof := must(asHashes(fields[2], name))
-		if err := verifyInclusion(leafHash(entry), index, stated.size, proof, stated.root); err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
-		}
+		index := must(asInt(fields[1], name))
+		refuse(name != fmt.Sprintf("%s/%010d.cbor", log, index), "%s: another index than its name says", name)
+		err := verifyInclusion(leafHash(entry), index, stated.size, must(asHashes(fields[2], name)), stated.root)
+		refuse(err != nil, "%s: %v", name, err)
 		entries = append(entries, entry)
 	}
-	return entries, nil
+	return entries
 }
 
-func (e *evidence) readDirectory() error {
-	entries := must(e.logged("directory"))
-	for _, entry := range entries {
+func (e *evidence) readDirectory() {
+	for _, entry := range e.logged("directory") {
 		fields := must(readArray(entry, -1, "directory entry"))
 		// a sixth field is approvals: whether a change needed them is for the whole directory to say
-		if len(fields) != 5 && len(fields) != 6 {
-			return fmt.Errorf("directory entry: not an array of 5 or 6")
-		}
+		refuse(len(fields) != 5 && len(fields) != 6, "directory entry: not an array of 5 or 6")
 		change, _ := fields[1].(string)
-		payload, err := asBytes(fields[4], -1, "directory entry: payload")
-		if err == nil {
-			err = e.apply(change, payload)
-		}
-		if err != nil {
-			return fmt.Errorf("directory entry, %s: %w", change, err)
-		}
+		err := e.apply(change, must(asBytes(fields[4], -1, "directory entry: payload")))
+		refuse(err != nil, "directory entry, %s: %v", change, err)
 	}
-	return nil
 }
 
 // apply believes a payload once its signature by the right authority holds.
@@ -259,7 +245,7 @@ func (e *evidence) apply(change string, encoded []byte) error {
 		if e.devices[string(octets(2))] != nil || !bytes.Equal(kid[:16], octets(2)) {
 			return fmt.Errorf("the device is known, or not named by its key")
 		}
-		e.devices[string(octets(2))] = &certified{text(3), name, octets(9), number(11), number(12), 1 << 62}
+		e.devices[string(octets(2))] = &certified{text(3), text(4), name, octets(9), number(11), number(12), 1 << 62}
 		return by(name)
 	case "revocation":
 		device := e.devices[string(octets(2))]
@@ -312,105 +298,117 @@ func (c *certified) couldSign(at int64) bool {
 	return c.notBefore <= at && at < c.notAfter && at < c.revokedAt
 }
 
-func (e *evidence) checkExporter() error {
+func (e *evidence) checkExporter() {
 	_, _, by, err := e.signedBy(e.manifest, "evidence")
-	if err == nil && !by.couldSign(e.at) {
-		err = fmt.Errorf("its signer was not certified, or revoked, at that time")
-	}
-	if err != nil {
-		return fmt.Errorf("manifest: %w", err)
-	}
-	return nil
+	refuse(err != nil, "manifest: %v", err)
+	refuse(!by.couldSign(e.at), "manifest: its signer was not certified, or revoked, at that time")
+	kid := thumbprint(algSignature, by.public)
+	e.exporter = kid[:16]
 }
 
-func (e *evidence) readEntries() error {
-	entries := must(e.logged("access"))
-	for i, encoded := range entries {
-		value, err := decode(encoded)
-		entry, ok := value.(map[int64]any)
-		if err != nil || !ok || len(entry) != 16 || entry[12] != true {
-			return fmt.Errorf("access entry: not one of something permitted")
-		}
-		if !same(entry[9], e.id) || !same(entry[10], e.ref) {
-			return fmt.Errorf("access entry: of another message")
-		}
-		if (i == 0) != (entry[2] == "accept") {
-			return fmt.Errorf("access entries: not one acceptance, first")
-		}
-		if !slices.Contains([]any{"accept", "open", "acknowledge", "recall"}, entry[2]) {
-			return fmt.Errorf("access entry: %v is no evidence", entry[2])
-		}
+func (e *evidence) readEntries() {
+	latest := int64(0)
+	for i, encoded := range e.logged("access") {
+		entry, ok := must(decode(encoded)).(map[int64]any)
+		refuse(!ok || len(entry) != 16 || entry[12] != true, "access entry: not one of something permitted")
+		refuse(!same(entry[9], e.id) || !same(entry[10], e.ref), "access entry: of another message")
+		refuse((i == 0) != (entry[2] == "accept"), "access entries: not one acceptance, first")
+		about := []any{"accept", "open", "acknowledge", "recall"}
+		refuse(!slices.Contains(about, entry[2]), "access entry: %v is no evidence", entry[2])
+		at := must(asInt(entry[3], "access entry: time"))
+		refuse(at < latest-60_000, "access entry: dated before one in front of it")
+		latest = max(latest, at)
 		e.entries = append(e.entries, entry)
-		if !same(entry[11], e.entries[0][11]) {
-			return fmt.Errorf("access entries: different labels")
-		}
+		refuse(!same(entry[11], e.entries[0][11]), "access entries: different labels")
 	}
-	if len(e.entries) == 0 {
-		return fmt.Errorf("access entries: none")
-	}
+	refuse(len(e.entries) == 0, "access entries: none")
 	e.accept = e.entries[0]
-	return nil
 }
 
-func (e *evidence) checkMessage() error {
+func (e *evidence) checkMessage() {
 	encoded, ok := e.members["message.cose"]
 	if !ok {
-		return nil
+		return
 	}
 	_, _, by, err := e.signedBy(encoded, "message")
-	if err != nil {
-		return fmt.Errorf("message: %w", err)
-	}
-	received := must(openSigned(encoded, by.public))
-	core := received.core
+	refuse(err != nil, "message: %v", err)
+	e.message = must(openSigned(encoded, by.public))
+	core := e.message.core
 	sender := must(asArray(core[3], 3, "core: sender"))
-	if !by.couldSign(must(asInt(core[4], "core: created"))) || sender[0] != by.address {
-		return fmt.Errorf("message: its sender is not its signer, or was not certified then")
-	}
-	if _, precedence := acceptDetail(e.accept[16]); core[13].(map[int64]any)[1] != any(precedence) {
-		return fmt.Errorf("message: it was accepted under another precedence")
-	}
-	if !bytes.Equal(received.ref[:], e.ref) || !same(core[2], e.id) || !same(core[6], e.accept[11]) {
-		return fmt.Errorf("message: another message, or label, than was accepted")
-	}
-	return nil
+	refuse(!by.couldSign(must(asInt(core[4], "core: created"))) || sender[0] != by.address,
+		"message: its sender is not its signer, or was not certified then")
+	_, precedence := acceptDetail(e.accept[16])
+	refuse(core[13].(map[int64]any)[1] != any(precedence), "message: it was accepted under another precedence")
+	refuse(!bytes.Equal(e.message.ref[:], e.ref) || !same(core[2], e.id) || !same(core[6], e.accept[11]),
+		"message: another message, or label, than was accepted")
 }
 
-func (e *evidence) checkOpenings() error {
-	encoded := must(e.member("grants.cbor"))
-	digest, _ := acceptDetail(e.accept[16])
-	if sum := sha256.Sum256(encoded); digest != hex.EncodeToString(sum[:]) {
-		return fmt.Errorf("grants.cbor: not what was accepted")
+// readGrants reads what every device was sealed: the accept entry has the digest. Sender and auditors are given it.
+func (e *evidence) readGrants(encoded []byte) {
+	by := e.devices[string(e.exporter)]
+	sent := by.office == e.accept[7] && (e.message == nil || same(e.message.core[3].([]any)[1], e.exporter))
+	refuse(by.kind != "auditor" && !sent, "manifest: signed by neither the originator nor an auditor")
+	e.shownBy = "originator"
+	if by.kind == "auditor" {
+		e.shownBy = by.kind
 	}
-	rows := must(readArray(encoded, -1, "grants"))
-	for _, row := range rows {
+	digest, _ := acceptDetail(e.accept[16])
+	sum := sha256.Sum256(encoded)
+	refuse(digest != hex.EncodeToString(sum[:]), "grants.cbor: not what was accepted")
+	_, both := e.members["slot.cbor"]
+	refuse(both, "slot.cbor: not in a package with grants.cbor")
+	for _, row := range must(readArray(encoded, -1, "grants")) {
 		pair := must(asArray(row, 2, "grants"))
-		device, err := asBytes(pair[0], 16, "grants: device")
-		if err != nil || e.devices[string(device)] == nil {
-			return fmt.Errorf("grants: a device without a certificate here")
-		}
-		portions := must(asArray(pair[1], -1, "grants: portions"))
-		for _, portion := range portions {
+		device := must(asBytes(pair[0], 16, "grants: device"))
+		refuse(e.devices[string(device)] == nil, "grants: a device without a certificate here")
+		for _, portion := range must(asArray(pair[1], -1, "grants: portions")) {
 			number := must(asInt(portion, "grants: portion"))
 			e.grants[string(device)] = append(e.grants[string(device)], number)
 		}
 	}
+}
+
+// readOwnGrant reads what a reader's package shows: what its exporter was sealed, by its slot, else by its opening.
+func (e *evidence) readOwnGrant() {
+	e.shownBy = "reader"
+	_, precedence := acceptDetail(e.accept[16])
+	refuse(precedence < 0, "access entry: no grants' digest and precedence")
+	opened := slices.IndexFunc(e.entries, func(entry map[int64]any) bool {
+		return entry[2] == "open" && same(entry[5], e.exporter)
+	})
+	refuse(opened < 0, "package: neither grants.cbor nor an opening by its exporter")
+	granted := readPortions(e.entries[opened][16])
+	if encoded, ok := e.members["slot.cbor"]; ok {
+		refuse(e.message == nil, "slot.cbor: no message that it is a slot of")
+		fields := must(readArray(encoded, 3, "slot.cbor"))
+		granted = must(ownSlot([]any{nil, fields[1], fields[0], fields[2]}, e.message, e.exporter)).granted
+	}
+	if e.message != nil {
+		portions := must(asArray(e.message.core[8], -1, "core: portions"))
+		refuse(granted[len(granted)-1] >= int64(len(portions)), "portions that the message does not have")
+	}
+	e.grants[string(e.exporter)] = granted
+}
+
+func (e *evidence) checkOpenings() {
 	recalled := false
 	for _, entry := range e.entries {
 		device, _ := entry[5].([]byte)
+		granted, sealed := e.grants[string(device)]
 		switch entry[2] {
 		case "recall":
+			_, whole := e.members["grants.cbor"]
+			detail, _ := entry[16].(string)
+			refuse(!whole || !recallDetail.MatchString(detail), "access entry: no recall, or not a reader's to show")
 			recalled = true
 		case "open":
-			if recalled || entry[16] != namePortions(e.grants[string(device)]) {
-				return fmt.Errorf("an opening after a recall, or of other portions than were sealed")
-			}
+			refuse(recalled || !sealed || entry[16] != namePortions(granted),
+				"access entry: an opening after a recall, or of other portions than were sealed")
 		}
 	}
-	return nil
 }
 
-func (e *evidence) checkReceipts() error {
+func (e *evidence) checkReceipts() {
 	logged, opened := map[string]bool{}, map[string]bool{}
 	for _, entry := range e.entries {
 		device, _ := entry[5].([]byte)
@@ -426,32 +424,24 @@ func (e *evidence) checkReceipts() error {
 			continue
 		}
 		payload, _, signer, err := e.signedBy(encoded, "receipt")
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
+		refuse(err != nil, "%s: %v", name, err)
 		fields := must(readArray(payload, 6, name))
-		by := hex.EncodeToString(fields[3].([]byte))
-		if by+"-"+fields[4].(string) != stated || !same(fields[1], e.id) || !same(fields[2], e.ref) {
-			return fmt.Errorf("%s: for another message, or of another device", name)
-		}
-		if !logged[stated] || !opened[by] || e.devices[string(fields[3].([]byte))] != signer || !signer.couldSign(fields[5].(int64)) {
-			return fmt.Errorf("%s: not logged, or of one who had not opened, or could not sign", name)
-		}
+		device := fields[3].([]byte)
+		by := hex.EncodeToString(device)
+		refuse(by+"-"+fields[4].(string) != stated || !same(fields[1], e.id) || !same(fields[2], e.ref),
+			"%s: for another message, or of another device", name)
+		could := e.devices[string(device)] == signer && signer.couldSign(fields[5].(int64))
+		refuse(!logged[stated] || !opened[by] || !could,
+			"%s: not logged, or of one who had not opened, or could not sign", name)
 		delete(logged, stated)
 	}
-	if len(logged) > 0 {
-		return fmt.Errorf("package: lacks %s receipts that were logged", strconv.Itoa(len(logged)))
-	}
-	return nil
+	refuse(len(logged) > 0, "package: lacks %d receipts that were logged", len(logged))
 }
 
-func (e *evidence) checkPolicy() error {
+func (e *evidence) checkPolicy() {
 	encoded, _ := e.accept[11].([]byte)
-	value, err := decode(encoded)
-	label, ok := value.(map[int64]any)
-	if err != nil || !ok {
-		return fmt.Errorf("label: malformed")
-	}
+	label, ok := must(decode(encoded)).(map[int64]any)
+	refuse(!ok, "label: malformed")
 	pin := must(asArray(label[1], 4, "label: policy"))
 	var newest *published
 	for i, each := range e.policies {
@@ -460,28 +450,22 @@ func (e *evidence) checkPolicy() error {
 		}
 	}
 	digest, _ := pin[3].([]byte)
-	if newest == nil || !bytes.Equal(newest.spif, digest) {
-		return fmt.Errorf("policy: the one that the label pins was not published")
-	}
+	refuse(newest == nil || !bytes.Equal(newest.spif, digest), "policy: the one that the label pins was not published")
 	wanted := map[string]bool{hex.EncodeToString(newest.spif): true}
 	if newest.extensions != nil {
 		wanted[hex.EncodeToString(newest.extensions)] = true
 	}
 	for name, content := range e.members {
 		if stated, is := strings.CutPrefix(name, "policy/"); is {
-			if sum := sha256.Sum256(content); !wanted[stated] || hex.EncodeToString(sum[:]) != stated {
-				return fmt.Errorf("%s: not what was published", name)
-			}
+			sum := sha256.Sum256(content)
+			refuse(!wanted[stated] || hex.EncodeToString(sum[:]) != stated, "%s: not what was published", name)
 			delete(wanted, stated)
 		}
 	}
-	if len(wanted) > 0 {
-		return fmt.Errorf("policy: a file is missing")
-	}
-	return nil
+	refuse(len(wanted) > 0, "policy: a file is missing")
 }
 
-func (e *evidence) checkAgreements() error {
+func (e *evidence) checkAgreements() {
 	own, _ := e.accept[7].(string)
 	for device := range e.grants {
 		other, found := e.devices[device].office, false
@@ -490,9 +474,23 @@ func (e *evidence) checkAgreements() error {
 			parties, _ := value.(map[int64]any)[3].([]any)
 			found = found || signed[own] && signed[other] && len(signed) == len(parties)
 		}
-		if other != own && !found {
-			return fmt.Errorf("agreement: none that %s and %s have signed", own, other)
+		refuse(other != own && !found, "agreement: none that %s and %s have signed", own, other)
+	}
+}
+
+// readPortions reads what namePortions writes, with which the caller compares it.
+func readPortions(detail any) (granted []int64) {
+	text, _ := detail.(string)
+	for _, run := range strings.Split(strings.TrimPrefix(text, "portions "), ",") {
+		first, last, several := strings.Cut(run, "-")
+		if !several {
+			last = first
+		}
+		for i, end := must(strconv.ParseInt(first, 10, 32)), must(strconv.ParseInt(last, 10, 32)); i <= end; i++ {
+			refuse(i >= 256 || len(granted) > 0 && i <= granted[len(granted)-1], "an opening of no portions: %s", text)
+			granted = append(granted, i)
 		}
 	}
-	return nil
+	refuse(len(granted) == 0, "an opening of no portions: %s", text)
+	return granted
 }

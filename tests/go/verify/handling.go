@@ -183,11 +183,12 @@ func verifyEndorsement(item any, received *message, public []byte) (string, erro
 
 var precedences = []string{"deferred", "routine", "priority", "immediate", "flash", "override"}
 
-// acceptDetail reads what an accept entry says: the grants' digest and the precedence; no digest where it says neither.
+// acceptDetail reads what an accept entry says: the grants' digest and the precedence; no digest where it says not both.
 func acceptDetail(value any) (string, int64) {
 	detail, _ := value.(string)
 	digest, word, _ := strings.Cut(detail, " ")
-	if precedence := slices.Index(precedences, word); precedence >= 0 {
+	none := len(digest) != 64 || strings.Trim(digest, "0123456789abcdef") != ""
+	if precedence := slices.Index(precedences, word); precedence >= 0 && !none {
 		return digest, int64(precedence)
 	}
 	return "", -1
