@@ -114,7 +114,7 @@ def _stage(batch: Batch, label: bytes, number: int, concerns: str) -> Any:
     for place in range(number):
         batch.log(
             AccessEntry(
-                event=Event.REFUSE if place % 2 else Event.RECALL, time=batch.now_ms, salt=os.urandom(16),
+                event=Event.REFUSE if place % 2 else Event.EXPIRE, time=batch.now_ms, salt=os.urandom(16),
                 device_id=crowd[place % 100], address=f"officer-{place % 100}@lo-warsaw", office="lo-warsaw",
                 concerns=concerns, message_id=os.urandom(16), message_ref=os.urandom(32), label=label,
                 permitted=not place % 2, rules=("classification",) if place % 2 else (), request=os.urandom(16),

@@ -84,7 +84,7 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
     sender, crowd = world.senders[0], [os.urandom(16) for _ in range(100)]
     expires, day = batch.now + 20 * 86400, batch.now // 86400
     for place in range(first, first + number):
-        message_id, ref = fresh_message_id(batch.now, os.urandom(10)), os.urandom(32)
+        message_id, ref = fresh_message_id(batch.now, os.urandom(12)), os.urandom(32)
         index = batch.log(
             AccessEntry(
                 event=Event.ACCEPT, time=batch.now_ms, salt=os.urandom(16), device_id=sender.device_id,

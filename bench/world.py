@@ -197,7 +197,7 @@ class World:
         addressees = sorted({device.address for device, _ in claimed})
         core = Core(
             suite=sender.signing.suite,
-            message_id=fresh_message_id(now, os.urandom(10)),
+            message_id=fresh_message_id(now, os.urandom(12)),
             sender=sender.address,
             sender_device=sender.device_id,
             sender_kid=sender.signing.kid,

@@ -75,7 +75,7 @@ class Forge:
         key, trust, draft = self.client.profile.signing, self.client.trust, self.plan.draft
         core = Core(
             suite=key.suite,
-            message_id=fresh_message_id(int(time.time()), os.urandom(10)),
+            message_id=fresh_message_id(int(time.time()), os.urandom(12)),
             sender=self.client.profile.pins.address,
             sender_device=key.device_id,
             sender_kid=key.kid,

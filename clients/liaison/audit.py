@@ -2,7 +2,8 @@
 
 The rules:
   - the leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree must extend
-    the last one seen. An entry that is erased must be named by a destruction record after it;
+    the last one seen. An entry that is erased must be named by a destruction record after it, and one of a hold or a
+    recall must bear the signed words of those who ordered it;
   - a page is kept as it comes; it counts, and is shown, once all up to a checkpoint is verified: a *position*, kept
     with its checkpoint. What is behind the position is what an interrupted pull has left: it is read again and the pull
     goes on after it. Where something does not hold, all that is behind the position is forgotten;
@@ -28,8 +29,9 @@ from relay.protocol.witness_policy import cosigned_at
 from .client import Client
 from .dating import Dating, Mark
 from .pulled import PulledEntry, is_hidden, leaf_of, read_answer, read_row
-from .trust import ACCESS
+from .trust import ACCESS, DIRECTORY
 from .walk import Walk
+from .warranted import Warrants
 from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
@@ -59,7 +61,7 @@ class AuditPull:
         Raises Unverified naming the first entry that does not hold; what was verified before stays.
         """
         position = self.position()
-        walk = Walk(Dating(position.marks, position.latest))
+        walk = Walk(Dating(position.marks, position.latest), Warrants(self._changes))
         self._retrace(walk, position)
         self._take_in(walk, position.size, [])
 
@@ -74,7 +76,7 @@ class AuditPull:
         if pinned is not None:
             foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
         marks = [mark for log, note, _whose in foreign if log == ACCESS for mark in self._marks(note)]
-        walk = Walk(Dating(self.position().marks), Dating(marks))
+        walk = Walk(Dating(self.position().marks), Warrants(self._changes), Dating(marks))
         self._take_in(walk, 0, foreign, marks)
         return walk.size
 
@@ -121,6 +123,7 @@ class AuditPull:
             # The checkpoint first: the pull itself is logged, and may make the tree larger than what is pulled.
             note = client.transport.get("/v1/log/access/checkpoint", newest=1)
             checkpoint = trust.alarmed(note, partial(trust.read_checkpoint, ACCESS, note))
+            trust.sync(client.transport)  # after it: every change by which something in that tree was judged
             for mark in self._marks(note):
                 walk.dating.add(mark)
             self._fetch(walk, checkpoint, note)
@@ -131,8 +134,8 @@ class AuditPull:
         else:
             raise self._alarm(f"entry {unaccounted} of the access log was erased, and no record says so", note)
         trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
-        if walk.dating.misdated is not None:
-            raise self._alarm(walk.dating.misdated, note)
+        if (wrong := walk.dating.misdated or walk.warrants.fault) is not None:
+            raise self._alarm(wrong, note)
         return note
 
     def _fetch(self, walk: Walk, checkpoint: Checkpoint, note: bytes) -> None:
@@ -184,6 +187,10 @@ class AuditPull:
                 if tile[32 * offset : 32 * offset + 32] != leaf:
                     return f"entry {first + offset}"
         return f"an entry from {start} on" if start < size else "an earlier entry"
+
+    def _changes(self, start: int) -> Iterator[bytes]:
+        """The verified entries of the directory log, from `start` on."""
+        return self._cabinet.entries(DIRECTORY, start)
 
     def _marks(self, note: bytes) -> list[Mark]:
         """What the signatures of a checkpoint say of its time: the log's, and those of the pinned witnesses."""

@@ -20,6 +20,7 @@ from relay.protocol.errors import Unknown, Unverified
 from relay.protocol.grants import Grants, accept_detail, parse_grants, parse_portions
 from relay.protocol.header import AddresseeKind
 from relay.protocol.recall import read_recall_detail
+from relay.protocol.warrant import judge_recall
 
 from .client import Client
 from .pulled import PulledEntry
@@ -139,6 +140,8 @@ def complete(client: Client, found: Exposure) -> None:
         if message.ref != accept.message_ref or sender is None or stated != accept.detail:
             raise Unverified("the relay shows another message, or other devices, than it accepted")
         verify_sign1(message.signed, sender.signature_public)
+        for _index, entry in found.recalls:
+            judge_recall(entry, sender.address, client.trust.directory)
         for device, (index, _first, portions) in found.held().items():
             if portions != dict(grants).get(device):
                 raise Unverified(f"entry {index}: keys left that were not sealed to this device")

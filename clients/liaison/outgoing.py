@@ -183,7 +183,7 @@ class Outgoing:
         addressees = [a for a in plan.draft.addressees if a in released or a.kind is AddresseeKind.EXEMPTED]
         readers = _readers(list(released.values()), claimed)
         key, cabinet = self.profile.signing, self.profile.cabinet
-        message_id, keys = fresh_message_id(now, os.urandom(10)), content_keys or fresh_keys(len(plan.draft.portions))
+        message_id, keys = fresh_message_id(now, os.urandom(12)), content_keys or fresh_keys(len(plan.draft.portions))
         apart = self._seal_apart(plan.draft, message_id, keys)  # this takes long, and holds no lock
         with cabinet.transaction():
             # The submission is in the outbox, and the chain has moved, before anything is posted.
@@ -224,7 +224,7 @@ class Outgoing:
         tree = self.trust.tree
         return Core(
             suite=key.suite,
-            message_id=fresh_message_id(now, os.urandom(10)),
+            message_id=fresh_message_id(now, os.urandom(12)),
             sender=self.profile.pins.address,
             sender_device=key.device_id,
             sender_kid=key.kid,

@@ -1,4 +1,4 @@
-"""What one walk over the access log keeps of what it has passed: the tree's edge, the latest times, the erased."""
+"""What one walk over the access log keeps of what it has passed: the tree's edge, times, warrants, the erased."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from relay.protocol.retention import parse_destruction
 
 from .dating import Dating
 from .pulled import PulledEntry
+from .warranted import Warrants
 
 
 class Erased:
@@ -39,6 +40,7 @@ class Walk:
     """From the first entry on. `dating` is by our own view, `others` by what others were shown."""
 
     dating: Dating
+    warrants: Warrants
     others: Dating = field(default_factory=Dating)
     erased: Erased = field(default_factory=Erased)
     _edge: Edge = field(default_factory=Edge)
@@ -63,6 +65,7 @@ class Walk:
             return
         self.dating.take(pulled.index, entry.time)
         self.others.take(pulled.index, entry.time)
+        self.warrants.take(pulled.index, entry)
         if entry.event is Event.DESTROY:
             for each in parse_destruction(entry.detail).entries:
                 if each < pulled.index:

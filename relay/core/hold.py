@@ -35,7 +35,8 @@ class SignedHold:
     stated: Hold
     ref: bytes
     approvals: tuple[bytes, ...]
-    encoded: bytes  # as posted
+    word: bytes
+    encoded: bytes  # as posted: the word, and the approvals with it
 
 
 def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Checking[SignedHold]:
@@ -51,14 +52,14 @@ def check_hold(caller: Caller, message_id: bytes, body: bytes, now: int) -> Chec
     if not now - (MAX_AGE if approvals else CLOCKS_APART) <= stated.at <= now + CLOCKS_APART:
         raise Malformed("hold: signed at another time than now", hint="check the clock")
     yield from check_sign1(signed, caller.device.signature_public)
-    return SignedHold(stated, signed.ref, approvals, body)
+    return SignedHold(stated, signed.ref, approvals, encoded, body)
 
 
 class _State(NamedTuple):
     """One office's hold on one message, and whose word waits for a second."""
 
     is_held: bool
-    waiting: dict[str, bytes]  # address → device
+    waiting: dict[str, Row[Any]]  # address → the word
 
 
 def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> Answer:
@@ -74,13 +75,14 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> A
     state = _state(batch, rows)
     if state.is_held is (stated.action is Action.PLACE):
         raise Conflict(f"{device.office} holds this message already" if state.is_held else "there is no hold to lift")
-    words, needed = _words(batch, device, signed, state)
+    warrant, needed = _warrant(batch, device, signed, state)
+    words = min(len(warrant), needed)
     # Else one officer could say again what was approved once, after others have undone it.
     if signed.approvals and any(_ref(row) == signed.ref for row in rows):
         raise Conflict("this very word was stated before", hint="sign a new one")
     ends = stated.action is Action.LIFT and words >= needed and _holders(batch, stated.message_id) == {device.office}
     destroyed = " destroyed" if ends and destroy_kept(batch, stated.message_id) else ""
-    index = batch.log(_entry(batch, caller, stated, found, f"{words} of {needed}{destroyed}"))
+    index = batch.log(_entry(batch, caller, stated, found, warrant, f"{words} of {needed}{destroyed}"))
     batch.add(hold, {
         "message_id": stated.message_id, "office": device.office, "device_id": device.device_id,
         "address": device.address, "completes": words >= needed, "encoded": signed.encoded, "entry": index,
@@ -88,8 +90,8 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> A
     return lambda committed: committed.prove(index, seen).encoded()
 
 
-def _words(batch: Batch, device: Device, signed: SignedHold, state: _State) -> tuple[int, int]:
-    """How many have said so, and how many it takes. Raises Refused where approvals are missing."""
+def _warrant(batch: Batch, device: Device, signed: SignedHold, state: _State) -> tuple[tuple[bytes, ...], int]:
+    """The words of all who have said so, and how many it takes. Raises Refused where approvals are missing."""
     approvers = batch.directory.approvers_of(device.office)
     needed = approvers.threshold(Matter.HOLD) if approvers is not None else 0
     if approvers is not None and needed:
@@ -97,12 +99,12 @@ def _words(batch: Batch, device: Device, signed: SignedHold, state: _State) -> t
         verify_approvals(
             approvers, question, signed.approvals, lambda each: batch.directory.device(each, batch.now), batch.now
         )
-        return needed + 1, needed + 1
+        return (signed.word, *signed.approvals), needed + 1
     if signed.approvals:
         raise Malformed(f"hold: {device.office} has named nobody to approve it", hint="state it without approvals")
     if device.address in state.waiting:
         raise Conflict("your word is there already", hint="it takes another security officer of your office")
-    return len(state.waiting) + 1, WORDS_NEEDED
+    return (signed.word, *(bytes(row.encoded) for row in state.waiting.values())), WORDS_NEEDED
 
 
 def held(connection: Connection, message_ids: list[bytes]) -> set[bytes]:
@@ -128,17 +130,20 @@ def _ref(row: Row[Any]) -> bytes:
 
 
 def _state(batch: Batch, rows: Sequence[Row[Any]]) -> _State:
-    is_held, waiting = False, dict[str, bytes]()
+    is_held, waiting = False, dict[str, Row[Any]]()
     for row in rows:
         if row.completes:
             is_held, waiting = not is_held, {}
         else:
-            waiting[row.address] = bytes(row.device_id)
-    still = {address: each for address, each in waiting.items() if batch.directory.device(each, batch.now) is not None}
+            waiting[row.address] = row
+    valid = batch.directory.device
+    still = {by: row for by, row in waiting.items() if valid(bytes(row.device_id), batch.now) is not None}
     return _State(is_held, still)
 
 
-def _entry(batch: Batch, caller: Caller, stated: Hold, found: Message, words: str) -> AccessEntry:
+def _entry(
+    batch: Batch, caller: Caller, stated: Hold, found: Message, warrant: tuple[bytes, ...], words: str
+) -> AccessEntry:
     device, core = caller.device, found.core
     return AccessEntry(
         event=Event.HOLD,
@@ -153,4 +158,5 @@ def _entry(batch: Batch, caller: Caller, stated: Hold, found: Message, words: st
         label=core.label,
         request=caller.nonce,
         detail=f"{stated.action} {words}: {stated.reason}",
+        warrant=warrant,
     )

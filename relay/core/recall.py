@@ -51,6 +51,7 @@ class SignedRecall:
 
     asked: Recall
     signers: tuple[Device, ...]
+    words: tuple[bytes, ...]  # as posted
 
 
 def check_recalls(
@@ -75,7 +76,7 @@ def check_recalls(
         raise Unauthenticated("a recall is posted by one of those who signed it")
     if len(signers) != len(encoded) or any(each.spill is not own.spill for each in asked.values()):
         raise Malformed("recalls: not one of each signer, or not all for the same")
-    return SignedRecall(own, tuple(signers.values()))
+    return SignedRecall(own, tuple(signers.values()), tuple(encoded))
 
 
 def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen: int) -> Answer:
@@ -97,7 +98,8 @@ def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen
     if index is None:
         # 6. one transaction: slots, a spill's parts, and the entry
         is_held = bool(held(batch.connection, [asked.message_id]))
-        index = batch.log(_entry(batch, caller, found, recall_detail(states, asked.reason, asked.spill, is_held)))
+        detail = recall_detail(states, asked.reason, asked.spill, is_held)
+        index = batch.log(_entry(batch, caller, found, signed, detail))
         take_back(batch, asked.message_id, spill=asked.spill, is_held=is_held)
         batch.add(recall_table, {
             "message_id": asked.message_id, "digest": digest, "spill": asked.spill, "encoded": body, "entry": index,
@@ -121,7 +123,7 @@ def _earlier(connection: Connection, message_id: bytes, digest: bytes) -> int | 
     return connection.scalar(select(recall_table.c.entry).where(*same))
 
 
-def _entry(batch: Batch, caller: Caller, found: Message, detail: str) -> AccessEntry:
+def _entry(batch: Batch, caller: Caller, found: Message, signed: SignedRecall, detail: str) -> AccessEntry:
     return AccessEntry(
         event=Event.RECALL,
         time=batch.now_ms,
@@ -134,6 +136,7 @@ def _entry(batch: Batch, caller: Caller, found: Message, detail: str) -> AccessE
         label=found.core.label,
         request=caller.nonce,
         detail=detail,
+        warrant=signed.words,
     )
 
 

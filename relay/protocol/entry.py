@@ -5,7 +5,8 @@ entitled to them, and so that an entry withheld after its retention leaves a tre
 
     AccessEntry    = {1: 1, 2: kind, 3: time, 4: salt, 5: device_id, 6: address, 7: office, 8: concerns,
                       9: message_id, 10: message_ref, 11: label, 12: permitted, 13: [rule...], 14: policy,
-                      15: request, 16: detail}
+                      15: request, 16: detail, 17: warrant}
+    warrant        = [signed object...]: the signed words of the persons who may order it; of a hold and a recall only
     DirectoryEntry = [1, kind, time, salt, payload] or, with approvals, [1, kind, time, salt, payload, [approval...]]
 
 Times are milliseconds since 1970 as the relay saw them.
@@ -20,6 +21,7 @@ from .canonical import decode, encode, expect, expect_bytes, expect_version, rea
 from .errors import Malformed
 
 MAX_APPROVALS = 8
+MAX_WARRANT = 1 + MAX_APPROVALS
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
 
 
@@ -40,7 +42,10 @@ class Event(StrEnum):
     OPERATOR = "operator"
 
 
-_FIELDS = frozenset(range(1, 17))
+_FIELDS, _WARRANT = frozenset(range(1, 17)), frozenset({17})
+WARRANTED = frozenset(
+    {Event.HOLD, Event.RECALL}
+)  # what is done on somebody's signed word, which then stands in the entry
 _EVENTS = frozenset(map(str, Event))
 
 
@@ -63,18 +68,20 @@ class AccessEntry:
     policy: bytes | None = None  # digest of the policy that decided
     request: bytes | None = None  # nonce of the signed request that caused it
     detail: str = ""
+    warrant: tuple[bytes, ...] = ()
 
     def encoded(self) -> bytes:
-        return encode({
+        fields = {
             1: 1, 2: self.event.value, 3: self.time, 4: self.salt, 5: self.device_id, 6: self.address, 7: self.office,
             8: self.concerns, 9: self.message_id, 10: self.message_ref, 11: self.label, 12: self.permitted,
             13: list(self.rules), 14: self.policy, 15: self.request, 16: self.detail,
-        })  # fmt: skip
+        }  # fmt: skip
+        return encode(fields | {17: list(self.warrant)} if self.warrant else fields)
 
 
 def parse_access_entry(encoded: bytes) -> AccessEntry:
     """Read an access-log entry. Raises Malformed."""
-    fields = read_map(encoded, _FIELDS, frozenset(), "access-log entry")
+    fields = read_map(encoded, _FIELDS, _WARRANT, "access-log entry")
     expect_version(fields[1], "access-log entry")
     for key, kind in ((2, str), (3, int), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
         expect(fields[key], kind, f"access-log entry: field {key}")
@@ -83,6 +90,8 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
             expect_bytes(fields[key], length, f"access-log entry: field {key}")
     if fields[2] not in _EVENTS:
         raise Malformed(f"access-log entry: event {fields[2]!r:.40} is unknown")
+    if (17 in fields) is not (fields[2] in WARRANTED):
+        raise Malformed("access-log entry: a hold or a recall has a warrant, and nothing else has one")
     return AccessEntry(
         event=Event(fields[2]),
         time=fields[3],
@@ -99,7 +108,15 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
         policy=fields[14],
         request=fields[15],
         detail=fields[16],
+        warrant=_warrant(fields[17]) if 17 in fields else (),
     )
+
+
+def _warrant(value: object) -> tuple[bytes, ...]:
+    words = tuple(expect(item, bytes, "warrant") for item in expect(value, list, "warrant"))
+    if not 0 < len(words) <= MAX_WARRANT:
+        raise Malformed(f"access-log entry: a warrant of 1 to {MAX_WARRANT} signed words")
+    return words
 
 
 class Change(StrEnum):

@@ -310,7 +310,8 @@ func (e *evidence) readEntries() {
 	latest := int64(0)
 	for i, encoded := range e.logged("access") {
 		entry, ok := must(decode(encoded)).(map[int64]any)
-		refuse(!ok || len(entry) != 16 || entry[12] != true, "access entry: not one of something permitted")
+		_, warranted := entry[17]
+		refuse(!ok || entry[12] != true || warranted != (entry[2] == "recall"), "access entry: not one of something permitted")
 		refuse(!same(entry[9], e.id) || !same(entry[10], e.ref), "access entry: of another message")
 		refuse((i == 0) != (entry[2] == "accept"), "access entries: not one acceptance, first")
 		about := []any{"accept", "open", "acknowledge", "recall"}
