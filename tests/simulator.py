@@ -176,10 +176,6 @@ def double(client: Client, folder: Path) -> Client:
     return Client.open(folder, passphrase=PASSPHRASE)
 
 
-def database_of(world: World) -> Path:
-    return world.settings.data / "relay.sqlite"
-
-
 def fresh_log_keys(folder: Path) -> LogKeys:
     """Keys that nobody has pinned."""
     path = folder / "other-log-keys.json"

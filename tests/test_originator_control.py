@@ -17,7 +17,7 @@ from relay.protocol.errors import Refused
 from simulator import rewritten
 from world import clearance, world
 
-ANNA, JEAN, KARI, NILS, DITA = "anna@lo-warsaw", "jean@lo-paris", "kari@lo-oslo", "nils@lo-oslo", "dita@lo-riga"
+ANNA, JEAN, KARI, DITA = "anna@lo-warsaw", "jean@lo-paris", "kari@lo-oslo", "dita@lo-riga"
 EWA, OPS = "ewa@lo-warsaw", "ops@lo-paris"
 OFFICES = {"lo-warsaw": "POL", "lo-paris": "FRA", "lo-oslo": "NOR", "lo-riga": "LVA"}
 LABEL, TEXT = "TEST CLOSED", "For Paris alone."
