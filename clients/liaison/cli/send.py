@@ -18,10 +18,11 @@ import click
 
 from liaison import render
 from liaison.client import Client
-from liaison.composing import Attachment
+from liaison.composing import DEFAULT_LIFETIME, Attachment
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
-from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
+from liaison.outgoing import Sent
+from liaison.plan import Plan
 from liaison.release import UNKNOWN_ADDRESS, Verdict
 from relay.protocol.errors import LiaisonError, Malformed, Refused
 from relay.protocol.header import Precedence
