@@ -10,7 +10,7 @@ from relay.protocol.community import ROSTER, Roster
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
-from relay.protocol.identity import parse_address
+from relay.protocol.identity import SECURITY_ROLE, parse_address
 from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
@@ -31,8 +31,6 @@ from .passing import (
 from .plan import Draft, Plan, plan_of
 from .portions import PortionContent, PortionKind
 from .record import IN, Record
-
-SECURITY_ROLE = "security"
 
 
 class Desk:

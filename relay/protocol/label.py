@@ -23,10 +23,10 @@ from typing import Any
 
 from . import canonical
 from .canonical import expect, expect_bytes, expect_texts, read_map
-from .errors import Malformed
+from .errors import LiaisonError, Malformed
 
 MAX_NAME = 256  # the limit of the SPIF schema for names and phrases
-MAX_SUCCESSION = 4
+MAX_SUCCESSION = 4  # successors of one label, each with the next inside it
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
 
@@ -224,6 +224,14 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
 
 # Labels repeat: a relay sees the same few dozen byte strings all day.
 label_of = lru_cache(maxsize=4096)(parse_label)
+
+
+def readable_label(encoded: bytes) -> Label | None:
+    """The label in its encoding, or None if it is none."""
+    try:
+        return label_of(encoded)
+    except LiaisonError:
+        return None
 
 
 def clearance_bytes(clearance: Clearance) -> bytes:
