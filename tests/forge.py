@@ -126,10 +126,6 @@ def with_signature(submission: Submission, change) -> bytes:
     return replace(submission, message=encode([protected, header, payload, change(signature)])).encoded()
 
 
-def flipped(octets: bytes, at: int) -> bytes:
-    return octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]
-
-
 def signed_headers(
     who, method: str, path: str, body: bytes | None = None, *, authority=None, created=None, nonce=None, lifetime=60
 ) -> dict[str, str]:

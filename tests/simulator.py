@@ -117,13 +117,6 @@ def with_signature(encoded: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return format_sign1(protected, signed.payload, change(signed.signature))
 
 
-def flipped(octets: bytes, place: int) -> bytes:
-    """One bit of it changed."""
-    changed = bytearray(octets)
-    changed[place] ^= 1
-    return bytes(changed)
-
-
 @dataclass
 class Forger:
     """A dishonest operator."""
