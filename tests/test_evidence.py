@@ -24,10 +24,10 @@ import test_go
 from acts import run
 from liaison.approving import approve, read_asked
 from liaison.audit import AuditPull
-from liaison.authority import found_device
 from liaison.client import Client
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
+from liaison.founding import found_device
 from liaison.package import MANIFEST, read_package, write_package, zip_of
 from liaison.recalling import recall
 from octets import flipped

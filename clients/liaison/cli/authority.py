@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from liaison.authority import DAY, Authority, found_authority
+from liaison.authority import DAY, Authority
+from liaison.founding import found_authority
 from liaison.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
 from relay.protocol.errors import LiaisonError, Malformed
