@@ -16,9 +16,10 @@ from liaison.record import Record
 from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
 
+from .body import read_body
 from .common import Session, json_option, pass_session, put, say, yes_option
 from .mail import show_portion
-from .send import confirm_release, message_options, plan_from, read_body, show_plan, show_sent
+from .send import confirm_release, message_options, plan_from, show_plan, show_sent
 
 
 @click.command()
