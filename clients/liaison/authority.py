@@ -60,6 +60,7 @@ class Authority:
 
     @classmethod
     def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
+        """Unlock the authority's profile in `folder` (default: LIAISON_HOME). Raises Unauthenticated, Refused."""
         profile = open_profile(folder or home_folder(), passphrase)
         if profile.pins.kind != AUTHORITY:
             raise Refused(

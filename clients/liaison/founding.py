@@ -21,7 +21,7 @@ from .profile import AUTHORITY, DEVICE, Pins, create_profile
 def found_authority(
     folder: Path, office: str, nation: str, relay_url: str, relay_keys: Sequence[str], passphrase: str
 ) -> bytes:
-    """Make an authority's profile; the answer is its self-signed statement. Raises Conflict if `folder` has a profile."""
+    """Make an authority's profile; the answer is its self-signed statement. Raises Conflict if there is one."""
     signing, request = SigningKey.generate(), Ed25519PrivateKey.generate()
     statement = Statement(
         office=office,

@@ -33,6 +33,7 @@ class LabelReader:
     office: str
 
     def policies(self) -> list[Policy]:
+        """Those that this office has published, one at least. Raises Malformed."""
         found = list(self.documents.policies_of(self.trust.directory, self.office))
         if not found:
             raise Malformed(

@@ -272,6 +272,7 @@ def category_rows(categories: Sequence[Category]) -> list[list[Any]]:
 
 
 def read_categories(rows: Any, what: str) -> tuple[Category, ...]:
+    """Categories from their rows, in their one order; raises Malformed."""
     if type(rows) is not list:
         raise Malformed(f"{what}: categories are not an array")
     categories = []
