@@ -22,6 +22,7 @@ from relay.batch import Batch, Committed, Job
 from relay.committer import Committer
 from relay.core import accept
 from relay.core.caller import Request
+from relay.core.submission import check_submission
 from relay.house import open_relay
 from relay.logkeys import LogKeys
 from relay.protocol.claim import ED25519, Claim, settle
@@ -137,7 +138,7 @@ def _accept(relay: Any, requests: Sequence[Request]) -> None:
     now, directory, jobs = int(time.time()), relay._committer.directory, []
     for request in requests:
         who = settle(relay._doorkeeper.authenticate(request, directory, now))
-        submitted = settle(accept.check_submission(directory, who, request.body, now, Precedence.ROUTINE))
+        submitted = settle(check_submission(directory, who, request.body, now, Precedence.ROUTINE))
         run = lambda batch, who=who, submitted=submitted: accept.accept(  # noqa: E731
             batch, relay.judge(), who, submitted, 0, relay._quota
         )

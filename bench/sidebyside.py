@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from . import generator
@@ -13,7 +13,6 @@ from .world import Letter, World
 
 STEPS = {"accept": 201, "open": 200, "part": 200, "acknowledge": 201}
 WORKS = ("accept", "accept+open", "accept+open+part", "accept+open+acknowledge")
-Round = Callable[[str, int, int], Measured]  # work, how many, clients
 
 
 class RelaySubject:

@@ -45,6 +45,11 @@ def as_json(client: Client, *words: str, body: str = "") -> dict:
     return json.loads(line)
 
 
+def warnings(client: Client) -> list[str]:
+    """What this profile warns of, oldest first."""
+    return [warning.text for warning in client.profile.cabinet.warnings()]
+
+
 def gets_nothing(client: Client, message_id: bytes) -> bool:
     """It is not in the inbox, not to be had, and the refusal is the one that everybody gets."""
     assert message_id not in {item.message_id for item in client.inbox()}

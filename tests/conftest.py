@@ -7,6 +7,7 @@ import functools
 import pytest
 
 import liaison.vault
+from forge import Forge
 from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
 from world import clearance, world
@@ -26,6 +27,12 @@ def two_offices(tmp_path_factory):
         built.device("jean.petit@lo-paris", clearances=[clearance(nations=["FRA"])], roles=["duty"])
         built.device("luc.bas@lo-paris", clearances=[clearance(levels=["OPEN"], nations=["FRA"])])
         yield built
+
+
+@pytest.fixture(scope="module")
+def forge(two_offices):
+    """Anna's, with a message to Jean planned."""
+    return Forge(two_offices.clients["anna.nowak@lo-warsaw"]).prepare("jean.petit@lo-paris")
 
 
 @pytest.fixture(scope="module")

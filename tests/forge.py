@@ -16,8 +16,10 @@ from itertools import count
 import httpx2
 from sqlalchemy import func, select
 
+from liaison.claiming import claim
 from liaison.client import Client
-from liaison.outgoing import Plan, _readers
+from liaison.outgoing import _readers
+from liaison.plan import Plan
 from liaison.portions import PortionContent
 from liaison.seal import Reader, seal
 from liaison.trust import DIRECTORY
@@ -54,8 +56,8 @@ class Forge:
 
     def claim(self) -> list[Reader]:
         """Fresh key packages for the planned readers."""
-        grants = [grant for verdict in self.plan.released for grant in verdict.grants]
-        claimed = self.client.outgoing()._claim(grants, int(time.time()))
+        devices = {grant.device.device_id: grant.device for verdict in self.plan.released for grant in verdict.grants}
+        claimed = claim(devices, self.client.trust, self.client.transport, int(time.time()))
         self.readers = _readers(self.plan.released, claimed)
         return self.readers
 
@@ -122,10 +124,6 @@ def with_signature(submission: Submission, change) -> bytes:
     protected, header, payload, signature = decode(submission.message)
     parse_sign1(submission.message, MESSAGE)
     return replace(submission, message=encode([protected, header, payload, change(signature)])).encoded()
-
-
-def flipped(octets: bytes, at: int) -> bytes:
-    return octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :]
 
 
 def signed_headers(

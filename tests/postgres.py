@@ -23,6 +23,8 @@ from pathlib import Path
 
 import pytest
 
+from ports import free_port
+
 
 @functools.cache
 def postgres_url() -> tuple[str | None, str]:
@@ -117,7 +119,7 @@ class Replicated:
 
     def __init__(self, binaries: Path, account: pwd.struct_passwd, folder: Path) -> None:
         self._binaries, self._account, self.folder = binaries, account, folder
-        self.ports = [_free_port(), _free_port()]
+        self.ports = [free_port(), free_port()]
         hosts = "&".join(f"host=127.0.0.1:{port}" for port in self.ports)
         self.url = f"postgresql://relay@/postgres?{hosts}&target_session_attrs=read-write"
 
@@ -191,9 +193,3 @@ def replicated() -> Iterator[Replicated]:
     finally:
         servers.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

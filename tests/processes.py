@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,17 +13,12 @@ from typing import Self
 import httpx2
 from click.testing import CliRunner, Result
 
+from ports import free_port
 from relay.cli import main
 from relay.settings import Settings
 from world import World
 
 RELAY = Path(sys.executable).parent / "relay"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Serving:

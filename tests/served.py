@@ -14,14 +14,9 @@ from types import SimpleNamespace
 
 import httpx2
 
+from ports import free_port
 from relay.settings import Settings
 from world import World
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Served:

@@ -117,13 +117,6 @@ def with_signature(encoded: bytes, change: Callable[[bytes], bytes]) -> bytes:
     return format_sign1(protected, signed.payload, change(signed.signature))
 
 
-def flipped(octets: bytes, place: int) -> bytes:
-    """One bit of it changed."""
-    changed = bytearray(octets)
-    changed[place] ^= 1
-    return bytes(changed)
-
-
 @dataclass
 class Forger:
     """A dishonest operator."""
@@ -174,10 +167,6 @@ def double(client: Client, folder: Path) -> Client:
     """The same profile once more, in another folder: for lies that it would rightly remember for ever."""
     shutil.copytree(client.profile.folder, folder)
     return Client.open(folder, passphrase=PASSPHRASE)
-
-
-def database_of(world: World) -> Path:
-    return world.settings.data / "relay.sqlite"
 
 
 def fresh_log_keys(folder: Path) -> LogKeys:

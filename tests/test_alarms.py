@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from acts import run, screen
+from acts import run, screen, warnings
 from forge import call, problem
 from liaison.alarming import office_alarms
 from liaison.audit import AuditPull
@@ -64,10 +64,6 @@ def logged(auditor):
 
 def by(client, entries):
     return [each.detail for each in entries if each.device_id == client.profile.signing.device_id]
-
-
-def warnings(client):
-    return [warning.text for warning in client.profile.cabinet.warnings()]
 
 
 def test_an_unexpected_certificate_is_a_warning_at_the_next_command_and_one_entry_that_the_auditor_reads(warsaw, anna):

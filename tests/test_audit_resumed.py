@@ -9,11 +9,12 @@ from liaison.audit import AuditPull
 from liaison.dating import TOLERANCE, Dating, Mark
 from liaison.trust import ACCESS
 from liaison.walk import Erased
+from octets import flipped
 from relay.protocol.canonical import decode, encode
 from relay.protocol.errors import Unavailable, Unverified
 from relay.protocol.identity import Kind
 from relay.protocol.merkle import Edge, MerkleTree, leaf_hash
-from simulator import flipped, lying
+from simulator import lying
 from world import clearance, world
 
 ANNA, EWA = "anna.nowak@lo-warsaw", "ewa.lis@lo-warsaw"

@@ -10,8 +10,8 @@ import pytest
 
 from acts import agree, as_json, gets_nothing, no_rules_at_the_relay, refuses, screen
 from forge import Forge, problem
+from liaison.claiming import claim
 from liaison.desk import Desk
-from liaison.release import Grant
 from liaison.seal import Reader
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused
@@ -86,7 +86,7 @@ def forged(anna, kurt, label, alternative):
     """A message to Kurt whose header claims this alternative for its label, and which grants him its one portion."""
     forge = Forge(anna, plan=anna.plan([KURT], label=label, body=TEXT))
     device = anna.trust.directory.devices[kurt.profile.signing.device_id]
-    package = anna.outgoing()._claim([Grant(device, (0,))], int(time.time()))[device.device_id]
+    package = claim({device.device_id: device}, anna.trust, anna.transport, int(time.time()))[device.device_id]
     reader = Reader(device.device_id, device.kid, package, (0,))
     encoded = label_bytes(label)
     return forge, forge.seal(readers=[reader], alternatives=((encoded, label_bytes(alternative)),))

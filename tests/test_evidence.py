@@ -25,12 +25,13 @@ import test_go
 from acts import run
 from liaison.approving import approve, read_asked
 from liaison.audit import AuditPull
-from liaison.authority import found_device
 from liaison.client import Client
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
+from liaison.founding import found_device
 from liaison.package import MANIFEST, read_package, write_package, zip_of
 from liaison.recalling import recall
+from octets import flipped
 from relay.protocol.approval import Matter
 from relay.protocol.armor import armor
 from relay.protocol.canonical import decode, encode
@@ -149,10 +150,6 @@ def test_other_keys_of_the_relay_than_the_verifiers_are_refused(setting, right, 
 def members_of(octets: bytes) -> dict[str, bytes]:
     with zipfile.ZipFile(io.BytesIO(octets)) as archive:
         return {name: archive.read(name) for name in archive.namelist()}
-
-
-def flipped(content: bytes) -> bytes:
-    return content[:-1] + bytes([content[-1] ^ 1])
 
 
 def test_every_file_altered_dropped_added_or_swapped_is_refused(setting, right, verdict):

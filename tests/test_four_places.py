@@ -16,7 +16,7 @@ from itertools import combinations
 import pytest
 from sqlalchemy import select
 
-import liaison.outgoing
+import liaison.plan
 import relay.core.accept
 import relay.core.open
 from liaison.incoming import Incoming
@@ -70,7 +70,7 @@ UNENTITLED = {
 def switch_off(place, patch, reader):
     """Make one place say yes to everything. At the sender, that includes finding the reader's device at all."""
     if place == SENDER:
-        honest, device_id = liaison.outgoing.review, reader.profile.signing.device_id
+        honest, device_id = liaison.plan.review, reader.profile.signing.device_id
 
         def everyone(judge, trust, circle, labels, now):
             device = trust.directory.devices[device_id]
@@ -81,7 +81,7 @@ def switch_off(place, patch, reader):
             addressee = mine[0] if mine else others[0].addressee
             return [*others, Verdict(addressee, (Grant(device, every),), ())]
 
-        patch.setattr(liaison.outgoing, "review", everyone)
+        patch.setattr(liaison.plan, "review", everyone)
     elif place == ACCEPT:
         patch.setattr(relay.core.accept, "_failing", lambda *_, **__: ())
     elif place == OPEN:

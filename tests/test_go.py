@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from liaison.keys import SigningKey, kem_public_bytes
 from liaison.portions import PortionContent, PortionKind
 from liaison.seal import Reader, seal
+from octets import flipped
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import Delivery, parse_delivery, parse_message
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
@@ -330,32 +331,28 @@ def altered(fixture, **changes):
     return fixture | {"delivery": replace(parse_delivery(fixture["delivery"]), **changes).encoded()}
 
 
-def last_bit(octets):
-    return octets[:-1] + bytes([octets[-1] ^ 1])
-
-
 ATTACKS = {
     "a signature altered in its Ed25519 half": (
-        lambda it, given: altered(given, message=last_bit(it.message)), "Ed25519 half"),
+        lambda it, given: altered(given, message=flipped(it.message)), "Ed25519 half"),
     "a core altered": (
         lambda it, given: altered(given, message=it.message.replace(b"anna.nowak", b"anna.novak")), "ML-DSA-65 half"),
     "a signature altered in its ML-DSA half": (
-        lambda it, given: altered(given, message=it.message[:-3000] + last_bit(it.message[-3000:-2999]) + it.message[-2999:]),
+        lambda it, given: altered(given, message=it.message[:-3000] + flipped(it.message[-3000:-2999]) + it.message[-2999:]),
         "ML-DSA-65 half"),
     "another sender": (lambda it, given: given | {"sender_public": STRANGER.public}, "another key than the sender's"),
-    "a slot altered": (lambda it, given: altered(given, slot=last_bit(it.slot)), "slot: inclusion proof"),
+    "a slot altered": (lambda it, given: altered(given, slot=flipped(it.slot)), "slot: inclusion proof"),
     "a slot at another place": (lambda it, given: altered(given, index=(it.index + 1) % 5), "slot: inclusion proof"),
     "another reader": (lambda it, given: given | {"device_id": STRANGER.device_id}, "another device's"),
     "another reader's key in the binding": (
         lambda it, given: given | {"recipient_kid": STRANGER.kid}, "slot: "),
     "another prekey": (lambda it, given: given | {"kem_seed": bytes(32)}, "slot: "),
     "a part altered": (
-        lambda it, given: given | {"parts": given["parts"] | {"2": last_bit(given["parts"]["2"])}}, "not the one that was signed"),
+        lambda it, given: given | {"parts": given["parts"] | {"2": flipped(given["parts"]["2"])}}, "not the one that was signed"),
     "a part missing": (lambda it, given: given | {"parts": {"0": given["parts"]["0"]}}, "part 2 is missing"),
     "no entry in the log": (
-        lambda it, given: altered(given, release=replace(it.release, entry=last_bit(it.release.entry))), "release: inclusion proof"),
+        lambda it, given: altered(given, release=replace(it.release, entry=flipped(it.release.entry))), "release: inclusion proof"),
     "a checkpoint of nobody": (
-        lambda it, given: altered(given, release=replace(it.release, checkpoint=last_bit(it.release.checkpoint[:-1]) + b"\n")),
+        lambda it, given: altered(given, release=replace(it.release, checkpoint=flipped(it.release.checkpoint[:-1]) + b"\n")),
         "checkpoint"),
     "an entry that is no release": (
         lambda it, given: altered(given, release=released(given["device_id"], parse_message(it.message).ref, Event.CLAIM)),

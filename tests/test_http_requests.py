@@ -11,7 +11,8 @@ import httpx2
 import pytest
 import uvicorn
 
-from forge import CBOR, Forge, call, flipped, problem, signed_headers, stored
+from forge import CBOR, Forge, call, problem, signed_headers, stored
+from octets import flipped
 from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
 from relay.http.app import create_app
 from relay.protocol.httpsig import content_digest

@@ -17,6 +17,7 @@ import pytest
 from liaison import Attachment, seal
 from liaison.keys import SigningKey, make_key_package
 from liaison.trust import DIRECTORY
+from octets import flipped
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header
 from relay.protocol.entry import Change, Event, parse_access_entry, parse_directory_entry, parse_logged_entry
@@ -34,7 +35,6 @@ from simulator import (
     altered,
     directory_entry,
     double,
-    flipped,
     fresh_log_keys,
     lie_about_delivery,
     lying,

@@ -9,6 +9,7 @@ import pytest
 
 from acts import agree, gets_nothing, no_rules_at_the_relay, refuses, run
 from forge import Forge, problem
+from liaison.composing import Enclosed
 from liaison.desk import Desk
 from liaison.passing import forwarded_portions, originals_of
 from relay.protocol.endorsement import CONSENT, Consent
@@ -17,7 +18,7 @@ from relay.protocol.errors import Refused
 from simulator import rewritten
 from world import clearance, world
 
-ANNA, JEAN, KARI, NILS, DITA = "anna@lo-warsaw", "jean@lo-paris", "kari@lo-oslo", "nils@lo-oslo", "dita@lo-riga"
+ANNA, JEAN, KARI, DITA = "anna@lo-warsaw", "jean@lo-paris", "kari@lo-oslo", "dita@lo-riga"
 EWA, OPS = "ewa@lo-warsaw", "ops@lo-paris"
 OFFICES = {"lo-warsaw": "POL", "lo-paris": "FRA", "lo-oslo": "NOR", "lo-riga": "LVA"}
 LABEL, TEXT = "TEST CLOSED", "For Paris alone."
@@ -70,9 +71,7 @@ def forwarding(client, message_id, to, *consents):
         [to],
         label=LABEL,
         body="fyi",
-        more=list(forwarded_portions(record)),
-        passed_on=originals,
-        consents=consents,
+        enclosed=Enclosed(tuple(forwarded_portions(record)), originals, consents),
     )
 
 

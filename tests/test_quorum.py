@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from click.testing import CliRunner
 
-from liaison.authority import Authority, found_authority
+from liaison.authority import Authority
 from liaison.cli import main
+from liaison.founding import found_authority
 from liaison.profile import open_profile
 from liaison.quorum import combine_shares, split_authority
 from liaison.vault import open_vault

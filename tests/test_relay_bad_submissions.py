@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from forge import Forge, call, flipped, problem, stored, with_signature
+from forge import Forge, call, problem, stored, with_signature
 from liaison.keys import SigningKey
+from octets import flipped
 from relay.core.limits import MAX_SUBMISSION
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import parse_logged_entry
@@ -14,11 +15,6 @@ from relay.protocol.suite import SUITE_1
 
 JEAN, LUC, ANNA = "jean.petit@lo-paris", "luc.bas@lo-paris", "anna.nowak@lo-warsaw"
 LATTICE, CURVE = 0, SUITE_1.signature.mldsa_signature
-
-
-@pytest.fixture(scope="module")
-def forge(two_offices):
-    return Forge(two_offices.clients[ANNA]).prepare(JEAN)
 
 
 @pytest.fixture(scope="module")

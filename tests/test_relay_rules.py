@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 
-import pytest
-
 from forge import SECRET, Forge, problem, stored
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import Event, parse_access_entry
@@ -16,11 +14,6 @@ from relay.store import log as log_rows
 from relay.store.log import Log
 
 JEAN, LUC, ANNA = "jean.petit@lo-paris", "luc.bas@lo-paris", "anna.nowak@lo-warsaw"
-
-
-@pytest.fixture(scope="module")
-def forge(two_offices):
-    return Forge(two_offices.clients[ANNA]).prepare(JEAN)
 
 
 def refused_entry(world):

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from forge import Forge, call, problem, rows, stored
-from liaison.authority import found_device
+from liaison.founding import found_device
 from logcheck import verify_all_consistent, verify_receipt
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Change, parse_logged_entry

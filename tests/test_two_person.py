@@ -9,8 +9,7 @@ import pytest
 
 from acts import agree, gets_nothing, no_rules_at_the_relay, refuses, run, screen, slots_of
 from forge import Forge, problem
-from liaison.desk import Desk
-from liaison.drafting import pack_draft
+from liaison.drafting import circulate, circulate_plan, draft_downgrade, open_draft, pack_draft, release_draft
 from liaison.seal import fresh_keys
 from relay.protocol.access import Circle
 from relay.protocol.decision import Action
@@ -55,11 +54,11 @@ def plan(clients, **more):
 
 
 def drafted(clients, **more):
-    return Desk(clients[ANNA]).draft(plan(clients, **more))
+    return circulate_plan(clients[ANNA], plan(clients, **more))
 
 
 def opened(client, message_id):
-    return Desk(client).open_draft(message_id)
+    return open_draft(client, message_id)
 
 
 def endorsement(client, ref, *, at=None, address=None, device_id=None):
@@ -110,7 +109,7 @@ def test_below_the_classification_one_person_is_enough(clients):
 
 def test_what_a_second_officer_releases_is_read_with_both_names(clients):
     draft = drafted(clients)
-    needed, index = Desk(clients[PIOTR]).release_draft(opened(clients[PIOTR], draft.sent.message_id))
+    needed, index = release_draft(clients[PIOTR], opened(clients[PIOTR], draft.sent.message_id))
     assert (needed, index > 0) == (0, True)
     record = clients[JEAN].read(draft.message_id)
     assert (record.message.core.sender, record.released_by, record.portions[0].text) == (ANNA, (PIOTR,), TEXT)
@@ -127,20 +126,20 @@ def test_a_draft_is_for_the_other_releasing_officers_of_the_office_and_nobody_el
 
 
 def test_a_releasing_officer_who_drafts_gets_another_one(offices, clients):
-    draft = Desk(clients[PIOTR]).draft(clients[PIOTR].plan([JEAN], label="TEST SEALED", body=TEXT))
+    draft = circulate_plan(clients[PIOTR], clients[PIOTR].plan([JEAN], label="TEST SEALED", body=TEXT))
     assert slots_of(offices, draft.sent.message_id).keys() == {clients[OLGA].profile.signing.device_id}
     found = opened(clients[OLGA], draft.sent.message_id)
     with pytest.raises(Refused, match="takes two persons") as told:
-        Desk(clients[PIOTR]).release_draft(found)
+        release_draft(clients[PIOTR], found)
     assert told.value.rules == ("two-person-release",)
-    assert Desk(clients[OLGA]).release_draft(found)[0] == 0
+    assert release_draft(clients[OLGA], found)[0] == 0
 
 
 def test_an_officer_without_the_role_cannot_release(clients):
     found = opened(clients[PIOTR], drafted(clients).sent.message_id)
     for other in (ADAM, ANNA, JEAN, LUC):
         with pytest.raises(Refused) as told:
-            Desk(clients[other]).release_draft(found)
+            release_draft(clients[other], found)
         assert told.value.rules == ("two-person-release",)
 
 
@@ -202,15 +201,15 @@ def circulated(clients, submission: Submission, keys):
     """A draft message as a dishonest drafter makes it."""
     message = parse_message(submission.message)
     packed = pack_draft(submission.encoded(), keys, message.core.label)
-    return Desk(clients[ANNA])._circulate(packed, plan(clients).draft.label, message.core.message_id).message_id
+    return circulate(clients[ANNA], packed, plan(clients).draft.label, message.core.message_id).message_id
 
 
 def sealed_draft(clients, body):
     """(submission, content keys) of a draft that says this."""
     made, keys = plan(clients, body=body), fresh_keys(1)
     outgoing = clients[ANNA].outgoing()
-    prepared = outgoing.prepare(made, int(time.time()), clients[ANNA].keeper(made), keys)
-    return parse_submission(prepared[1]), keys
+    sealed = outgoing.prepare(made, int(time.time()), clients[ANNA].keeper(made), keys)
+    return parse_submission(sealed.submission), keys
 
 
 def test_what_the_officer_is_shown_is_what_the_addressees_would_open(clients):
@@ -240,9 +239,9 @@ def test_a_signature_over_one_draft_releases_no_other(clients):
 def test_a_draft_in_another_offices_name_is_none(clients):
     luc = clients[LUC]
     made, keys = luc.plan(["release@lo-paris", ANNA], label="TEST SEALED", body=TEXT), fresh_keys(1)
-    _core, submission, *_ = luc.outgoing().prepare(made, int(time.time()), luc.keeper(made), keys)
+    sealed = luc.outgoing().prepare(made, int(time.time()), luc.keeper(made), keys)
     with pytest.raises(Unverified, match="another office"):
-        opened(clients[PIOTR], circulated(clients, parse_submission(submission), keys))
+        opened(clients[PIOTR], circulated(clients, parse_submission(sealed.submission), keys))
 
 
 # -- lowering a label -------------------------------------------------------------------------------------------------
@@ -250,7 +249,7 @@ def test_a_draft_in_another_offices_name_is_none(clients):
 
 def original(clients):
     draft = drafted(clients)
-    Desk(clients[PIOTR]).release_draft(opened(clients[PIOTR], draft.sent.message_id))
+    release_draft(clients[PIOTR], opened(clients[PIOTR], draft.sent.message_id))
     return draft.message_id
 
 
@@ -262,17 +261,17 @@ def waiting(client, sender):
 
 def lower(clients, message_id, **more):
     terms = {"label": "TEST OPEN", "reason": "the ferry has sailed", "to": [], "body": None, **more}
-    return Desk(clients[ANNA]).draft_downgrade(message_id, **terms)
+    return draft_downgrade(clients[ANNA], message_id, **terms)
 
 
 def test_a_label_is_lowered_by_two_others_into_a_new_message_linked_to_the_old(clients):
     old = original(clients)
     before = clients[JEAN].read(old).message.encoded
     draft = lower(clients, old)
-    assert Desk(clients[PIOTR]).release_draft(opened(clients[PIOTR], draft.sent.message_id)) == (1, -1)
+    assert release_draft(clients[PIOTR], opened(clients[PIOTR], draft.sent.message_id)) == (1, -1)
     assert gets_nothing(clients[JEAN], draft.message_id)
     second = opened(clients[OLGA], waiting(clients[OLGA], PIOTR))
-    assert Desk(clients[OLGA]).release_draft(second)[0] == 0
+    assert release_draft(clients[OLGA], second)[0] == 0
     record = clients[JEAN].read(draft.message_id)
     core = record.message.core
     assert core.handling.supersedes == (parse_message(before).ref, "the ferry has sailed")
@@ -287,11 +286,11 @@ def test_a_label_is_lowered_by_two_others_into_a_new_message_linked_to_the_old(c
 def test_one_officer_twice_or_the_one_who_asked_does_not_lower_a_label(clients):
     draft = lower(clients, original(clients))
     first = opened(clients[PIOTR], draft.sent.message_id)
-    Desk(clients[PIOTR]).release_draft(first)
+    release_draft(clients[PIOTR], first)
     again = opened(clients[OLGA], waiting(clients[OLGA], PIOTR))
     for other in (PIOTR, ANNA, ADAM, LUC):
         with pytest.raises(Refused) as told:
-            Desk(clients[other]).release_draft(again)
+            release_draft(clients[other], again)
         assert told.value.rules == ("two-person-release",)
     answer = Forge(clients[ANNA]).post(again.submission.encoded())
     assert (answer.status_code, problem(answer)["rules"]) == (403, ["two-person-release"])
@@ -303,7 +302,7 @@ def test_a_label_is_lowered_for_a_reason_and_by_the_office_that_gave_it(clients)
     with pytest.raises(LiaisonError, match="without a reason"):
         lower(clients, old, reason=" ")
     with pytest.raises(Refused) as told:
-        Desk(clients[JEAN]).draft_downgrade(old, "TEST OPEN", "we would like to", [ANNA], None)
+        draft_downgrade(clients[JEAN], old, "TEST OPEN", "we would like to", [ANNA], None)
     assert told.value.rules == ("originator",)
     assert run(clients[ANNA], "downgrade", old.hex(), "--label", "TEST OPEN").exit_code == 2
 

@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.hpke import (
 )
 
 from liaison.seal import kem_private_key
+from octets import flipped
 from relay.protocol.cose import thumbprint
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.signature import Composite, verify_composite
@@ -60,12 +61,6 @@ def cases(name, label, keep=lambda _: True):
     if found is None:
         return [pytest.param(None, marks=pytest.mark.skip(f"LIAISON_SHARED has no vectors/{name}"), id=name)]
     return [pytest.param(vector, id=label(vector)) for vector in found if keep(vector)]
-
-
-def flipped(octets, at=-1):
-    changed = bytearray(octets)
-    changed[at] ^= 1
-    return bytes(changed)
 
 
 def private_key(kem, serialized):

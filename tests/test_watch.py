@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from acts import as_json, run, screen
-from liaison.authority import Authority, found_authority
+from acts import as_json, run, screen, warnings
+from liaison.authority import Authority
+from liaison.founding import found_authority
 from liaison.stock import refill
 from relay.core.register import register_office, remove_office
 from relay.house import commit_alone
@@ -27,10 +28,6 @@ def warsaw(tmp_path):
         built.office("lo-warsaw", "POL")
         built.device(ANNA, clearances=[clearance(nations=["POL"])])
         yield built
-
-
-def warnings(client):
-    return [warning.text for warning in client.profile.cabinet.warnings()]
 
 
 def test_what_one_did_oneself_is_no_warning(warsaw):

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from ports import free_port
 
 COMMAND_SECONDS = 60
 SERVER_SECONDS = 30
@@ -64,7 +65,7 @@ def played(script: Path, folder: Path, known: Mapping[str, str] | None = None) -
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
-    remembered = {"PORT": str(_free_port()), **(known or {})}
+    remembered = {"PORT": str(free_port()), **(known or {})}
     with ExitStack() as servers:
         for step in steps:
             command = _fill(step.command, remembered)
@@ -218,9 +219,3 @@ def _server(command: str, folder: Path, where: str) -> Iterator[None]:
             program.kill()
             program.wait()
             raise Mismatch(f"{where}: did not stop within 10 s: {command}\n{log.read_text()}") from None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,6 +7,7 @@ from dataclasses import replace
 from hashlib import sha256
 
 from liaison.portions import pack
+from octets import flipped
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.endorsement import ENDORSEMENT
@@ -24,7 +25,6 @@ from vector_world import (
     deliver,
     endorsement,
     fixture,
-    last_bit,
     original,
     release,
     seed,
@@ -112,8 +112,8 @@ class Refused:
         message = self.right.message
         other = self.having() | {"sender_public": STRANGER.public}
         return [
-            ("signature-ed25519", UNVERIFIED, "a bit of the Ed25519 half", self.having(message=last_bit(message))),
-            ("signature-mldsa", UNVERIFIED, "a bit of the ML-DSA half", self.having(message=last_bit(message, -3000))),
+            ("signature-ed25519", UNVERIFIED, "a bit of the Ed25519 half", self.having(message=flipped(message))),
+            ("signature-mldsa", UNVERIFIED, "a bit of the ML-DSA half", self.having(message=flipped(message, -3000))),
             ("core-changed", UNVERIFIED, "the core, after signing", self.having(message=message.replace(b"nowak", b"novak"))),
             ("signer-other", UNVERIFIED, "another key than the directory says", other),
         ]  # fmt: skip
@@ -125,7 +125,7 @@ class Refused:
         away = replace(Sender(self.directory).reader, device_id=STRANGER.device_id)
         kem = encode([device, ref, [0], [encode({1: -70012, 4: ref}), wrap[1], wrap[2]]])
         return [
-            ("slot-changed", UNVERIFIED, "a bit of the slot", self.having(slot=last_bit(self.right.slot))),
+            ("slot-changed", UNVERIFIED, "a bit of the slot", self.having(slot=flipped(self.right.slot))),
             ("slot-root", UNVERIFIED, "a root over no slots, signed", self.having(message=wrong_root)),
             ("slot-index", UNVERIFIED, "a place behind the last slot", self.having(index=1)),
             ("device-other", UNVERIFIED, "the slot of another device", self.sent(reader=away)),
@@ -138,7 +138,7 @@ class Refused:
         given, ref, device = self.right.release, self.parsed.ref, KEYS[JEAN].device_id
         classical = b"".join(given.checkpoint.splitlines(keepends=True)[:5])
         rows = [
-            ("release-changed", "a bit of the entry", replace(given, entry=last_bit(given.entry))),
+            ("release-changed", "a bit of the entry", replace(given, entry=flipped(given.entry))),
             ("release-classical", "no ML-DSA-44 line on the checkpoint", replace(given, checkpoint=classical)),
             ("release-denied", "the entry is a denial", release(ref, device, event=Event.DENY, permitted=False)),
             ("release-message", "the entry is of another message", release(bytes(32), device)),
@@ -170,8 +170,8 @@ class Refused:
         model = Sender(self.directory)
         keys, contexts = model.sealing_keys, model.contexts
         relabelled = pack(replace(model.contents[0], label=BANNER))
-        changed = fixture(self.right, [last_bit(self.parts[0]), self.parts[1]])
-        crooked = [last_bit(model.plaintexts[0]), model.plaintexts[1]]
+        changed = fixture(self.right, [flipped(self.parts[0]), self.parts[1]])
+        crooked = [flipped(model.plaintexts[0]), model.plaintexts[1]]
         return [
             ("part-changed", UNVERIFIED, "a bit of a part", changed),
             ("commitment", UNVERIFIED, "sealed under another key than the slot holds", self.sent(sealing_keys=keys[::-1])),
@@ -191,9 +191,9 @@ class Refused:
             ("endorsement-self", "by the sender", endorsed(self.right, [endorsement(ref, ANNA)], self.parts)),
             ("endorsement-office", "by an officer of another office", endorsed(self.right, [endorsement(ref, JEAN)], self.parts)),
             ("endorsement-twice", "two by one person", endorsed(self.right, [endorsement(ref, MAREK)] * 2, self.parts)),
-            ("endorsement-changed", "a bit of an endorsement", endorsed(self.right, [last_bit(endorsement(ref, MAREK))], self.parts)),
-            ("original-changed", "a bit of a passed-on message", self.changed_core(passed_on=[last_bit(own.passed_on[0])])),
-            ("consent-changed", "a bit of a consent", self.changed_core(passed_on=bare[15], consents=[last_bit(own.consents[0])])),
+            ("endorsement-changed", "a bit of an endorsement", endorsed(self.right, [flipped(endorsement(ref, MAREK))], self.parts)),
+            ("original-changed", "a bit of a passed-on message", self.changed_core(passed_on=[flipped(own.passed_on[0])])),
+            ("consent-changed", "a bit of a consent", self.changed_core(passed_on=bare[15], consents=[flipped(own.consents[0])])),
         ]  # fmt: skip
         return [(name, UNVERIFIED, comment, given) for name, comment, given in rows]
 

@@ -237,9 +237,3 @@ def consent(ref: bytes, **changes: object) -> bytes:
     """Kari's, to passing her message on to Paris."""
     stated = replace(Consent(ref, KEYS[KARI].device_id, "lo-paris", NOW + 86400), **changes)  # type: ignore[arg-type]
     return KEYS[KARI].sign_object(CONSENT, stated.payload())
-
-
-def last_bit(octets: bytes, at: int = -1) -> bytes:
-    changed = bytearray(octets)
-    changed[at] ^= 1
-    return bytes(changed)

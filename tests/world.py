@@ -15,8 +15,9 @@ from pathlib import Path
 
 import uvicorn
 
-from liaison.authority import Authority, found_authority, found_device
+from liaison.authority import Authority
 from liaison.client import Client
+from liaison.founding import found_authority, found_device
 from relay.core import Relay
 from relay.core.register import register_office
 from relay.house import commit_alone, open_relay

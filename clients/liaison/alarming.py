@@ -101,6 +101,7 @@ def office_alarms(trust: Trust, transport: Transport, office: str) -> Iterator[H
 
 
 def read_rows(answer: bytes) -> list[tuple[int, bytes]]:
+    """The alarms in a relay's answer: (index of the directory entry, the signed alarm). Raises Unverified."""
     with relayed():
         found = []
         for row in decode_list(answer, "alarms"):

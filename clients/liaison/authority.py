@@ -1,4 +1,4 @@
-"""What an office's security officer does: found the authority, enrol, revoke, publish policies, sign agreements.
+"""What an office's security officer does: enrol, revoke, publish policies, sign agreements.
 
 The authority's key never leaves this profile. Everything it signs is published in the relay's directory log,
 where the office's own people and its partners find it.
@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Withdrawal
 from relay.protocol.approval import APPROVERS, Approvers, Matter, devices_of_people, read_approvers
 from relay.protocol.audit_scope import AUDIT_GRANT, AuditGrant
@@ -24,17 +22,13 @@ from relay.protocol.community import COMMUNITY, Community
 from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import AgreementState, Device
 from relay.protocol.entry import Change
-from relay.protocol.errors import Malformed, Refused, Unknown
+from relay.protocol.errors import Refused, Unknown
 from relay.protocol.identity import (
     CERTIFICATE,
-    REQUEST,
     REVOCATION,
-    STATEMENT,
     Certificate,
-    EnrolmentRequest,
     Kind,
     Revocation,
-    Statement,
     parse_request,
     read_certificate,
 )
@@ -47,61 +41,12 @@ from relay.protocol.spif import read_spif
 from . import witnessing
 from .alarming import report
 from .documents import Documents
-from .keys import SigningKey
-from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, home_folder, open_profile
+from .profile import AUTHORITY, Profile, home_folder, open_profile
 from .transport import HttpTransport, Transport
 from .trust import Trust
 from .watch import Watch, remember_signed
 
 DAY = 86400
-
-
-def found_authority(
-    folder: Path, office: str, nation: str, relay_url: str, relay_keys: Sequence[str], passphrase: str
-) -> bytes:
-    """Make an authority's profile; the answer is its self-signed statement."""
-    signing, request = SigningKey.generate(), Ed25519PrivateKey.generate()
-    statement = Statement(
-        office=office,
-        nation=nation,
-        suite=signing.suite.number,
-        authority_public=signing.public,
-        request_public=request.public_key().public_bytes_raw(),
-        created=int(time.time()),
-        relay_keys=tuple(sorted(relay_keys)),
-    )
-    signed = signing.sign_object(STATEMENT, statement.payload())
-    pins = Pins(AUTHORITY, f"authority@{office}", relay_url, signed, tuple(sorted(relay_keys)))
-    create_profile(folder, pins, signing, request, passphrase)
-    return signed
-
-
-def found_device(
-    folder: Path,
-    address: str,
-    relay_url: str,
-    relay_keys: Sequence[str],
-    statement: tuple[bytes, Statement],
-    passphrase: str,
-) -> bytes:
-    """Make a device's profile; the answer is its signed enrolment request."""
-    signed_statement, stated = statement
-    if not address.endswith(f"@{stated.office}"):
-        raise Malformed(
-            f"{address} is not an address of {stated.office}", hint="the statement must be your own office's"
-        )
-    signing, request = SigningKey.generate(), Ed25519PrivateKey.generate()
-    wanted = EnrolmentRequest(
-        address=address,
-        suite=signing.suite.number,
-        signature_public=signing.public,
-        request_public=request.public_key().public_bytes_raw(),
-        authority_kid=stated.kid,
-        created=int(time.time()),
-    )
-    pins = Pins(DEVICE, address, relay_url, signed_statement, tuple(sorted(relay_keys)))
-    create_profile(folder, pins, signing, request, passphrase)
-    return signing.sign_object(REQUEST, wanted.payload())
 
 
 @dataclass(slots=True)
@@ -115,6 +60,7 @@ class Authority:
 
     @classmethod
     def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
+        """Unlock the authority's profile in `folder` (default: LIAISON_HOME). Raises Unauthenticated, Refused."""
         profile = open_profile(folder or home_folder(), passphrase)
         if profile.pins.kind != AUTHORITY:
             raise Refused(

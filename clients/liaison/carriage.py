@@ -22,7 +22,8 @@ from relay.protocol.header import Core, Portion
 from relay.protocol.parts import CHUNK, chunk_count, chunk_length, joined_digest
 
 from .meter import Meter
-from .sealed import in_turn, sync_folder, write_all
+from .private_file import sync_folder
+from .sealed import in_turn, write_all
 from .transport import Transport
 from .trust import relayed
 

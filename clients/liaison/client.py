@@ -14,53 +14,34 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from relay.protocol.access import Judge
 from relay.protocol.directory import Device
-from relay.protocol.envelope import Message, parse_message
-from relay.protocol.errors import LiaisonError, Malformed, Refused, TooLarge, Unauthenticated, Unknown
+from relay.protocol.envelope import parse_message
+from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
 from relay.protocol.header import MessageHandling, Precedence
 from relay.protocol.label import Label
 
 from . import witnessing
 from .alarming import report
-from .composing import MAX_CONTENT, Attachment, addressed, composed
+from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed, next_dtg
 from .documents import Documents
-from .incoming import Incoming, Opened, parse_inbox
+from .inbox import InboxItem, item_of, waiting
+from .incoming import Incoming, Opened
 from .labels import LabelReader
 from .meter import Meter, no_meter
-from .outgoing import (
-    DEFAULT_LIFETIME,
-    FINAL,
-    Draft,
-    Keep,
-    Outgoing,
-    Plan,
-    Sent,
-    next_dtg,
-)
-from .portions import PortionContent
+from .outgoing import FINAL, Keep, Outgoing, Sent
+from .plan import Draft, Plan, plan_of
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
 from .sealed import SealedFile
 from .stock import refill
 from .transport import HttpTransport, Transport
-from .trust import Trust, relayed
+from .trust import Trust
 from .watch import Watch
-
-
-@dataclass(frozen=True, slots=True)
-class InboxItem:
-    """A message in the inbox; its header has been verified, or `problem` says why not."""
-
-    message_id: bytes
-    message: Message
-    state: str  # unread, open, handled
-    marking: str
-    problem: str = ""
 
 
 class Client:
@@ -129,40 +110,32 @@ class Client:
         require_ack: bool = False,
         originator_controlled: bool = False,
         purpose: str = "",
-        more: Iterable[PortionContent] = (),
-        passed_on: Sequence[bytes] = (),
-        consents: Sequence[bytes] = (),
         supersedes: tuple[bytes, str] | None = None,
+        enclosed: Enclosed = NOTHING,
     ) -> Plan:
         """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine.
 
-        `more` portions, `passed_on` headers, `consents` and `supersedes` are for `desk`, which knows what they mean.
+        `expires_in` is in seconds. `supersedes` and `enclosed` are for the desks, which know what they mean.
         """
         self.sync()
         now = int(time.time())
         banner = self.labels.read(label) if isinstance(label, str) else label
-        portions = (*composed(self.labels, banner, subject, body, attachments), *more)
-        if sum(len(portion.content) for portion in portions) > MAX_CONTENT:
-            raise TooLarge(f"the message has more than {MAX_CONTENT // (1024 * 1024)} MiB of content")
-        draft = Draft(
-            addressees=addressed(to, info, exempt),
-            label=banner,
-            portions=portions,
-            expires=now + expires_in,
-            handling=MessageHandling(
-                precedence=precedence,
-                info_precedence=min(precedence, Precedence.ROUTINE),
-                dtg=next_dtg(now, self._last_dtg()),
-                references=tuple(references),
-                require_ack=require_ack,
-                originator_controlled=originator_controlled,
-                purpose=purpose,
-                supersedes=supersedes,
-            ),
-            passed_on=tuple(passed_on),
-            consents=tuple(consents),
+        handling = MessageHandling(
+            precedence=precedence,
+            info_precedence=min(precedence, Precedence.ROUTINE),
+            dtg=next_dtg(now, self._last_dtg()),
+            references=tuple(references),
+            require_ack=require_ack,
+            originator_controlled=originator_controlled,
+            purpose=purpose,
+            supersedes=supersedes,
         )
-        return self.outgoing().plan(draft, now)
+        portions = composed(self.labels, banner, subject, body, attachments, enclosed)
+        draft = Draft(
+            addressed(to, info, exempt), banner, portions, now + expires_in, handling,
+            passed_on=enclosed.originals, consents=enclosed.consents,
+        )  # fmt: skip
+        return plan_of(draft, self.profile, self.trust, self.judge, now)
 
     def release(self, plan: Plan) -> Sent:
         """Seal and post a plan. Raises Refused if the rules leave nobody to send to, or ask for a second officer."""
@@ -202,38 +175,12 @@ class Client:
         self.sync()
         opened = {message_id: record for message_id, record in self.records() if record.direction == IN}
         self._send_due_receipts(opened)
-        found = {message_id: self._item(record) for message_id, record in opened.items()}
-        for _cursor, encoded in self._pages(wait):
-            item = self._waiting(encoded)
+        found = {
+            message_id: item_of(record.message, record.state, self.labels) for message_id, record in opened.items()
+        }
+        for item in waiting(self._incoming(), self.labels, wait):
             found.setdefault(item.message_id, item)
         return sorted(found.values(), key=lambda item: (item.message.core.created, item.message_id))
-
-    def _pages(self, wait: float) -> Iterator[tuple[int, bytes]]:
-        after = 0
-        while True:
-            answer = self.transport.get("/v1/inbox", after=after, wait=wait)
-            with relayed():
-                cursor, items = parse_inbox(answer)
-            yield from items
-            if not items or cursor <= after:
-                return
-            after, wait = cursor, 0
-
-    def _waiting(self, encoded: bytes) -> InboxItem:
-        with relayed():
-            message = parse_message(encoded)
-        try:
-            self._incoming().verify_header(encoded)
-            problem = ""
-        except LiaisonError as error:
-            problem = str(error)
-        marking = self.labels.marking(self.labels.label_of(message.core.label))
-        return InboxItem(message.core.message_id, message, "unread", marking, problem)
-
-    def _item(self, record: Record) -> InboxItem:
-        message = record.message
-        marking = self.labels.marking(self.labels.label_of(message.core.label))
-        return InboxItem(message.core.message_id, message, record.state, marking)
 
     def find(self, prefix: str) -> bytes:
         """The message id that begins with these hexadecimal digits. Raises Unknown, Malformed."""

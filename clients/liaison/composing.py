@@ -7,14 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from relay.protocol.errors import Malformed, TooLarge
 from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
 from .labels import LabelReader
-from .outgoing import check_addressees
 from .portions import PlainFile, PortionContent, PortionKind
 
+DEFAULT_LIFETIME = 30 * 86400  # seconds
 MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
 LARGE = 15 * 1024 * 1024 // 16  # octets of a file from which on it is not held in memory
 
@@ -28,13 +29,40 @@ class Attachment:
     label: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Enclosed:
+    """What a message carries beside the sender's own words."""
+
+    portions: tuple[PortionContent, ...] = ()
+    originals: tuple[bytes, ...] = ()  # signed headers of the messages that it passes on
+    consents: tuple[bytes, ...] = ()  # their originators', signed
+
+
+NOTHING = Enclosed()
+
+
 def composed(
-    labels: LabelReader, banner: Label, subject: str, body: str, attachments: Iterable[Attachment | Path]
-) -> Iterator[PortionContent]:
-    """The portions in the order in which they are read."""
+    labels: LabelReader,
+    banner: Label,
+    subject: str,
+    body: str,
+    attachments: Iterable[Attachment | Path],
+    enclosed: Enclosed,
+) -> tuple[PortionContent, ...]:
+    """The portions in the order in which they are read. Raises Malformed for a label, TooLarge."""
+    portions = (*_written(labels, banner, subject, body), *_attached(labels, banner, attachments), *enclosed.portions)
+    if sum(len(portion.content) for portion in portions) > MAX_CONTENT:
+        raise TooLarge(f"the message has more than {MAX_CONTENT // (1024 * 1024)} MiB of content")
+    return portions
+
+
+def _written(labels: LabelReader, banner: Label, subject: str, body: str) -> Iterator[PortionContent]:
     for place, (label, text) in enumerate(labels.paragraphs(body, banner)):
         kind = PortionKind.PARAGRAPH if place else PortionKind.BODY
         yield PortionContent(kind, label_bytes(label), text.encode(), "" if place else subject)
+
+
+def _attached(labels: LabelReader, banner: Label, attachments: Iterable[Attachment | Path]) -> Iterator[PortionContent]:
     for item in attachments:
         attached = Attachment(item.name, item) if isinstance(item, Path) else item
         label = labels.read(attached.label) if attached.label else banner
@@ -54,4 +82,21 @@ def addressed(to: Sequence[str], info: Sequence[str], exempt: Sequence[str]) -> 
     for _, addresses in rows:
         for address in addresses:
             parse_address(address)
-    return check_addressees([Addressee(kind, address) for kind, addresses in rows for address in addresses])
+    return _each_once([Addressee(kind, address) for kind, addresses in rows for address in addresses])
+
+
+def _each_once(addressees: Sequence[Addressee]) -> tuple[Addressee, ...]:
+    """In order, each once, exemptions taken out of the others. Raises Malformed for none."""
+    exempted = {each.address for each in addressees if each.kind is AddresseeKind.EXEMPTED}
+    chosen: dict[str, Addressee] = {}
+    for each in sorted(addressees, key=lambda a: (a.kind, a.address)):
+        if each.kind is AddresseeKind.EXEMPTED or each.address not in exempted:
+            chosen.setdefault(each.address, each)
+    if all(each.kind is AddresseeKind.EXEMPTED for each in chosen.values()):
+        raise Malformed("no addressee is left", hint="an empty list never means everyone")
+    return tuple(sorted(chosen.values(), key=lambda a: (a.kind, a.address)))
+
+
+def next_dtg(now: int, last: int) -> int:
+    """A DTG that this originator has not used: this minute, or the first free one after it. All in seconds."""
+    return max(now - now % 60, last + 60 if last else 0)

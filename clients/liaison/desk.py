@@ -1,24 +1,22 @@
-"""An officer's acts on top of `Client`: answer, forward, consent, draft for release, release, lower a label."""
+"""An officer's acts on top of `Client`: answer, forward, consent, copy blind, keep a roster."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from relay.protocol.community import ROSTER, Roster
-from relay.protocol.endorsement import RELEASING_ROLE
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused, TooLarge, Unknown
+from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Precedence
-from relay.protocol.identity import parse_address
+from relay.protocol.identity import SECURITY_ROLE, parse_address
 from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
 from .client import Client
-from .composing import MAX_CONTENT
-from .drafting import SealedDraft, endorse, open_draft, pack_draft, still_needed
-from .outgoing import TWO_PERSON, Draft, Plan, Sent
+from .composing import Enclosed
+from .outgoing import Sent
 from .passing import (
     consent_request,
     consents_for,
@@ -30,19 +28,9 @@ from .passing import (
     refs_of,
     sign_consent,
 )
+from .plan import Draft, Plan, plan_of
 from .portions import PortionContent, PortionKind
-from .record import DRAFTED, IN, Record
-from .seal import fresh_keys
-
-SECURITY_ROLE = "security"
-
-
-@dataclass(frozen=True, slots=True)
-class Drafted:
-    """A message that waits for another officer: its id to be, and the draft's own."""
-
-    message_id: bytes
-    sent: Sent
+from .record import IN, Record
 
 
 class Desk:
@@ -78,7 +66,8 @@ class Desk:
         """A forward of everything readable, each portion under its own label, with the originals' signed headers."""
         record = self._received(message_id)
         originals = originals_of(record)
-        now = int(time.time())
+        directory, now = self.client.trust.directory, int(time.time())
+        consents = consents_for(directory, refs_of(originals), self.client.records(), now)
         head = record.portions.get(0)
         banner = self._derived(record, label, [label_of(parse_message(each).core.label) for each in originals])
         return self.client.plan(
@@ -87,9 +76,7 @@ class Desk:
             body=note,
             subject=f"Fwd: {head.name}" if head is not None and head.name else "",
             references=[message_id],
-            more=list(forwarded_portions(record)),
-            passed_on=originals,
-            consents=consents_for(self.client.trust.directory, refs_of(originals), self.client.records(), now),
+            enclosed=Enclosed(tuple(forwarded_portions(record)), originals, consents),
             purpose=record.message.core.handling.purpose,
         )
 
@@ -106,7 +93,7 @@ class Desk:
             body=text,
             subject="Request for consent",
             references=[message_id],
-            more=[packed],
+            enclosed=Enclosed((packed,)),
             purpose=record.message.core.handling.purpose,
         )
         return self.client.release(plan)
@@ -128,7 +115,7 @@ class Desk:
             body=f"Consent to pass the message on to {request.office}, for {days} days.\n",
             subject="Consent",
             references=[request_id],
-            more=[packed],
+            enclosed=Enclosed((packed,)),
             purpose=record.message.core.handling.purpose,
         )
         return self.client.release(plan)
@@ -170,7 +157,7 @@ class Desk:
     def _plan_copy(self, draft: Draft, address: str) -> Plan:
         parse_address(address)
         alone = replace(draft, addressees=(Addressee(AddresseeKind.ACTION, address),))
-        return self.client.outgoing().plan(alone, int(time.time()))
+        return plan_of(alone, self.client.profile, self.client.trust, self.client.judge, int(time.time()))
 
     def keep_roster(self, address: str, members: Sequence[str]) -> int:
         """As its manager, say who belongs to a community; the roster's version."""
@@ -184,87 +171,6 @@ class Desk:
         client.transport.post("/v1/rosters", signed)
         client.sync()
         return roster.version
-
-    # -- two-person release ---------------------------------------------------------------------------------------
-
-    def draft(self, plan: Plan) -> Drafted:
-        """Seal and sign a plan, and send it to the office's releasing officers instead of posting it."""
-        plan.require_permitted()
-        plan = replace(plan, draft=replace(plan.draft, portions=_all_in_memory(plan.draft.portions)))
-        keys = fresh_keys(len(plan.draft.portions))
-        keep = self.client.keeper(plan, DRAFTED)
-        core, submission, _claimed, _verdicts = self.client.outgoing().prepare(plan, int(time.time()), keep, keys)
-        packed = pack_draft(submission, keys, label_bytes(plan.draft.label))
-        return Drafted(core.message_id, self._circulate(packed, plan.draft.label, core.message_id))
-
-    def _circulate(self, packed: PortionContent, label: Label, message_id: bytes) -> Sent:
-        office = self.client.profile.statement.office
-        plan = self.client.plan(
-            [f"{RELEASING_ROLE}@{office}"],
-            exempt=[self.client.profile.pins.address],
-            label=label,
-            body="A draft for release.\n",
-            subject=f"Draft {message_id.hex()[:12]}",
-            more=[packed],
-        )
-        return self.client.release(plan)
-
-    def open_draft(self, message_id: bytes) -> SealedDraft:
-        """The draft in a message received, as its addressees would open it."""
-        record = self.client.read(message_id)
-        if record.direction != IN:
-            raise Refused(
-                "you drafted or signed this yourself: two-person release takes two persons", rules=(TWO_PERSON,)
-            )
-        return open_draft(record)
-
-    def release_draft(self, draft: SealedDraft) -> tuple[int, int]:
-        """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
-
-        The answer is (signatures still needed, index of the accept entry or -1).
-        """
-        self.client.sync()
-        signed = endorse(draft, self.client.profile)
-        outgoing = self.client.outgoing()
-        core = draft.message.core
-        needed = still_needed(signed, outgoing)
-        if needed:
-            packed = PortionContent(PortionKind.DRAFT, core.label, signed.encoded(), "draft", "application/cbor")
-            self._circulate(packed, label_of(core.label), core.message_id)
-            return needed, -1
-        self.client.profile.cabinet.put_outbox(core.message_id, signed.submission.encoded())
-        return 0, outgoing.post(core.message_id, signed.submission.encoded())
-
-    # -- lowering a label -----------------------------------------------------------------------------------------
-
-    def draft_downgrade(
-        self, message_id: bytes, label: str, reason: str, to: Sequence[str], body: str | None
-    ) -> Drafted:
-        """A new message that replaces one of our own under a lower label, for two other officers to release.
-
-        With `body` it is sanitised: the new text takes the place of all content.
-        """
-        record = self.client.read(message_id)
-        core = record.message.core
-        if core.office != self.client.profile.statement.office:
-            raise Refused("only the originating office lowers a label", rules=("originator",))
-        banner = self.client.labels.read(label)
-        encoded = label_bytes(banner)
-        head = record.portions.get(0)
-        kept = [] if body is not None else [replace(each, label=encoded) for each in forwarded_portions(record)]
-        plan = self.client.plan(
-            list(to) or [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED],
-            label=banner,
-            body=body if body is not None else f"Replaces message {message_id.hex()[:12]}: {reason}\n",
-            subject=head.name if head is not None else "",
-            references=[message_id],
-            more=kept,
-            passed_on=originals_of(record),
-            supersedes=(record.message.ref, reason),
-            originator_controlled=core.handling.originator_controlled,
-            purpose=core.handling.purpose,
-        )
-        return self.draft(plan)
 
     # -- in common ------------------------------------------------------------------------------------------------
 
@@ -282,14 +188,6 @@ class Desk:
         if policy is None:
             raise Refused("the message's policy is not known here", rules=("policy-known",))
         return derived_label(policy, contained, chosen, int(time.time()))
-
-
-def _all_in_memory(portions: Sequence[PortionContent]) -> tuple[PortionContent, ...]:
-    """A draft carries the whole submission, for another officer to read: it has no large parts. Raises TooLarge."""
-    if sum(portion.size for portion in portions) > MAX_CONTENT:
-        hint = "send large files in a message that one person may release, or in several"
-        raise TooLarge(f"what two persons release has at most {MAX_CONTENT // (1 << 20)} MiB of content", hint=hint)
-    return tuple(replace(each, content=b"".join(each.blocks()), apart=None) for each in portions)
 
 
 def _unmapped(client: Client, plan: Plan) -> Iterator[str]:

@@ -45,6 +45,7 @@ class Documents:
                 yield self.compile(published)
 
     def compile(self, published: PublishedPolicy) -> Policy:
+        """The policy in the published files, which have the digests that were signed. Raises LiaisonError."""
         key = (published.spif_digest, published.extensions_digest)
         if key not in self._compiled:
             extensions = NO_EXTENSIONS if key[1] is None else parse_extensions(self.content(key[1]))

@@ -8,21 +8,27 @@ for octet, and not a copy beside it. Who signs last posts.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
-from relay.protocol.endorsement import ENDORSEMENT, Endorsement, verify_endorsements
+from relay.protocol.endorsement import ENDORSEMENT, RELEASING_ROLE, Endorsement, verify_endorsements
 from relay.protocol.envelope import Message, Submission, parse_message, parse_submission
-from relay.protocol.errors import LiaisonError, Refused, Unverified
+from relay.protocol.errors import LiaisonError, Refused, TooLarge, Unverified
+from relay.protocol.header import AddresseeKind
 from relay.protocol.identity import office_of
-from relay.protocol.label import label_of
+from relay.protocol.label import Label, label_bytes, label_of
 from relay.protocol.obligations import officers_needed
 
-from .outgoing import TWO_PERSON, Outgoing
+from .client import Client
+from .composing import MAX_CONTENT, Enclosed
+from .outgoing import Sent
+from .passing import forwarded_portions, originals_of
+from .plan import TWO_PERSON, Plan
 from .portions import PortionContent, PortionKind
 from .profile import Profile
-from .record import Record
-from .seal import unseal_part
+from .record import DRAFTED, IN, Record
+from .seal import fresh_keys, unseal_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +40,19 @@ class SealedDraft:
     message: Message
     portions: dict[int, PortionContent]
 
-    def encoded(self) -> bytes:
-        return encode([self.submission.encoded(), list(self.content_keys)])
+    def packed(self) -> PortionContent:
+        """The portion that carries it to the next officer."""
+        return pack_draft(self.submission.encoded(), self.content_keys, self.message.core.label)
 
 
-def pack_draft(submission: bytes, content_keys: list[bytes], label: bytes) -> PortionContent:
+def pack_draft(submission: bytes, content_keys: Sequence[bytes], label: bytes) -> PortionContent:
     """The portion that carries a draft."""
-    return PortionContent(PortionKind.DRAFT, label, encode([submission, content_keys]), "draft", "application/cbor")
+    return PortionContent(
+        PortionKind.DRAFT, label, encode([submission, list(content_keys)]), "draft", "application/cbor"
+    )
 
 
-def open_draft(record: Record) -> SealedDraft:
+def read_draft(record: Record) -> SealedDraft:
     """The draft in a message, every part opened and checked. Raises Refused if there is none, Unverified."""
     packed = next((each for each in record.portions.values() if each.kind is PortionKind.DRAFT), None)
     if packed is None:
@@ -71,15 +80,112 @@ def endorse(draft: SealedDraft, profile: Profile) -> SealedDraft:
     return replace(draft, submission=submission)
 
 
-def still_needed(draft: SealedDraft, outgoing: Outgoing) -> int:
+def still_needed(draft: SealedDraft, client: Client) -> int:
     """How many more officers must sign. Raises Refused if those who have signed may not, or are the drafter."""
     core = draft.message.core
     label = label_of(core.label)
-    policy = outgoing.judge.policy_of(core.office, label.policy)
+    policy = client.judge.policy_of(core.office, label.policy)
     if policy is None:
         raise Refused("the policy of this draft is not known here", rules=("policy-known",))
     try:
-        officers = verify_endorsements(outgoing.trust.directory, draft.message, draft.submission.endorsements)
+        officers = verify_endorsements(client.trust.directory, draft.message, draft.submission.endorsements)
     except LiaisonError as problem:
         raise Refused(str(problem), rules=(TWO_PERSON,)) from None
     return max(0, officers_needed(policy, core) - len(officers))
+
+
+# --- What officers do
+
+
+@dataclass(frozen=True, slots=True)
+class Drafted:
+    """A message that waits for another officer: its id to be, and the draft's own."""
+
+    message_id: bytes
+    sent: Sent
+
+
+def circulate_plan(client: Client, plan: Plan) -> Drafted:
+    """Seal and sign a plan, and send it to the office's releasing officers instead of posting it.
+
+    Raises Refused for what stands against the message beside the second signature, TooLarge.
+    """
+    plan.require_permitted()
+    plan = replace(plan, draft=replace(plan.draft, portions=_all_in_memory(plan.draft.portions)))
+    keys = fresh_keys(len(plan.draft.portions))
+    sealed = client.outgoing().prepare(plan, int(time.time()), client.keeper(plan, DRAFTED), keys)
+    packed = pack_draft(sealed.submission, keys, label_bytes(plan.draft.label))
+    return Drafted(sealed.core.message_id, circulate(client, packed, plan.draft.label, sealed.core.message_id))
+
+
+def circulate(client: Client, packed: PortionContent, label: Label, message_id: bytes) -> Sent:
+    """Send a packed draft of this message to every releasing officer of the office but oneself."""
+    plan = client.plan(
+        [f"{RELEASING_ROLE}@{client.profile.statement.office}"],
+        exempt=[client.profile.pins.address],
+        label=label,
+        body="A draft for release.\n",
+        subject=f"Draft {message_id.hex()[:12]}",
+        enclosed=Enclosed((packed,)),
+    )
+    return client.release(plan)
+
+
+def open_draft(client: Client, message_id: bytes) -> SealedDraft:
+    """The draft in a message received, as its addressees would open it. Raises Refused, Unverified."""
+    record = client.read(message_id)
+    if record.direction != IN:
+        raise Refused("you drafted or signed this yourself: two-person release takes two persons", rules=(TWO_PERSON,))
+    return read_draft(record)
+
+
+def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
+    """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
+
+    The answer is (signatures still needed, index of the accept entry or -1).
+    """
+    client.sync()
+    signed, core = endorse(draft, client.profile), draft.message.core
+    if needed := still_needed(signed, client):
+        circulate(client, signed.packed(), label_of(core.label), core.message_id)
+        return needed, -1
+    submission = signed.submission.encoded()
+    client.profile.cabinet.put_outbox(core.message_id, submission)
+    return 0, client.outgoing().post(core.message_id, submission)
+
+
+def draft_downgrade(
+    client: Client, message_id: bytes, label: str, reason: str, to: Sequence[str], body: str | None
+) -> Drafted:
+    """A new message that replaces one of our own under a lower label, for two other officers to release.
+
+    With `body` it is sanitised: the new text takes the place of all content. Raises Refused.
+    """
+    record = client.read(message_id)
+    core = record.message.core
+    if core.office != client.profile.statement.office:
+        raise Refused("only the originating office lowers a label", rules=("originator",))
+    banner = client.labels.read(label)
+    encoded = label_bytes(banner)
+    head = record.portions.get(0)
+    kept = [] if body is not None else [replace(each, label=encoded) for each in forwarded_portions(record)]
+    plan = client.plan(
+        list(to) or [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED],
+        label=banner,
+        body=body if body is not None else f"Replaces message {message_id.hex()[:12]}: {reason}\n",
+        subject=head.name if head is not None else "",
+        references=[message_id],
+        enclosed=Enclosed(tuple(kept), originals_of(record)),
+        supersedes=(record.message.ref, reason),
+        originator_controlled=core.handling.originator_controlled,
+        purpose=core.handling.purpose,
+    )
+    return circulate_plan(client, plan)
+
+
+def _all_in_memory(portions: Sequence[PortionContent]) -> tuple[PortionContent, ...]:
+    """A draft carries the whole submission, for another officer to read: it has no large parts. Raises TooLarge."""
+    if sum(portion.size for portion in portions) > MAX_CONTENT:
+        hint = "send large files in a message that one person may release, or in several"
+        raise TooLarge(f"what two persons release has at most {MAX_CONTENT // (1 << 20)} MiB of content", hint=hint)
+    return tuple(replace(each, content=b"".join(each.blocks()), apart=None) for each in portions)

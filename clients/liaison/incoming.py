@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
-from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.canonical import encode
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
-from relay.protocol.errors import Malformed, Refused, Unverified
+from relay.protocol.errors import Refused, Unverified
 from relay.protocol.grants import format_portions
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
@@ -212,14 +212,3 @@ class Incoming:
         rules |= dict.fromkeys(self.judge.obligations_of(core, found, now))
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))
-
-
-def parse_inbox(answer: bytes) -> tuple[int, list[tuple[int, bytes]]]:
-    """A page of the inbox: where it ends, and each message with its cursor."""
-    cursor, rows = read_array(answer, 2, "inbox")
-    items = []
-    for row in expect(rows, list, "inbox"):
-        if type(row) is not list or len(row) != 2:
-            raise Malformed("inbox: an item is a cursor and a message")
-        items.append((expect(row[0], int, "inbox: cursor"), expect(row[1], bytes, "inbox: message")))
-    return expect(cursor, int, "inbox: cursor"), items

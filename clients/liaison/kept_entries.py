@@ -26,6 +26,7 @@ def append_entries(shelf: Shelf, log: str, start: int, entries: Sequence[bytes])
 
 
 def drop_entries(shelf: Shelf, log: str, start: int) -> None:
+    """Forget those from `start` on."""
     first, count = start - start % _BUNDLE, count_entries(shelf, log)
     kept = _bundle(shelf, log, first)[: start - first] if start > first else []
     for each in range(first, count, _BUNDLE):

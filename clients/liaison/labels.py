@@ -11,7 +11,7 @@ from pathlib import Path
 from relay.protocol.aggregate import Nobody, effective_label, join
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
-from relay.protocol.label import Label, label_of
+from relay.protocol.label import Label, readable_label
 from relay.protocol.label_xml import read_label_xml
 from relay.protocol.marking import portion_mark
 from relay.protocol.marking_reader import parse_marking, parse_portion_mark
@@ -33,6 +33,7 @@ class LabelReader:
     office: str
 
     def policies(self) -> list[Policy]:
+        """Those that this office has published, one at least. Raises Malformed."""
         found = list(self.documents.policies_of(self.trust.directory, self.office))
         if not found:
             raise Malformed(
@@ -67,10 +68,7 @@ class LabelReader:
     @staticmethod
     def label_of(encoded: bytes) -> Label | None:
         """The label in its encoding, or None if it is none."""
-        try:
-            return label_of(encoded)
-        except LiaisonError:
-            return None
+        return readable_label(encoded)
 
     def policy_for(self, label: Label) -> Policy | None:
         return self.documents.policy_of(self.trust.directory, self.office, label.policy)

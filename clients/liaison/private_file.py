@@ -70,7 +70,7 @@ def create_private(path: Path, content: bytes, what: str) -> None:
         raise Unavailable(f"{what}: cannot write {path}: {problem.strerror}") from problem
     finally:
         beside.unlink()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace_private(path: Path, content: bytes, what: str) -> None:
@@ -81,7 +81,7 @@ def replace_private(path: Path, content: bytes, what: str) -> None:
     except OSError as problem:
         beside.unlink(missing_ok=True)
         raise Unavailable(f"{what}: cannot write {path}: {problem.strerror}") from problem
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _write_beside(path: Path, content: bytes, what: str) -> Path:
@@ -98,7 +98,8 @@ def _write_beside(path: Path, content: bytes, what: str) -> Path:
     return beside
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Return once the names in this folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

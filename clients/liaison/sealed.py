@@ -27,6 +27,7 @@ from relay.protocol.parts import PartDigest
 from .cobblestone import PartOpener, PartSealer, plaintext_size
 from .meter import Meter
 from .portions import BLOCK, PortionContent, pack_blocks, read_start
+from .private_file import sync_folder
 
 TOGETHER = 3  # pieces under way at a time
 T = TypeVar("T")
@@ -99,14 +100,6 @@ def _sealed_blocks(sealer: PartSealer, portion: PortionContent) -> Iterator[byte
 
 def _create(path: Path) -> FileIO:
     return FileIO(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
-
-
-def sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_blocks(path: Path, key: bytes, context: bytes) -> Iterator[bytes]:

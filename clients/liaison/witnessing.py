@@ -45,6 +45,7 @@ def pin_policy(cabinet: Cabinet, content: bytes, max_age: int, relay_keys: tuple
 
 
 def pinned_policy(cabinet: Cabinet) -> PinnedPolicy | None:
+    """The witness policy that this profile is held to, or None."""
     found = cabinet.pin(_PIN)
     if found is None:
         return None

@@ -23,6 +23,7 @@ class PolicyShelf:
         self._compiled = lru_cache(maxsize=256)(self._compile)
 
     def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
+        """What the office has published under this name and identifier; None if that is nothing that can be read."""
         published = directory.policy_of(office, ref.name, ref.oid)
         if published is None:
             return None

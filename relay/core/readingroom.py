@@ -133,6 +133,7 @@ class ReadingRoom:
         return await self.look(look, caller)
 
     async def document(self, caller: Caller, digest: bytes) -> bytes:
+        """The content of a published file with this digest. Raises Unknown."""
         found = await self.look(
             lambda c: c.scalar(select(document.c.content).where(document.c.digest == digest)), caller
         )

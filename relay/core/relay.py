@@ -45,6 +45,7 @@ from .policies import PolicyShelf
 from .quota import Quota
 from .readingroom import ReadingRoom, newest_checkpoint, reading_database
 from .retention import Sweep, Swept
+from .submission import check_submission
 from .witness import WitnessDesk
 
 T = TypeVar("T")
@@ -169,7 +170,7 @@ class Relay:
         readers: list[bytes] = []
 
         def prepare(caller: Caller) -> Checking[Job]:
-            submitted = yield from accept.check_submission(
+            submitted = yield from check_submission(
                 self._committer.directory, caller, request.body, int(time.time()), precedence
             )
             readers.extend(each.device_id for each in submitted.slots)

@@ -21,8 +21,7 @@ from relay.batch import Answer, Batch
 from relay.protocol.access import Judge, deciding_policy
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message
-from relay.protocol.errors import LiaisonError
-from relay.protocol.label import Label, PolicyRef, label_of
+from relay.protocol.label import PolicyRef, readable_label
 from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
 from relay.store.log import Log
 from relay.store.schema import log_entry, message, message_place
@@ -159,7 +158,7 @@ def _due_messages(connection: Connection, judge: Judge, rows: Rows, now: int) ->
 
 def _is_over(judge: Judge, found: Message, now: int) -> bool:
     core = found.core
-    label = _readable(core.label)
+    label = readable_label(core.label)
     policy = judge.policy_of(core.office, label.policy) if label is not None else None
     end = message_end(policy, label, core.expires)
     return end is not None and end <= now
@@ -174,7 +173,7 @@ def _due_entries(connection: Connection, judge: Judge, rows: Rows, now: int) -> 
     kept, due = {bytes(each) for each in connection.scalars(there)}, []
     for index, entry in labelled:
         offices = [office for office in dict.fromkeys((entry.office, entry.concerns)) if office]
-        label = _readable(entry.label or b"")
+        label = readable_label(entry.label or b"")
         policies = [judge.policy_of(office, label.policy) if label is not None else None for office in offices]
         end = entry_end(policies, label, entry.time // 1000)
         if end is not None and end <= now and entry.message_id not in kept:
@@ -194,10 +193,3 @@ def _shortest_period(judge: Judge) -> int | None:
             [seconds for _name, seconds in periods] + ([shortest] if shortest is not None else []), default=None
         )
     return shortest
-
-
-def _readable(encoded: bytes) -> Label | None:
-    try:
-        return label_of(encoded)
-    except LiaisonError:
-        return None

@@ -16,7 +16,7 @@ from .endorsement import PassedOn
 from .equivalence import Direction, translate
 from .errors import LiaisonError
 from .header import Addressee, AddresseeKind, Core
-from .label import Clearance, Label, PolicyRef, label_bytes, label_of
+from .label import Clearance, Label, PolicyRef, label_bytes, label_of, readable_label
 from .obligations import Circumstances, failing_obligations
 from .policy import Policy
 
@@ -55,7 +55,7 @@ class Judge:
 
     def obligations_of(self, core: Core, found: Circumstances, now: int) -> tuple[str, ...]:
         """What the originating office's policy demands of a message as a whole and does not find."""
-        label = _readable(core.label)
+        label = readable_label(core.label)
         policy = self.policy_of(core.office, label.policy) if label is not None else None
         return failing_obligations(policy, core, found, now)
 
@@ -63,7 +63,7 @@ class Judge:
         """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is."""
         action = Action.FORWARD if circle.originals else action
         need = self.need_to_know(circle.named, device)
-        label = _readable(encoded)
+        label = readable_label(encoded)
         own = self._decide_under(action, circle, label, label, device, need, now)
         if own.permitted or label is None:
             return own
@@ -76,7 +76,7 @@ class Judge:
 
     def judge_sender(self, encoded: bytes, sender: Device, at: int) -> Decision:
         """Whether the sender could send under this label at that time: as a reader of what he writes."""
-        label = _readable(encoded)
+        label = readable_label(encoded)
         policy = self.policy_of(sender.office, label.policy) if label is not None else None
         certified = sender if sender.not_before <= at < sender.not_after else None
         need = NeedToKnow(basis="originator", of=sender.address)
@@ -147,7 +147,7 @@ class Judge:
 
         None for a label with a successor: a table translates one label, and the other would go unheeded.
         """
-        label = _readable(encoded)
+        label = readable_label(encoded)
         source = self.policy_of(origin, label.policy) if label is not None else None
         if label is None or label.succession is not None or source is None or source.digest != label.policy.digest:
             return
@@ -196,7 +196,7 @@ class Judge:
     def _may_go_on(self, original: PassedOn, office: str, now: int) -> bool:
         """Whether an agreement that covers the original lets `office` pass it on."""
         core = original.message.core
-        label = _readable(core.label)
+        label = readable_label(core.label)
         policy = self.policy_of(core.office, label.policy) if label is not None else None
         handling = Handling(purpose=core.handling.purpose)
         for state in self.directory.agreements_between(core.office, office):
@@ -209,7 +209,7 @@ class Judge:
 
 def deciding_policy(directory: Directory, office: str, encoded: bytes) -> bytes | None:
     """Digest of the policy file by which `office` decides on this label, for the log; None if there is none."""
-    label = _readable(encoded)
+    label = readable_label(encoded)
     published = directory.policy_of(office, label.policy.name, label.policy.oid) if label is not None else None
     return published.spif_digest if published is not None else None
 
@@ -234,13 +234,6 @@ def _translated(label: Label, source: Policy, target: Policy, *, across: bool) -
     except LiaisonError:
         return None
     return None if across and kept else label_bytes(translated)
-
-
-def _readable(encoded: bytes) -> Label | None:
-    try:
-        return label_of(encoded)
-    except LiaisonError:
-        return None
 
 
 def _clearance(device: Device | None, label: Label | None) -> Clearance | None:

@@ -146,6 +146,7 @@ class Withdrawal:
 
 
 def read_withdrawal(signed: Sign1) -> Withdrawal:
+    """Read what was signed; raises Malformed for anything else."""
     fields = read_map(signed.payload, frozenset({1, 2, 3, 4, 5}), frozenset(), "withdrawal")
     expect_version(fields[1], "withdrawal")
     return Withdrawal(

@@ -15,11 +15,10 @@ from .canonical import encode, expect, expect_bytes, expect_version, read_array
 from .cose import Sign1
 from .directory import Device
 from .errors import Malformed
-from .identity import Kind
+from .identity import SECURITY_ROLE, Kind
 
 ALARM = "alarm"
 MAX_FINDING = 500
-SECURITY_ROLE = "security"
 
 
 @dataclass(frozen=True, slots=True)

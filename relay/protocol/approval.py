@@ -144,6 +144,7 @@ class Approval:
 
 
 def read_approval(payload: bytes) -> Approval:
+    """Read what was signed; raises Malformed for anything else."""
     version, matter, ref, device_id, address, at = read_array(payload, 6, APPROVAL)
     expect_version(version, APPROVAL)
     parse_address(address)

@@ -35,6 +35,7 @@ class Community:
 
 
 def read_community(signed: Sign1) -> Community:
+    """Read what was signed; raises Malformed, also for a manager of another office."""
     fields = read_map(signed.payload, frozenset(range(1, 6)), frozenset(), "community")
     expect_version(fields[1], "community")
     parse_address(fields[2])
@@ -57,6 +58,7 @@ class Roster:
 
 
 def read_roster(signed: Sign1) -> Roster:
+    """Read what was signed; raises Malformed for anything else."""
     fields = read_map(signed.payload, frozenset(range(1, 6)), frozenset(), "roster")
     expect_version(fields[1], "roster")
     parse_address(fields[2])

@@ -39,6 +39,7 @@ NO_VALUES: frozenset[str] = frozenset()
 
 @lru_cache(maxsize=4096)
 def compile_label(policy: Policy, label: Label) -> CompiledLabel:
+    """What of a decision depends on the policy and the label alone, and not on a reader or the time."""
     restrictive: list[Row] = []
     permissive: list[Row] = []
     for category in label.categories:

@@ -83,6 +83,7 @@ class Consent:
 
 
 def read_consent(signed: Sign1) -> Consent:
+    """Read what was signed; raises Malformed for anything else."""
     version, ref, device_id, office, not_after = read_array(signed.payload, 5, "consent")
     expect_version(version, "consent")
     return Consent(

@@ -154,6 +154,7 @@ class DirectoryEntry:
 
 
 def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
+    """Read an entry of the directory log; raises Malformed, also for a change that this version does not know."""
     fields = expect(decode(encoded, "directory entry"), list, "directory entry")
     if len(fields) not in {5, 6}:
         raise Malformed("directory entry: expected an array of 5, or of 6 with approvals")
@@ -200,6 +201,7 @@ def parse_logged_entry(encoded: bytes) -> LoggedEntry:
 
 
 def read_logged_entry(value: object) -> LoggedEntry:
+    """Read what `LoggedEntry` writes, decoded; raises Malformed. Nothing of it is verified."""
     fields = expect(value, list, "logged entry")
     if len(fields) != 5:
         raise Malformed("logged entry: expected an array of 5")

@@ -158,6 +158,7 @@ class Submission:
 
 
 def parse_submission(encoded: bytes) -> Submission:
+    """Read a submission into its parts, which stay encoded; raises Malformed."""
     message, slots, parts, endorsements = read_array(encoded, 4, "submission")
     return Submission(
         message=expect(message, bytes, "submission: message"),
@@ -198,6 +199,7 @@ class Delivery:
 
 
 def parse_delivery(encoded: bytes) -> Delivery:
+    """Read a delivery into its parts, which stay encoded and unverified; raises Malformed."""
     message, index, slot, proof, release, endorsements = read_array(encoded, 6, "delivery")
     return Delivery(
         message=expect(message, bytes, "delivery: message"),

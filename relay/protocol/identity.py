@@ -255,6 +255,7 @@ class Revocation:
 
 
 def read_revocation(signed: Sign1) -> Revocation:
+    """Read what was signed; raises Malformed for anything else."""
     fields = _fields(signed, 5)
     parse_address(fields[3])
     return Revocation(

@@ -23,10 +23,10 @@ from typing import Any
 
 from . import canonical
 from .canonical import expect, expect_bytes, expect_texts, read_map
-from .errors import Malformed
+from .errors import LiaisonError, Malformed
 
 MAX_NAME = 256  # the limit of the SPIF schema for names and phrases
-MAX_SUCCESSION = 4
+MAX_SUCCESSION = 4  # successors of one label, each with the next inside it
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
 
@@ -226,6 +226,14 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
 label_of = lru_cache(maxsize=4096)(parse_label)
 
 
+def readable_label(encoded: bytes) -> Label | None:
+    """The label in its encoding, or None if it is none."""
+    try:
+        return label_of(encoded)
+    except LiaisonError:
+        return None
+
+
 def clearance_bytes(clearance: Clearance) -> bytes:
     """The one encoding of a clearance."""
     return canonical.encode(
@@ -264,6 +272,7 @@ def category_rows(categories: Sequence[Category]) -> list[list[Any]]:
 
 
 def read_categories(rows: Any, what: str) -> tuple[Category, ...]:
+    """Categories from their rows, in their one order; raises Malformed."""
     if type(rows) is not list:
         raise Malformed(f"{what}: categories are not an array")
     categories = []

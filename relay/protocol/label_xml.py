@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from .errors import Malformed
-from .label import Category, Clearance, Label, Succession, TagType, check_name, fold
+from .label import MAX_SUCCESSION, Category, Clearance, Label, Succession, TagType, check_name, fold
 from .label_forms import (
     CLEARANCE_NS,
     LABEL_NS,
@@ -50,9 +50,6 @@ __all__ = [
     "write_label_xml",
 ]
 
-_MAX_SUCCESSION = 4
-
-
 _ROOTS = {f"{{{LABEL_NS}}}{kind}ConfidentialityLabel": kind for kind in LabelKind}
 _ROOTS[f"{{{LABEL_NS}}}ConfidentialityLabel"] = LabelKind.ORIGINATOR
 
@@ -66,7 +63,7 @@ def read_label_xml(label_xml: bytes, policy: Policy) -> Label:
     root = parse_xml(label_xml, "label")
     if root.tag not in _ROOTS:
         raise Malformed(f"label: the root element is {root.tag!r:.120}")
-    return _read_label(root, policy, _MAX_SUCCESSION)
+    return _read_label(root, policy, MAX_SUCCESSION)
 
 
 def label_kind(label_xml: bytes) -> LabelKind:
@@ -107,7 +104,7 @@ def _read_succession(root: Element, policy: Policy, successors: int) -> Successi
     if holder is None:
         return None
     if successors == 0:
-        raise Malformed(f"{place(holder)}: more than {_MAX_SUCCESSION} successors")
+        raise Malformed(f"{place(holder)}: more than {MAX_SUCCESSION} successors")
     _check_children(holder, ("SuccessionDateTime", "SuccessorConfidentialityLabel"))
     moment = _one(holder, "SuccessionDateTime")
     at = parse_datetime(text_of(moment), place(moment))

@@ -47,6 +47,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=32)
 def vocabulary(policy: Policy) -> Vocabulary:
+    """Every spelling that the policy has for its name, classifications and categories, in every language."""
     langs = _languages(policy)
     heads = [Head(fold(policy.name), None, None)]
     heads += [Head(text, None, None) for text in _replacements(policy.marking, policy.name, langs)]

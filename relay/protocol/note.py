@@ -12,8 +12,7 @@ The rules:
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
-from binascii import Error as Base64Error
+from base64 import b64encode
 from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from .errors import LiaisonError, Malformed, Unverified
-from .tlog import parse_checkpoint_body
+from .tlog import parse_base64, parse_checkpoint_body
 
 ED25519: Final = 0x01
 ED25519_COSIGNATURE: Final = 0x04
@@ -89,7 +88,7 @@ def parse_vkey(vkey: str) -> NoteVerifier:
     parts = vkey.split("+", 2)
     if len(parts) != 3:
         raise Malformed("verifier key: expected name+id+key")
-    key = _octets(parts[2], "verifier key")
+    key = parse_base64(parts[2], "verifier key")
     verifier = note_verifier(parts[0], key[0], key[1:])
     if format_vkey(verifier) != vkey:
         raise Malformed("verifier key: its id is not that of its name and key")
@@ -229,17 +228,7 @@ def _parse_line(line: str) -> NoteSignature:
     parts = line.split(" ")
     if len(parts) != 3 or parts[0] != "\u2014" or not _NAME.fullmatch(parts[1]):
         raise Malformed("note: a signature line is not dash, name, signature")
-    signed = _octets(parts[2], "note signature")
+    signed = parse_base64(parts[2], "note signature")
     if len(signed) < 5:
         raise Malformed("note signature: no more than a key id")
     return NoteSignature(parts[1], signed[:4], signed[4:])
-
-
-def _octets(text: str, what: str) -> bytes:
-    try:
-        octets = b64decode(text, validate=True)
-    except (Base64Error, ValueError) as problem:
-        raise Malformed(f"{what}: not base64") from problem
-    if not octets or b64encode(octets).decode() != text:
-        raise Malformed(f"{what}: empty, or not in its one base64 spelling")
-    return octets

@@ -134,6 +134,7 @@ def label_periods(policy: Policy, label: Label) -> tuple[Period, ...]:
 
 
 def timed_findings(periods: Iterable[Period], now: int) -> tuple[Finding, ...]:
+    """What of these is not valid at `now`, in seconds."""
     return tuple(
         Finding("validity-period", f"{name} is not valid at this time")
         for start, end, name in periods

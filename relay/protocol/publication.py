@@ -34,6 +34,7 @@ class PublishedPolicy:
 
 
 def read_published_policy(signed: Sign1) -> PublishedPolicy:
+    """Read what was signed; raises Malformed for anything else."""
     fields = read_map(signed.payload, frozenset(range(1, 9)), frozenset(), "policy")
     expect_version(fields[1], "policy")
     extensions = fields[7]

@@ -147,6 +147,7 @@ class Recalled:
 
 
 def parse_recalled(encoded: bytes) -> Recalled:
+    """Read the answer to a recall; raises Malformed. `verify_recalled` checks it."""
     fields = expect(decode(encoded, "recalled"), list, "recalled")
     if len(fields) != 3:
         raise Malformed("recalled: expected an array of 3")

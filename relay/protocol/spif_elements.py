@@ -15,6 +15,7 @@ from .policy_elements import (
     ValueEquivalence,
 )
 from .spif_source import (
+    EXTENSIONS_NAMESPACE,
     MARKING,
     Source,
     read_group,
@@ -24,8 +25,6 @@ from .spif_source import (
     read_tag_type,
 )
 from .xml import Element, elements, parse_boolean, parse_datetime, place, required, text_of
-
-EXTENSIONS_NAMESPACE = "urn:nato:stanag:4774:spif:extensions:1:0"
 
 
 def read_classification(element: Element, source: Source) -> Classification:
@@ -107,15 +106,7 @@ def _read_tag(element: Element, source: Source, set_name: str) -> Tag:
     source.check(
         element,
         children={"tagCategory", "markingQualifier"},
-        attributes={
-            "name",
-            "tagType",
-            "enumType",
-            "tag7Encoding",
-            "singleSelection",
-            "maxSelection",
-            "minSelection",
-        },
+        attributes={"name", "tagType", "enumType", "tag7Encoding", "singleSelection", "maxSelection", "minSelection"},
         strict=True,
     )
     least = _selection(element, "minSelection") or 0
@@ -148,23 +139,8 @@ def _selection(element: Element, name: str) -> int | None:
 def _read_value(element: Element, source: Source) -> Value:
     source.check(
         element,
-        children={
-            "equivalentSecCategoryTag",
-            *MARKING,
-            "excludedClass",
-            "requiredCategory",
-            "excludedCategory",
-        },
-        attributes={
-            "name",
-            "lacv",
-            "userInput",
-            "requiredClass",
-            "obsolete",
-            "dateFormat",
-            "notBefore",
-            "notAfter",
-        },
+        children={"equivalentSecCategoryTag", *MARKING, "excludedClass", "requiredCategory", "excludedCategory"},
+        attributes={"name", "lacv", "userInput", "requiredClass", "obsolete", "dateFormat", "notBefore", "notAfter"},
         strict=True,
     )
     where = place(element)

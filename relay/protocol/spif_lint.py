@@ -12,8 +12,6 @@ from .label import TagType, fold
 from .policy import Finding, Policy, expand_group
 from .policy_elements import Classification, Group, Requirement, TagSet, Value
 
-Values = Iterable[tuple[TagSet, TagType, Value]]
-
 
 def check_policy(classifications: tuple[Classification, ...], tag_sets: tuple[TagSet, ...]) -> None:
     """Raise Malformed for what no label could be judged by: doubles and references that lead nowhere."""

@@ -98,6 +98,7 @@ def parse_tlog_proof(proof: bytes) -> TlogProof:
 
 
 def parse_number(text: str, what: str) -> int:
+    """A decimal number of at most 63 bits, in its one spelling. Raises Malformed."""
     if not (text.isascii() and text.isdigit()) or len(text) > 19 or (text[0] == "0" and text != "0"):
         raise Malformed(f"{what}: {text!r:.40} is not a decimal number without leading zeros")
     if (number := int(text)) > MAX_SIZE:
@@ -106,6 +107,7 @@ def parse_number(text: str, what: str) -> int:
 
 
 def parse_base64(text: str, what: str) -> bytes:
+    """The octets that `text` spells, one at least. Raises Malformed for any spelling but the one `b64encode` writes."""
     try:
         octets = b64decode(text, validate=True)
     except (Base64Error, ValueError) as problem:

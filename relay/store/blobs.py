@@ -41,6 +41,7 @@ class Files:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
+        """Keep a chunk, durable on return; False if it is there already."""
         folder = self._root / upload.hex()
         if not folder.exists():
             folder.mkdir(mode=0o700, exist_ok=True)

@@ -24,6 +24,7 @@ class Bucket:
         self._store = S3Store.from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)})
 
     def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
+        """Keep a chunk, durable on return; False if it is there already. Raises Unavailable."""
         try:
             obstore.put(self._store, f"{upload.hex()}/{chunk}", b"".join(pieces), mode="create", use_multipart=False)
         except AlreadyExistsError:
@@ -33,6 +34,7 @@ class Bucket:
         return True
 
     def get(self, upload: bytes, chunk: int) -> bytes | None:
+        """The chunk, or None. Raises Unavailable."""
         try:
             return bytes(obstore.get(self._store, f"{upload.hex()}/{chunk}").bytes())
         except FileNotFoundError:

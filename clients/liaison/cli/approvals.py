@@ -17,18 +17,8 @@ from relay.protocol.armor import armor, dearmor
 from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
 
-from .common import (
-    Session,
-    approval_option,
-    ask_option,
-    json_option,
-    pass_session,
-    put,
-    read_approvals,
-    say,
-    write_asked,
-    yes_option,
-)
+from .asking import Asking, takes_approvals
+from .common import Session, json_option, pass_session, put, say, yes_option
 
 _KIND = "APPROVERS"
 
@@ -80,11 +70,10 @@ def _needed(given: str) -> tuple[Matter, int]:
 @click.argument("file", required=False, type=click.File("rb"))
 @click.option("--person", "people", multiple=True, metavar="ADDR", help="Who approves, with the devices of today.")
 @click.option("--needed", multiple=True, metavar="MATTER=M", help="How many a matter takes: enrolment=2, hold=2.")
-@ask_option
-@approval_option
+@takes_approvals
 @json_option
 @pass_session
-def set_approvers(session: Session, /, file: Any, ask: Path | None, **given: Any) -> None:
+def set_approvers(session: Session, /, file: Any, asking: Asking, **given: Any) -> None:
     """Name your office's approvers. Once there is a list, changing it takes its own people: --ask, then FILE."""
     if (file is None) is not bool(given["people"] and given["needed"]):
         raise click.UsageError("either FILE, or --person and --needed")
@@ -94,10 +83,9 @@ def set_approvers(session: Session, /, file: Any, ask: Path | None, **given: Any
             signed = dearmor(file.read(), _KIND)
         else:
             signed = office.draft_approvers(given["people"], tuple(sorted(map(_needed, given["needed"]))))
-        if ask is not None:
-            write_asked(ask, signed, _KIND)
+        if asking.writes(signed, _KIND):
             return
-        office.publish_approvers(signed, read_approvals(given["approvals"]))
+        office.publish_approvers(signed, asking.approvals())
     _show(read_approvers(parse_sign1(signed, "approvers").payload), as_json=given["as_json"])
 
 

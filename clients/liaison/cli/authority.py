@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from liaison.authority import DAY, Authority, found_authority
+from liaison.authority import DAY, Authority
+from liaison.founding import found_authority
 from liaison.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
 from relay.protocol.errors import LiaisonError, Malformed
@@ -19,18 +20,8 @@ from relay.protocol.label_xml import read_clearance_xml
 from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
-from .common import (
-    Session,
-    approval_option,
-    ask_option,
-    json_option,
-    pass_session,
-    put,
-    read_approvals,
-    say,
-    write_asked,
-    yes_option,
-)
+from .asking import Asking, takes_approvals
+from .common import Session, json_option, pass_session, put, say, yes_option
 from .people import relay_keys
 from .quorum import drill, recover, split
 
@@ -84,20 +75,18 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
     help="Auditor: beyond the own office an OFFICE, nation:CODE or '*' for all; each office has to grant it.",
 )
 @click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
-@ask_option
-@approval_option
+@takes_approvals
 @json_option
 @pass_session
-def enrol(session: Session, /, request: Any, ask: Path | None, **given: Any) -> None:
+def enrol(session: Session, /, request: Any, asking: Asking, **given: Any) -> None:
     """Certify the device that made REQUEST, or publish the CERTIFICATE that --ask wrote and others approved."""
     text = request.read()
     with session.authority() as office:
         office.sync()
         signed = _certified(office, text, given)
-        if ask is not None:
-            write_asked(ask, signed, _CERTIFICATE)
+        if asking.writes(signed, _CERTIFICATE):
             return
-        certificate = office.publish_certificate(signed, read_approvals(given["approvals"]))
+        certificate = office.publish_certificate(signed, asking.approvals())
     if given["as_json"]:
         put({"address": certificate.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
     else:

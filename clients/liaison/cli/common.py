@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,7 +15,6 @@ import click
 
 from liaison.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
-from relay.protocol.armor import armor, dearmor
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 if TYPE_CHECKING:
@@ -128,26 +127,6 @@ json_option: Callable[[Command], Command] = click.option(
     "--json", "as_json", is_flag=True, help="JSON, one object per line."
 )
 yes_option: Callable[[Command], Command] = click.option("--yes", is_flag=True, help="Answer every question with yes.")
-
-
-ask_option: Callable[[Command], Command] = click.option(
-    "--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write what is to be approved."
-)
-approval_option: Callable[[Command], Command] = click.option(
-    "--approval", "approvals", multiple=True, type=click.File("rb"), metavar="FILE", help="One person's approval."
-)
-
-
-def write_asked(path: Path, encoded: bytes, kind: str) -> None:
-    """What others have to approve, for them and for the command that then takes it."""
-    path.write_text(armor(encoded, kind))
-    say(
-        f"each approver runs: liaison approve {path} -o APPROVAL; then the same command with {path} --approval APPROVAL"
-    )
-
-
-def read_approvals(files: Sequence[Any]) -> list[bytes]:
-    return [dearmor(file.read(), "APPROVAL") for file in files]
 
 
 class LiaisonProgram(click.Group):

@@ -9,16 +9,17 @@ import click
 
 from liaison import render
 from liaison.client import Client
-from liaison.desk import Desk, Drafted
-from liaison.drafting import SealedDraft
-from liaison.outgoing import Plan
+from liaison.desk import Desk
+from liaison.drafting import Drafted, SealedDraft, circulate_plan, draft_downgrade, open_draft, release_draft
+from liaison.plan import TWO_PERSON, Plan
 from liaison.record import Record
 from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
 
+from .body import read_body
 from .common import Session, json_option, pass_session, put, say, yes_option
 from .mail import show_portion
-from .send import confirm_release, message_options, plan_from, read_body, show_plan, show_sent
+from .send import confirm_release, message_options, plan_from, show_plan, show_sent
 
 
 @click.command()
@@ -105,7 +106,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
     with session.client() as client:
         plan = plan_from(client, to, file, given)
         confirm_release(session, client, plan, yes=given["yes"])
-        _show_drafted(Desk(client).draft(plan), as_json=given["as_json"])
+        _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
 
 
 @click.command()
@@ -120,7 +121,7 @@ def downgrade(session: Session, /, message_id: str, to: Sequence[str], **given: 
     """Replace a message of your office under a lower label. Two other officers have to release it."""
     with session.client() as client:
         body = given["sanitised"].read() if given["sanitised"] is not None else None
-        drafted = Desk(client).draft_downgrade(client.find(message_id), given["label"], given["reason"], to, body)
+        drafted = draft_downgrade(client, client.find(message_id), given["label"], given["reason"], to, body)
         _show_drafted(drafted, as_json=given["as_json"])
 
 
@@ -141,17 +142,14 @@ def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
 def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -> None:
     """Read a draft exactly as its addressees would, and release it with your signature."""
     with session.client() as client:
-        desk = Desk(client)
-        found = desk.open_draft(client.find(message_id))
+        found = open_draft(client, client.find(message_id))
         if found.message.core.sender == client.profile.pins.address:
-            raise Refused(
-                "you drafted this yourself: two-person release takes two persons", rules=("two-person-release",)
-            )
+            raise Refused("you drafted this yourself: two-person release takes two persons", rules=(TWO_PERSON,))
         if not as_json:
             _show_draft(session, client, found)
         if not yes:
             session.confirm("Release this message, as shown, in your office's name?")
-        needed, index = desk.release_draft(found)
+        needed, index = release_draft(client, found)
     if as_json:
         put({"message_id": found.message.core.message_id.hex(), "released": not needed, "signatures_needed": needed})
     elif needed:

@@ -15,24 +15,15 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
 from relay.protocol.hold import HOLD, Action, Hold, read_hold
 
-from .common import (
-    Session,
-    approval_option,
-    ask_option,
-    json_option,
-    pass_session,
-    put,
-    read_approvals,
-    say,
-    write_asked,
-)
+from .asking import Asking, takes_approvals
+from .common import Session, json_option, pass_session, put, say
 
 _KIND = "HOLD"
 
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     reason = click.option("--reason", help="One line; operator and auditors read it.")
-    for each in (pass_session, json_option, approval_option, ask_option, reason):
+    for each in (pass_session, json_option, takes_approvals, reason):
         command = each(command)
     return click.argument("message", metavar="ID|FILE")(command)
 
@@ -44,35 +35,35 @@ def hold() -> None:
 
 @hold.command()
 @_options
-def place(session: Session, /, message: str, **given: Any) -> None:
+def place(session: Session, /, message: str, asking: Asking, **given: Any) -> None:
     """Ask that the message be kept, whatever its expiry and retention; FILE is what --ask wrote and others approved."""
-    _state(session, Action.PLACE, message, given)
+    _state(session, Action.PLACE, message, asking, **given)
 
 
 @hold.command()
 @_options
-def lift(session: Session, /, message: str, **given: Any) -> None:
+def lift(session: Session, /, message: str, asking: Asking, **given: Any) -> None:
     """Ask that your office's hold end; FILE is what --ask wrote and others approved."""
-    _state(session, Action.LIFT, message, given)
+    _state(session, Action.LIFT, message, asking, **given)
 
 
-def _state(session: Session, action: Action, message: str, given: dict[str, Any]) -> None:
-    approvals: Sequence[bytes] = read_approvals(given["approvals"])
-    if (given["reason"] is None) is not bool(approvals):
+def _state(
+    session: Session, action: Action, message: str, asking: Asking, *, reason: str | None, as_json: bool
+) -> None:
+    approvals = asking.approvals()
+    if (reason is None) is not bool(approvals):
         raise click.UsageError("either an ID and --reason, or FILE and the approvals of what is in it")
     with session.client() as client:
-        signed = _asked(message) if approvals else sign_hold(client, action, client.find(message), given["reason"])
-        if given["ask"] is not None:
-            write_asked(given["ask"], signed, _KIND)
+        if reason is None:
+            signed = dearmor(Path(message).read_bytes(), _KIND)
+        else:
+            signed = sign_hold(client, action, client.find(message), reason)
+        if asking.writes(signed, _KIND):
             return
         word = read_hold(parse_sign1(signed, HOLD))
         if word.action is not action:
             raise Malformed(f"{message} asks to {word.action} a hold")
-        _post(client, word, signed, approvals, as_json=given["as_json"])
-
-
-def _asked(path: str) -> bytes:
-    return dearmor(Path(path).read_bytes(), _KIND)
+        _post(client, word, signed, approvals, as_json=as_json)
 
 
 def _post(client: Client, word: Hold, signed: bytes, approvals: Sequence[bytes], *, as_json: bool) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from liaison import render
-from liaison.client import Client, InboxItem
+from liaison.client import Client
+from liaison.inbox import InboxItem
 from liaison.labels import LabelReader
 from liaison.meter import Meter
 from liaison.portions import PortionContent, PortionKind

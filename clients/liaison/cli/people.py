@@ -14,9 +14,9 @@ import click
 
 from liaison import render
 from liaison.alarming import report
-from liaison.authority import found_device
 from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
+from liaison.founding import found_device
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
 from liaison.safe_text import for_one_line
 from liaison.stock import stock

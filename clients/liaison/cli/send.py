@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -18,14 +13,16 @@ import click
 
 from liaison import render
 from liaison.client import Client
-from liaison.composing import Attachment
+from liaison.composing import DEFAULT_LIFETIME, Attachment
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
-from liaison.outgoing import DEFAULT_LIFETIME, Plan, Sent
+from liaison.outgoing import Sent
+from liaison.plan import Plan
 from liaison.release import UNKNOWN_ADDRESS, Verdict
-from relay.protocol.errors import LiaisonError, Malformed, Refused
+from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Precedence
 
+from .body import read_body
 from .common import Command, Session, check_label_file, json_option, pass_session, put, say, yes_option
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
@@ -201,44 +198,6 @@ def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[s
         why = "; ".join(f"{rule.id}: {rule.why}" for rule in decision.rules if not rule.ok)
         rows.append([address, name, "yes" if decision.permitted else "no", *([why] if why else [])])
     return rows
-
-
-def read_body(file: str | None) -> str:
-    """The body from FILE, standard input or the editor."""
-    body = _given_body(file)
-    return _text(_edited()) if body is None else body
-
-
-def _given_body(file: str | None) -> str | None:
-    """The body from FILE or standard input; None if it is to be written in an editor."""
-    if file == "-" or (file is None and not sys.stdin.isatty()):
-        return _text(sys.stdin.buffer.read())
-    return None if file is None else _text(Path(file).read_bytes())
-
-
-def _text(octets: bytes) -> str:
-    if not octets.strip():
-        raise Malformed("the message is empty; nothing was sent", hint="the body is FILE, - for stdin, or $EDITOR")
-    try:
-        return octets.decode()
-    except UnicodeDecodeError as problem:
-        hint = "attach it with --attach instead"
-        raise Malformed(f"the body is not UTF-8 (octet {problem.start})", hint=hint) from None
-
-
-def _edited() -> bytes:
-    """What the person writes in an editor, in a private file that is gone afterwards."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
-    with tempfile.TemporaryDirectory(dir=os.environ.get("XDG_RUNTIME_DIR")) as folder:
-        path = Path(folder) / "message.txt"
-        path.touch(0o600)
-        try:
-            left = subprocess.run([*shlex.split(editor), str(path)], check=False).returncode  # noqa: S603 - the person's own
-        except OSError as problem:
-            raise LiaisonError(f"editor {editor}: {problem.strerror}", hint="set EDITOR, or give FILE") from None
-        if left != 0:
-            raise LiaisonError(f"the editor ended with {left}; nothing was sent")
-        return path.read_bytes()
 
 
 def _attachment(text: str) -> Attachment:

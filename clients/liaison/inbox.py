@@ -1,0 +1,70 @@
+"""The inbox: what a profile opened before, and what waits for it at the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from relay.protocol.canonical import expect, read_array
+from relay.protocol.envelope import Message, parse_message
+from relay.protocol.errors import LiaisonError, Malformed
+
+from .incoming import Incoming
+from .labels import LabelReader
+from .trust import relayed
+
+UNREAD = "unread"
+
+
+@dataclass(frozen=True, slots=True)
+class InboxItem:
+    """A message in the inbox; its header has been verified, or `problem` says why not."""
+
+    message_id: bytes
+    message: Message
+    state: str  # unread, open, handled
+    marking: str
+    problem: str = ""
+
+
+def item_of(message: Message, state: str, labels: LabelReader, problem: str = "") -> InboxItem:
+    """The line of a message in this state, with the marking of its label."""
+    marking = labels.marking(labels.label_of(message.core.label))
+    return InboxItem(message.core.message_id, message, state, marking, problem)
+
+
+def waiting(incoming: Incoming, labels: LabelReader, wait: float) -> Iterator[InboxItem]:
+    """What the relay has for this device, oldest first; `wait` seconds for new mail if there is none."""
+    for encoded in _pages(incoming, wait):
+        with relayed():
+            message = parse_message(encoded)
+        problem = ""
+        try:
+            incoming.verify_header(encoded)
+        except LiaisonError as error:
+            problem = str(error)
+        yield item_of(message, UNREAD, labels, problem)
+
+
+def _pages(incoming: Incoming, wait: float) -> Iterator[bytes]:
+    after = 0
+    while True:
+        answer = incoming.transport.get("/v1/inbox", after=after, wait=wait)
+        with relayed():
+            cursor, messages = _parse_page(answer)
+        yield from messages
+        if not messages or cursor <= after:
+            return
+        after, wait = cursor, 0
+
+
+def _parse_page(answer: bytes) -> tuple[int, list[bytes]]:
+    """A page of the inbox: where it ends, and its messages."""
+    cursor, rows = read_array(answer, 2, "inbox")
+    messages = []
+    for row in expect(rows, list, "inbox"):
+        if type(row) is not list or len(row) != 2:
+            raise Malformed("inbox: an item is a cursor and a message")
+        expect(row[0], int, "inbox: cursor")
+        messages.append(expect(row[1], bytes, "inbox: message"))
+    return expect(cursor, int, "inbox: cursor"), messages
