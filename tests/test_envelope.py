@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from liaison.keys import SigningKey
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
-from relay.protocol.entry import LoggedEntry
+from relay.protocol.entry import MAX_ENTRY, MAX_WARRANT, AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import (
     MESSAGE,
     RECEIPT,
@@ -33,6 +33,7 @@ from relay.protocol.envelope import (
 from relay.protocol.errors import Malformed
 from relay.protocol.header import (
     MAX_ADDRESSEES,
+    MAX_LABEL,
     MAX_PORTIONS,
     Addressee,
     AddresseeKind,
@@ -43,6 +44,7 @@ from relay.protocol.header import (
     fresh_message_id,
     parse_core,
 )
+from relay.protocol.hold import MAX_REASON
 from relay.protocol.suite import SUITE_1
 
 KEY = SigningKey.generate()
@@ -354,3 +356,13 @@ def test_a_message_id_begins_with_its_time_and_all_else_is_noise():
     assert fresh_message_id(0x6743F1C2, bytes(range(12))) == bytes.fromhex("6743f1c2") + bytes(range(12))
     with pytest.raises(Malformed):
         fresh_message_id(0x6743F1C2, bytes(11))
+
+
+def test_a_label_leaves_room_for_the_entry_of_a_hold():
+    fits = replace(CORE, label=bytes(MAX_LABEL), portions=(Portion(1, bytes(32), b"label"),))
+    assert parse_core(fits.encoded()) == fits
+    with pytest.raises(Malformed, match="label"):
+        parse_core(replace(fits, label=bytes(MAX_LABEL + 1)).encoded())
+    words = (bytes(5_000),) * MAX_WARRANT
+    held = AccessEntry(Event.HOLD, 1, bytes(16), bytes(16), "a" * 128, "b" * 63, label=fits.label, warrant=words)
+    assert len(replace(held, detail="\U0001f512" * MAX_REASON).encoded()) < MAX_ENTRY

@@ -12,6 +12,7 @@ from acts import as_json, run
 from liaison.holding import state_hold
 from liaison.keys import SigningKey
 from liaison.recalling import recall
+from liaison.warranted import Warrants
 from relay.house import commit_alone
 from relay.protocol.approval import APPROVAL, APPROVERS, Approval, Approvers, Matter
 from relay.protocol.cose import parse_sign1
@@ -77,12 +78,16 @@ def approval(key, of, **stated):
     return key.sign_object(APPROVAL, replace(said, **stated).payload())
 
 
+def approved(said):
+    return said, approval(EWA, said), approval(JAN, said)
+
+
 def taken_back(by, *warrant, kind="recall", reason="Wrong annex"):
     return held(by, f"{kind} {'0' * 64} {reason}", *warrant, event=Event.RECALL)
 
 
-def order(key, *, message_id=MESSAGE, spill=False, reason="Wrong annex"):
-    return key.sign_object(RECALL, Recall(message_id, key.device_id, spill, reason, NOW).payload())
+def order(key, *, message_id=MESSAGE, spill=False, reason="Wrong annex", at=NOW):
+    return key.sign_object(RECALL, Recall(message_id, key.device_id, spill, reason, at).payload())
 
 
 FIRST, SECOND = "place 1 of 2: inquiry 7", "place 2 of 2: inquiry 7"
@@ -115,11 +120,17 @@ NOT_BORNE_OUT = {
     "an office that is not the officer's": held(EWA, FIRST, word(EWA), office="lo-paris"),
     "a detail that orders nothing": held(EWA, "destroy 1 of 2: inquiry 7", word(EWA)),
     "a recall in the place of a word": held(EWA, FIRST, order(EWA)),
+    "a word of an hour ago": held(EWA, FIRST, word(EWA, at=NOW - 3600)),
+    "a word of the next hour": held(EWA, FIRST, word(EWA, at=NOW + 3600)),
     "no word but an approval": held(EWA, FIRST, approval(OLA, word(EWA))),
     "a recall by another": taken_back(ANNA, order(EWA)),
     "a recall of another message": taken_back(ANNA, order(ANNA, message_id=OTHER)),
     "a recall logged as a spill": taken_back(EWA, order(EWA), kind="spill"),
     "a recall for another reason": taken_back(ANNA, order(ANNA, reason="Spite")),
+    "a recall of two days ago": taken_back(ANNA, order(ANNA, at=NOW - 2 * 86400)),
+    "a spill with another office beside it": taken_back(
+        EWA, order(EWA, spill=True), order(LUC, spill=True), kind="spill"
+    ),
     "a spill by one officer": taken_back(ANNA, order(ANNA, spill=True), kind="spill"),
     "a spill by two devices of nobody else": taken_back(ANNA, order(ANNA, spill=True), order(LUC, spill=True), kind="spill"),
 }  # fmt: skip
@@ -149,6 +160,7 @@ def test_an_office_that_has_named_approvers_holds_nothing_without_them(governed)
     verify_warrant(held(OLA, third, said, *both), governed)
     for claimed in (
         held(OLA, third, said, both[0]),
+        held(OLA, third, *approved(word(OLA, at=NOW - 8 * 86400))),
         held(OLA, third, said, both[0], both[0]),
         held(OLA, third, said, both[0], approval(OLA, said)),
         held(OLA, third, said, both[0], approval(JAN, word(OLA, reason="other"))),
@@ -176,6 +188,33 @@ def test_a_recall_is_its_originators_or_a_security_officers(directory):
     for claimed, sender in ((taken_back(ANNA, order(ANNA)), NAMES[OLA]), (taken_back(LUC, order(LUC)), NAMES[ANNA])):
         with pytest.raises(Unverified, match="nobody who may"):
             judge_recall(claimed, sender, directory)
+
+
+def judged(made, *logged):
+    """What a walk over these entries says, where the directory log is this."""
+    walk = Warrants(lambda start: iter(made[start:]))
+    for index, each in enumerate(logged):
+        walk.take(index, each)
+    return walk.fault
+
+
+OFFICERS = [
+    office(WARSAW, "lo-warsaw"),
+    *(certificate(WARSAW, key, NAMES[key], roles=("security",)) for key in (EWA, OLA)),
+]
+
+
+def test_a_word_that_was_logged_before_orders_nothing_a_second_time():
+    first, again = held(EWA, FIRST, word(EWA)), held(EWA, FIRST, word(EWA), salt=b"2" * 16)
+    assert judged(OFFICERS, first, held(OLA, SECOND, word(OLA), word(EWA))) is None
+    assert judged(OFFICERS, first, again) == "entry 1 of the access log is not borne out: its warrant was used before"
+    assert "used before" in judged(OFFICERS, taken_back(EWA, order(EWA)), taken_back(EWA, order(EWA)))
+
+
+@pytest.mark.parametrize(("seconds", "is_right"), [(0, True), (30, True), (90, False)])
+def test_a_revocation_counts_for_what_is_dated_after_it_by_more_than_clocks_differ(seconds, is_right):
+    logged = held(EWA, FIRST, word(EWA), time=(NOW + seconds) * 1000)
+    assert (judged([*OFFICERS, revocation(WARSAW, EWA, NAMES[EWA])], logged) is None) is is_right
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """Whether holds and recalls in a log were ordered by those whose signed words stand in them.
 
 Each is judged by the directory as it was when it was logged, replayed beside the log. The hosts of one relay have
-clocks of their own: what does not hold at the entry's time may hold by a change that is dated a little later.
+clocks of their own: what does not hold at the entry's time may hold as the directory was a little before or after.
+That a word is logged once is seen as far back as the walk goes: in a pull to the last one, in `verify` to the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import takewhile
 
 from relay.protocol.directory import Directory
 from relay.protocol.entry import WARRANTED, AccessEntry, parse_directory_entry
 from relay.protocol.errors import Unverified
-from relay.protocol.warrant import verify_warrant
+from relay.protocol.warrant import spent_by, verify_warrant
 
 from .dating import TOLERANCE
 
@@ -24,23 +26,48 @@ class Warrants:
         self.fault: str | None = None
         self._changes = changes
         self._directory = Directory()
+        self._spent = set[bytes]()
 
     def take(self, index: int, entry: AccessEntry) -> None:
         """The next entry in scope."""
         if entry.event not in WARRANTED or self.fault is not None:
             return
         try:
-            try:
-                verify_warrant(entry, self._replayed(self._directory, entry.time))
-            except Unverified:
-                verify_warrant(entry, self._replayed(Directory(), entry.time + TOLERANCE))
+            self._verify(entry)
+            self._spend(spent_by(entry))
         except Unverified as problem:
             self.fault = f"entry {index} of the access log is not borne out: {problem}"
 
-    def _replayed(self, directory: Directory, time: int) -> Directory:
-        """The directory with all that was in it at this time, in milliseconds."""
-        for encoded in self._changes(directory.size):
-            if parse_directory_entry(encoded).time > time:
-                break
-            directory.apply(encoded)
-        return directory
+    def _spend(self, words: bytes) -> None:
+        if words in self._spent:
+            raise Unverified("its warrant was used before")
+        self._spent.add(words)
+
+    def _verify(self, entry: AccessEntry) -> None:
+        try:
+            verify_warrant(entry, _replayed(self._directory, self._until(self._directory, entry.time)))
+        except Unverified:
+            directory = _replayed(Directory(), self._until(Directory(), entry.time - TOLERANCE))
+            later = self._until(directory, entry.time + TOLERANCE)
+            while not _bears_out(directory, entry):
+                if (change := next(later, None)) is None:
+                    raise
+                directory.apply(change)
+
+    def _until(self, directory: Directory, time: int) -> Iterator[bytes]:
+        """The changes that this directory lacks, up to a time in milliseconds."""
+        return takewhile(lambda each: parse_directory_entry(each).time <= time, self._changes(directory.size))
+
+
+def _replayed(directory: Directory, changes: Iterator[bytes]) -> Directory:
+    for each in changes:
+        directory.apply(each)
+    return directory
+
+
+def _bears_out(directory: Directory, entry: AccessEntry) -> bool:
+    try:
+        verify_warrant(entry, directory)
+    except Unverified:
+        return False
+    return True

@@ -77,8 +77,8 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> A
         raise Conflict(f"{device.office} holds this message already" if state.is_held else "there is no hold to lift")
     warrant, needed = _warrant(batch, device, signed, state)
     words = min(len(warrant), needed)
-    # Else one officer could say again what was approved once, after others have undone it.
-    if signed.approvals and any(_ref(row) == signed.ref for row in rows):
+    # Else one officer could say again what others have seconded or approved once, and undone since.
+    if any(_ref(row) == signed.ref for row in rows):
         raise Conflict("this very word was stated before", hint="sign a new one")
     ends = stated.action is Action.LIFT and words >= needed and _holders(batch, stated.message_id) == {device.office}
     destroyed = " destroyed" if ends and destroy_kept(batch, stated.message_id) else ""

@@ -13,4 +13,3 @@ MAX_CLAIM = 1000  # devices in one claim
 MAX_DELAY = 7 * 86400  # from sealing to posting
 MAX_CLOCK_AHEAD = 300
 MAX_STOCK = 1024  # one-time key packages a device may hold here
-MAX_RECALL_AGE = 86400  # from a recall's signature to its posting: the second officer may be asleep

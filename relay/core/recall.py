@@ -24,6 +24,7 @@ from relay.protocol.envelope import Message, decode_list, parse_message
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated
 from relay.protocol.grants import parse_grants
 from relay.protocol.recall import (
+    MAX_AGE,
     MAX_SIGNERS,
     RECALL,
     Recall,
@@ -41,7 +42,7 @@ from relay.store.schema import recall as recall_table
 from .caller import Caller
 from .hold import held
 from .kept import take_back
-from .limits import MAX_CLOCK_AHEAD, MAX_RECALL_AGE
+from .limits import MAX_CLOCK_AHEAD
 from .open import deny
 
 
@@ -67,7 +68,7 @@ def check_recalls(
         stated, device = read_recall(signed), directory.device(signed.kid[:16], now)
         if device is None or device.device_id != stated.device_id:
             raise Unauthenticated("a recall by a device that is not enrolled, no longer valid, or revoked")
-        if stated.message_id != message_id or not now - MAX_RECALL_AGE <= stated.at <= now + MAX_CLOCK_AHEAD:
+        if stated.message_id != message_id or not now - MAX_AGE <= stated.at <= now + MAX_CLOCK_AHEAD:
             raise Malformed("recall: of another message, or signed too long ago")
         yield from check_sign1(signed, device.signature_public)
         signers[device.device_id], asked[device.device_id] = device, stated

@@ -23,6 +23,7 @@ from .suite import Suite, suite_numbered
 
 MAX_ADDRESSEES, MAX_PORTIONS, MAX_PASSED_ON = 2000, 256, 16
 MAX_LIFETIME = 366 * 86400  # seconds
+MAX_LABEL = 16 * 1024  # octets: an entry that must be made, of a hold or a recall, has room for it and its warrant
 
 
 def fresh_message_id(created: int, noise: bytes) -> bytes:
@@ -161,6 +162,8 @@ def parse_core(encoded: bytes) -> Core:
     )
     if core.sender_kid[:16] != core.sender_device:
         raise Malformed("message core: the sender's device is not named by its key")
+    if len(core.label) > MAX_LABEL:
+        raise Malformed(f"message core: a label of more than {MAX_LABEL} octets")
     if not core.created < core.expires <= core.created + MAX_LIFETIME:
         raise Malformed("message core: expires before it is created, or more than a year after")
     return core

@@ -29,6 +29,7 @@ from .identity import MAY_SEND, SECURITY_ROLE, Kind, office_of
 
 RECALL = "recall"
 MAX_REASON, MAX_SIGNERS = 500, 8
+MAX_AGE = 86400  # seconds from its signature to its posting: the second officer may be asleep
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,15 @@ def may_recall(signers: Sequence[Device], sender: str, *, spill: bool) -> bool:
     """Whether these persons together may take this sender's message back.
 
     A recall: the originator, or a security officer of the originator's office. A spill: a security officer, or two
-    officers of that office.
+    officers of that office. All who sign are of that office.
     """
-    own = [device for device in signers if device.office == office_of(sender)]
-    if any(_is_security_officer(device) for device in own):
+    if any(device.office != office_of(sender) for device in signers):
+        return False  # nobody else has a say in it, also not beside one who has
+    if any(_is_security_officer(device) for device in signers):
         return True
     if spill:
-        return len({device.address for device in own if device.kind is Kind.OFFICER}) > 1
-    return any(device.address == sender and device.kind in MAY_SEND for device in own)
+        return len({device.address for device in signers if device.kind is Kind.OFFICER}) > 1
+    return any(device.address == sender and device.kind in MAY_SEND for device in signers)
 
 
 def _is_security_officer(device: Device) -> bool:

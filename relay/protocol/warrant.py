@@ -6,6 +6,7 @@
 The rules:
   - an entry says what its warrant says, and no more: a relay that counts a word which nobody gave is found by replay;
   - whoever signed must have been valid, and the approvers in force, in the directory as it was when the entry was made;
+  - a word is logged once, by `spent_by`, and soon after it was signed: an old one orders nothing anew;
   - that these persons may order it for this message is judged by its header, which the entry does not have: for a
     recall `judge_recall` says it, for a hold, that the office is a party of the message, whoever holds the header.
 """
@@ -15,7 +16,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from .approval import Matter, Question, verify_approvals
+from . import approval, recall
+from .approval import CLOCKS_APART, Matter, Question, verify_approvals
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .entry import AccessEntry, Event
@@ -24,6 +26,7 @@ from .hold import HOLD, WORDS_NEEDED, Hold, read_hold
 from .identity import SECURITY_ROLE, Kind
 from .recall import RECALL, may_recall, read_recall, read_recall_detail
 
+_LATE = 60  # seconds that a request may take from its check to its commit
 _HOLD_DETAIL = re.compile(r"(place|lift) ([1-9]) of ([1-9])( destroyed)?: (.+)")
 
 
@@ -58,11 +61,13 @@ def _verify_hold(entry: AccessEntry, directory: Directory) -> None:
     _check_officer(entry, device)
     approvers, others = directory.approvers_of(entry.office), entry.warrant[1:]
     if approvers is not None and (needed := approvers.threshold(Matter.HOLD)):
+        _check_age(entry, stated.at, approval.MAX_AGE)
         now = entry.time // 1000
         question = Question(Matter.HOLD, signed.ref, entry.address)
         verify_approvals(approvers, question, others, lambda each: directory.device(each, now), now)
         ordered = (needed + 1, needed + 1)
     else:
+        _check_age(entry, stated.at, CLOCKS_APART)
         ordered = (1 + _seconded(entry, stated, others, directory), WORDS_NEEDED)
     if (int(word), int(of)) != ordered:
         raise Unverified(f"hold: logged as word {word} of {of}, and signed as {ordered[0]} of {ordered[1]}")
@@ -97,6 +102,7 @@ def _verify_recall(entry: AccessEntry, directory: Directory) -> None:
         stated = read_recall(signed)
         if (stated.message_id, stated.device_id, stated.spill) != (entry.message_id, device.device_id, told.spill):
             raise Unverified("recall: a signed word is of another message, device or kind")
+        _check_age(entry, stated.at, recall.MAX_AGE)
         if device.device_id == entry.device_id and (stated.reason, device.address) != (told.reason, entry.address):
             raise Unverified("recall: the entry gives another reason than its signer")
         signers[device.device_id] = device
@@ -111,6 +117,19 @@ def judge_recall(entry: AccessEntry, sender: str, directory: Directory) -> None:
     signers = [directory.devices[parse_sign1(each, RECALL).kid[:16]] for each in entry.warrant]
     if not may_recall(signers, sender, spill=read_recall_detail(entry.detail).spill):
         raise Unverified("recall: by nobody who may take this message back")
+
+
+def spent_by(entry: AccessEntry) -> bytes:
+    """What no second entry may be made of: the word of who posted a hold, all words of a recall. Raises Malformed."""
+    if entry.event is Event.HOLD:
+        return parse_sign1(entry.warrant[0], HOLD).ref
+    return b"".join(sorted(parse_sign1(each, RECALL).ref for each in entry.warrant))
+
+
+def _check_age(entry: AccessEntry, at: int, most: int) -> None:
+    now = entry.time // 1000
+    if not now - most - _LATE <= at <= now + CLOCKS_APART + _LATE:
+        raise Unverified(f"{entry.event}: signed too long before it was logged, or after")
 
 
 def _signed(encoded: bytes, typ: str, directory: Directory, entry: AccessEntry) -> tuple[Sign1, Device]:
