@@ -179,3 +179,21 @@ def test_who_opens_as_more_than_the_message_has_is_refused_and_who_may_not_open_
     assert [each.status_code for each in answers] == [404, 404]
     assert answers[0].content == answers[1].content
     assert call(reader, "POST", path).status_code == 200
+
+
+def test_a_client_that_has_seen_the_header_opens_a_message_in_its_turn(two_offices, reader, monkeypatch):
+    send, to = two_offices.clients[ANNA].send, [reader.profile.pins.address]
+    flash, routine = (
+        send(to, label="TEST OPEN", body="Ferry.", precedence=each).message_id for each in (FLASH, ROUTINE)
+    )
+    asked, post = {}, reader.transport.post
+
+    def noting(path, body, seen=0, precedence=ROUTINE):
+        asked[path] = precedence
+        return post(path, body, seen, precedence)
+
+    monkeypatch.setattr(reader.transport, "post", noting)
+    reader.inbox()
+    for message_id, precedence in ((flash, FLASH), (routine, ROUTINE)):
+        reader.read(message_id)
+        assert asked[f"/v1/messages/{message_id.hex()}/open"] == precedence

@@ -54,6 +54,7 @@ class Client:
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
         self.documents = Documents(profile.folder / "documents", transport)
         self.labels = LabelReader(self.documents, self.trust, profile.statement.office)
+        self._stated: dict[bytes, Precedence] = {}  # by verified headers in the inbox: an opening takes its turn
 
     @classmethod
     def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
@@ -180,6 +181,8 @@ class Client:
         }
         for item in waiting(self._incoming(), self.labels, wait):
             found.setdefault(item.message_id, item)
+            if not item.problem:
+                self._stated[item.message_id] = item.message.core.handling.precedence
         return sorted(found.values(), key=lambda item: (item.message.core.created, item.message_id))
 
     def find(self, prefix: str) -> bytes:
@@ -207,7 +210,9 @@ class Client:
             self.trust.load()  # offline too, its labels have markings
             return record
         self.sync()
-        self._incoming().open(message_id, int(time.time()), lambda opened: keep(cabinet, message_id, _opened(opened)))
+        precedence = self._stated.get(message_id, Precedence.ROUTINE)
+        store = lambda opened: keep(cabinet, message_id, _opened(opened))  # noqa: E731
+        self._incoming().open(message_id, int(time.time()), store, precedence)
         change(cabinet, message_id, receipt_sent=True)
         record = kept(cabinet, message_id)
         assert record is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key

@@ -15,6 +15,7 @@ from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
 from relay.protocol.errors import Refused, Unverified
 from relay.protocol.grants import format_portions
+from relay.protocol.header import Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
@@ -80,13 +81,20 @@ class Incoming:
         self.trust.check_sender_view(core.directory)
         return message, sender
 
-    def open(self, message_id: bytes, now: int, store: Callable[[Opened], None]) -> Opened:
+    def open(
+        self,
+        message_id: bytes,
+        now: int,
+        store: Callable[[Opened], None],
+        precedence: Precedence = Precedence.ROUTINE,
+    ) -> Opened:
         """Ask for the slot, check everything in order, store, delete the one-time key, send the receipt.
 
+        `precedence` is what the message's header says, where it is known: the relay serves the urgent first.
         `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
         device), Unverified, Refused.
         """
-        answer = self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen())
+        answer = self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen(), precedence)
         with relayed():
             opened, slot = self._check(answer, message_id, now)
         # 11. store, and delete the one-time key with it
