@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 
@@ -76,34 +78,60 @@ def download(folder: Path, core: Core, index: int, transport: Transport, meter: 
         return
     folder.mkdir(mode=0o700, exist_ok=True)
     partial = folder / f"{portion.digest.hex()}.partial"
-    with meter("downloading", portion.length) as advance:
-        descriptor = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            digests = _hash_what_is_there(descriptor, portion.length)
-            have = len(digests) * CHUNK
-            advance(have)
-            path = f"/v1/messages/{core.message_id.hex()}/parts/{index}"
+    with meter("downloading", portion.length) as advance, _kept_open(partial) as descriptor:
+        digests = _hash_what_is_there(descriptor, portion.length)
+        have = len(digests) * CHUNK
+        advance(have)
+        path = f"/v1/messages/{core.message_id.hex()}/parts/{index}"
 
-            def fetch(chunk: int) -> tuple[bytes, bytes]:
-                sealed = transport.get(path, chunk=chunk)
-                return sealed, hashlib.sha256(sealed).digest()
+        def fetch(chunk: int) -> tuple[bytes, bytes]:
+            sealed = transport.get(path, chunk=chunk)
+            return sealed, hashlib.sha256(sealed).digest()
 
-            missing = range(len(digests), chunk_count(portion.length))
+        missing = range(len(digests), chunk_count(portion.length))
+        with ThreadPoolExecutor(1) as beside:
+            growing = _Growing(descriptor, beside)
             for chunk, (sealed, digest) in zip(missing, in_turn(fetch, missing), strict=True):
                 if len(sealed) != chunk_length(portion.length, chunk):
                     break
-                write_all(descriptor, sealed)
+                growing.write(sealed)
                 digests.append(digest)
                 have += len(sealed)
                 advance(len(sealed))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            growing.finish()
     if have != portion.length or joined_digest(digests) != portion.digest:
         partial.unlink()
         raise Unverified(f"part {index}: not the one that was signed")
     partial.replace(whole)
     sync_folder(folder)
+
+
+@contextmanager
+def _kept_open(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class _Growing:
+    """A file that is brought to the disk while it grows, so that little is left to wait for at its end."""
+
+    def __init__(self, descriptor: int, beside: Executor) -> None:
+        self._descriptor, self._beside = descriptor, beside
+        self._syncing = beside.submit(os.fdatasync, descriptor)
+
+    def write(self, octets: bytes) -> None:
+        write_all(self._descriptor, octets)
+        if self._syncing.done():
+            self._syncing.result()  # an error that is passed over here the kernel does not tell again
+            self._syncing = self._beside.submit(os.fdatasync, self._descriptor)
+
+    def finish(self) -> None:
+        """Return when all of it is on the disk. Raises OSError."""
+        self._syncing.result()
+        os.fsync(self._descriptor)
 
 
 def _hash_what_is_there(descriptor: int, length: int) -> list[bytes]:
