@@ -73,7 +73,7 @@ class Truth:
     granted: dict[bytes, tuple[int, ...]]
     openings: dict[bytes, list[tuple[int, tuple[int, ...]]]] = field(default_factory=dict)
     denied: Counter = field(default_factory=Counter)
-    recalls: list[tuple[int, str]] = field(default_factory=list)
+    recalls: set[tuple[int, str]] = field(default_factory=set)
     receipts: Counter = field(default_factory=Counter)
     accepted: int = -1
     ref: bytes = b""
@@ -166,7 +166,7 @@ class Traffic:
         who, spill = self.built.clients[SECURITY], self.chance.random() < 0.3
         body = encode([sign_recall(who, message_id, "drill", spill=spill)])
         answer = await self.built.relay.recall(self.request(who, f"{path}/recall", body), message_id, 0)
-        truth.recalls.append((parse_recalled(answer).recall.index, "spill" if spill else "recall"))
+        truth.recalls.add((parse_recalled(answer).recall.index, "spill" if spill else "recall"))  # the same words: one
 
     async def run(self, operations: int) -> None:
         kinds = (self.send, self.open, self.receipt, self.recall)

@@ -21,6 +21,7 @@ from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
 from relay.protocol.canonical import encode
+from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
 from relay.protocol.identity import Kind
@@ -209,9 +210,14 @@ def test_a_recall_that_is_old_or_for_another_message_or_signed_by_another_is_ref
 def test_the_same_recall_again_has_the_answer_of_the_first_and_another_one_is_logged(setting, people):
     anna, _jean, _luc = people
     message_id = sent(anna, BAS)
-    body = encode([sign_recall(anna, message_id, "Once", spill=False)])
-    first, again = (call(anna, "POST", f"/v1/messages/{message_id.hex()}/recall", body).content for _ in range(2))
-    assert parse_recalled(first).recall.entry == parse_recalled(again).recall.entry
+    word = sign_recall(anna, message_id, "Once", spill=False)
+    anew = anna.profile.signing.sign_object(RECALL, parse_sign1(word, RECALL).payload)
+    assert anew != word  # signatures are hedged
+    first, *again = (
+        call(anna, "POST", f"/v1/messages/{message_id.hex()}/recall", encode([each])).content
+        for each in (word, word, anew)
+    )
+    assert {parse_recalled(each).recall.entry for each in again} == {parse_recalled(first).recall.entry}
     recall(anna, message_id, "Twice", spill=False)
     recalls = [entry for entry in last_entries(setting, message_id) if entry.event is Event.RECALL]
     assert [entry.detail.split(" ", 2)[2] for entry in recalls] == ["Once", "Twice"]

@@ -23,7 +23,10 @@ def upgrade() -> None:
         "recall",
         sa.Column("message_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column(
-            "digest", sa.LargeBinary(length=32), nullable=False, comment="SHA-256 of the request: the same again?"
+            "digest",
+            sa.LargeBinary(length=32),
+            nullable=False,
+            comment="SHA-256 of the refs of its words: the same again?",
         ),
         sa.Column("spill", sa.Boolean(), nullable=False),
         sa.Column("encoded", sa.LargeBinary(), nullable=False, comment="the signed recalls, as received; for auditors"),

@@ -53,6 +53,7 @@ class SignedRecall:
     asked: Recall
     signers: tuple[Device, ...]
     words: tuple[bytes, ...]  # as posted
+    digest: bytes  # of what they say, however often they were signed
 
 
 def check_recalls(
@@ -62,7 +63,7 @@ def check_recalls(
     encoded = decode_list(body, "recalls")
     if not 0 < len(encoded) <= MAX_SIGNERS:
         raise Malformed(f"recalls: expected 1 to {MAX_SIGNERS} signatures")
-    signers, asked = dict[bytes, Device](), dict[bytes, Recall]()
+    signers, asked, refs = dict[bytes, Device](), dict[bytes, Recall](), list[bytes]()
     for each in encoded:
         signed = parse_sign1(each, RECALL)
         stated, device = read_recall(signed), directory.device(signed.kid[:16], now)
@@ -72,12 +73,14 @@ def check_recalls(
             raise Malformed("recall: of another message, or signed too long ago")
         yield from check_sign1(signed, device.signature_public)
         signers[device.device_id], asked[device.device_id] = device, stated
+        refs.append(signed.ref)
     own = asked.get(caller.device.device_id)
     if own is None:
         raise Unauthenticated("a recall is posted by one of those who signed it")
     if len(signers) != len(encoded) or any(each.spill is not own.spill for each in asked.values()):
         raise Malformed("recalls: not one of each signer, or not all for the same")
-    return SignedRecall(own, tuple(signers.values()), tuple(encoded))
+    said = hashlib.sha256(b"".join(sorted(refs))).digest()
+    return SignedRecall(own, tuple(signers.values()), tuple(encoded), said)
 
 
 def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen: int) -> Answer:
@@ -93,9 +96,8 @@ def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen
     if row is None or found is None or not may_recall(signed.signers, found.core.sender, spill=asked.spill):
         return deny(batch, caller, asked.message_id, found, ("recall",))
     states = _states(batch.connection, asked.message_id, bytes(row.grants))
-    # 5. the same request again has the answer of the first
-    digest = hashlib.sha256(body).digest()
-    index = _earlier(batch.connection, asked.message_id, digest)
+    # 5. the same words again have the answer of the first
+    index = _earlier(batch.connection, asked.message_id, signed.digest)
     if index is None:
         # 6. one transaction: slots, a spill's parts, and the entry
         is_held = bool(held(batch.connection, [asked.message_id]))
@@ -103,7 +105,8 @@ def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen
         index = batch.log(_entry(batch, caller, found, signed, detail))
         take_back(batch, asked.message_id, spill=asked.spill, is_held=is_held)
         batch.add(recall_table, {
-            "message_id": asked.message_id, "digest": digest, "spill": asked.spill, "encoded": body, "entry": index,
+            "message_id": asked.message_id, "digest": signed.digest, "spill": asked.spill, "encoded": body,
+            "entry": index,
         })  # fmt: skip
     return _answer(batch, _Indexes(index, row.entry), states, seen)
 

@@ -291,7 +291,7 @@ recall = Table(
     "recall",
     metadata,
     _of_message(primary_key=True),
-    Column("digest", LargeBinary(32), primary_key=True, comment="SHA-256 of the request: the same again?"),
+    Column("digest", LargeBinary(32), primary_key=True, comment="SHA-256 of the refs of its words: the same again?"),
     Column("spill", Boolean, nullable=False),
     Column("encoded", LargeBinary, nullable=False, comment="the signed recalls, as received; for auditors"),
     Column("entry", BigInteger, nullable=False, comment="index of its entry in the access log"),
