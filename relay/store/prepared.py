@@ -7,6 +7,7 @@ and null, which both drivers take and give as they are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
@@ -19,7 +20,8 @@ from sqlalchemy.types import TypeEngine
 
 _AT_ONCE = 256  # keys or rows in one statement: databases limit the parameters
 _VALUES = "VALUES "
-_STYLE = {"sqlite": "qmark", "postgresql": "format"}
+_STYLE = {"sqlite": "qmark", "postgresql": "numeric_dollar"}
+_NUMBERED = re.compile(r"\$([0-9]+)")
 
 
 class Prepared:
@@ -36,11 +38,11 @@ class Prepared:
         if _VALUES not in sql:
             _execute(connection, sql, values, many=True)
             return
-        # SQLite's driver gives the interpreter away at each execution, and must wait to get it back.
+        # A driver gives the interpreter away at each execution, and must wait to get it back.
         while values:
             some, values = values[: (count := _power(min(len(values), _AT_ONCE)))], values[count:]
             flat = [value for row in some for value in row]
-            _execute(connection, self._sql_of_rows(connection.dialect, sql, count), [flat], many=True)
+            _execute(connection, self._sql_of_rows(connection.dialect, sql, count), flat)
 
     def rows(self, connection: Connection, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that it selects."""
@@ -90,7 +92,10 @@ def _with_rows(sql: str, count: int) -> str:
     while depth or end == begin:
         depth += {"(": 1, ")": -1}.get(sql[end], 0)
         end += 1
-    return sql[:begin] + ", ".join([sql[begin:end]] * count) + sql[end:]
+    row = sql[begin:end]
+    width = len(_NUMBERED.findall(row))
+    rows = (_NUMBERED.sub(lambda found, of=of: f"${int(found[1]) + of * width}", row) for of in range(count))  # type: ignore[misc]
+    return sql[:begin] + ", ".join(rows) + sql[end:]
 
 
 def _power(count: int) -> int:
@@ -107,14 +112,26 @@ def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | N
     return compiled
 
 
+def _cursor(connection: Connection) -> Any:
+    if connection.dialect.name == "sqlite":
+        return connection.connection.cursor()
+    from psycopg import Connection as Driver  # noqa: PLC0415 - an extra, which SQLite does without
+    from psycopg import RawCursor  # noqa: PLC0415
+
+    # Numbered parameters as PostgreSQL has them: psycopg would take a statement of many rows to pieces each time.
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Driver)  # noqa: S101 - the one driver of ours
+    return RawCursor(driver)
+
+
 def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> list[tuple[Any, ...]]:
     try:
-        with closing(connection.connection.cursor()) as cursor:
+        with closing(_cursor(connection)) as cursor:
             if many:
                 cursor.executemany(sql, parameters)
                 return []
             cursor.execute(sql, parameters)
-            return list(cursor.fetchall())
+            return list(cursor.fetchall()) if cursor.description is not None else []
     except Exception as problem:
         driver = connection.dialect.loaded_dbapi
         if not isinstance(problem, driver.Error):
