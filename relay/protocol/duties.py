@@ -12,9 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from .identity import Kind
+from .errors import Conflict, Malformed
+from .identity import Certificate, Kind
 from .suite import suite_numbered
+
+if TYPE_CHECKING:
+    from .directory import Directory  # which imports this module
 
 
 class Duty(StrEnum):
@@ -31,3 +36,31 @@ def key_names(suite: int, signature_public: bytes, request_public: bytes) -> tup
     lattice = suite_numbered(suite).signature.mldsa_public
     parts = (signature_public[:lattice], signature_public[lattice:], request_public)
     return tuple(hashlib.sha256(part).digest() for part in parts)
+
+
+def check_duty(directory: Directory, certificate: Certificate) -> None:
+    """Raise Conflict unless this address, and those of its roles, do only what the certificate is for; or Malformed."""
+    audits = certificate.kind is Kind.AUDITOR
+    if audits and (certificate.roles or certificate.clearances):
+        raise Malformed("certificate: an auditor has neither a role nor a clearance")
+    if audits and any(state.community.manager == certificate.address for state in directory.communities.values()):
+        raise Conflict(f"{certificate.address} manages a community", hint="give it another manager first")
+    own = (certificate.address, *(f"{role}@{certificate.office}" for role in certificate.roles))
+    held = [
+        each
+        for address in own
+        for each in (*directory.by_address.get(address, ()), *directory.by_role.get(address, ()))
+    ]
+    for device in (directory.devices[device_id] for device_id in held if directory.stands(device_id)):
+        if duty_of(device.kind) is not duty_of(certificate.kind):
+            raise Conflict(
+                f"{device.address} {duty_of(device.kind)} in {device.office} already: nobody does both",
+                hint="revoke every device of one duty before the first of the other is enrolled",
+            )
+
+
+def take_duty(directory: Directory, duty: Duty, keys: tuple[bytes, ...]) -> None:
+    """Note what these keys do from now on. Raises Conflict."""
+    if any(directory.duties.get(key, duty) is not duty for key in keys):
+        raise Conflict("a key of this was used for the other duty: who operates does not audit", hint="make new keys")
+    directory.duties |= dict.fromkeys(keys, duty)
