@@ -137,7 +137,7 @@ def _pieces(world: World, letters: Sequence[Letter]) -> dict[str, float]:
 def _accept(relay: Any, requests: Sequence[Request]) -> None:
     now, directory, jobs = int(time.time()), relay._committer.directory, []
     for request in requests:
-        who = settle(relay._doorkeeper.authenticate(request, directory, now))
+        who = settle(relay.door.check(request))
         submitted = settle(check_submission(directory, who, request.body, now, Precedence.ROUTINE))
         run = lambda batch, who=who, submitted=submitted: accept.accept(  # noqa: E731
             batch, relay.judge(), who, submitted, 0, relay._quota

@@ -66,7 +66,7 @@ def test_a_stale_or_early_request_is_refused(two_offices, anna, body, age, why):
 
 
 def test_a_request_from_before_the_relay_started_is_refused_since_its_nonce_is_not_remembered(two_offices, anna):
-    doorkeeper = two_offices.relay._doorkeeper
+    doorkeeper = two_offices.relay.door._doorkeeper
     started, doorkeeper._started = doorkeeper._started, int(time.time()) + 60
     try:
         with stored(two_offices):

@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import func, select
 
 import relay.committer
+import relay.core.door
 import relay.core.relay
 import relay.core.retention
 from acts import run, screen
@@ -119,8 +120,8 @@ def later(days: float):
         perf_counter=time.perf_counter,
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(relay.committer, "time", clock)
-        patch.setattr(relay.core.relay, "time", clock)
+        for module in (relay.committer, relay.core.door, relay.core.relay):
+            patch.setattr(module, "time", clock)
         yield
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, delete, insert
 from sqlalchemy.exc import DBAPIError
@@ -23,7 +22,7 @@ from relay.logkeys import LogKeys
 from relay.observe import DRAINING, tell
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
-from relay.protocol.claim import Checking, settle
+from relay.protocol.claim import Checking
 from relay.protocol.entry import Change
 from relay.protocol.errors import Refused, Unknown
 from relay.protocol.header import Precedence
@@ -39,8 +38,8 @@ from relay.writer import Writer
 
 from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
-from .caller import Caller, Doorkeeper, Request, UnknownDevice, require_mailbox
-from .nonces import once, use_up
+from .caller import Caller, Request, require_mailbox
+from .door import Door
 from .policies import PolicyShelf
 from .quota import Quota
 from .readingroom import ReadingRoom, newest_checkpoint, reading_database
@@ -48,8 +47,6 @@ from .retention import Sweep, Swept
 from .submission import check_submission
 from .witness import WitnessDesk
 
-T = TypeVar("T")
-_LONG = 64 * 1024  # octets
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
 _PROOF = "written at"  # the setting by which the database is asked whether it takes a write
 
@@ -60,6 +57,7 @@ class Relay:
     def __init__(
         self, writer: Engine, readers: Engine, keys: LogKeys, name: str, chunks: uploads.Chunks, quota: Quota
     ) -> None:
+        shared = is_shared(readers)
         self._readers = readers
         self._committer = Committer(writer, readers, keys, name)
         self._writer = Writer(self._committer)
@@ -69,28 +67,17 @@ class Relay:
         self._quota = quota
         self._draining = False
         self._proven = -_FRESH  # when the database was last seen to take a write, on the monotonic clock
-        self._shared = is_shared(readers)
-        self._doorkeeper = Doorkeeper(0 if self._shared else int(time.time()))
-        self._ear = Ear(readers, self._bell.hear) if self._shared else None
+        self._ear = Ear(readers, self._bell.hear) if shared else None
         self.room = ReadingRoom(
-            readers, lambda: self._committer.directory, self.judge, self._catch_up, self._bell, chunks
+            readers, lambda: self._committer.directory, self.judge, self._writer.catch_up, self._bell, chunks
         )
+        self.door = Door(self._writer, self.room, shared=shared)
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
         self.widths = Widths(28, 1 << 24)  # of the partitions that the sweep makes
         self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
         self.witness_policy: WitnessPolicy | None = None  # who cosigns ours
-
-    async def await_own_second(self) -> None:
-        """Where used nonces are this process's memory alone, begin a second that no earlier process has served in.
-
-        A signature's time is in whole seconds; what was signed before this one is refused from now on.
-        """
-        if not self._shared:
-            first = int(time.time()) + 1
-            self._doorkeeper = Doorkeeper(first)
-            await asyncio.sleep(first - time.time())
 
     def start(self) -> None:
         """Begin to commit, and to listen for mail that other processes accept."""
@@ -115,49 +102,6 @@ class Relay:
         self._committer.close()
         self._readers.dispose()
 
-    # -- who calls ------------------------------------------------------------------------------------------------
-
-    async def authenticate(self, request: Request) -> Caller:
-        """The device that signed this request. One that is not known may have been enrolled by another process."""
-        try:
-            caller = await self._identify(request)
-        except UnknownDevice:
-            await self._catch_up()
-            caller = await self._identify(request)
-        if self._shared:
-            await self.room.look(lambda connection: use_up(connection, caller))
-        return caller
-
-    async def _identify(self, request: Request) -> Caller:
-        check = self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
-        if len(request.body) > _LONG:  # its digest would hold the others up
-            return await asyncio.to_thread(settle, check)
-        return settle(check)
-
-    async def _commit(
-        self,
-        request: Request,
-        prepare: Callable[[Caller], Job | Checking[Job]],
-        precedence: Precedence = Precedence.ROUTINE,
-    ) -> Any:
-        """Authenticate on the checking thread, then commit the job that `prepare` makes for this caller."""
-
-        def check() -> Checking[Job]:
-            caller = yield from self._doorkeeper.authenticate(request, self._committer.directory, int(time.time()))
-            prepared = prepare(caller)
-            job = prepared if isinstance(prepared, Job) else (yield from prepared)
-            return once(caller, job) if self._shared else job
-
-        try:
-            return await self._writer.check(check(), precedence)
-        except UnknownDevice:
-            await self._catch_up()
-            return await self._writer.check(check(), precedence)
-
-    async def _catch_up(self) -> None:
-        """Take in what other processes have changed: every batch begins with that."""
-        await self._writer.submit(lambda _batch: lambda _committed: None)
-
     def judge(self) -> Judge:
         """The relay's view, as of now."""
         directory = self._committer.directory
@@ -179,7 +123,7 @@ class Relay:
                 accept.needs(submitted),
             )
 
-        receipt: bytes = await self._commit(request, prepare, precedence)
+        receipt = await self.door.commit(request, prepare, precedence)
         self._bell.ring(readers)
         return receipt
 
@@ -192,8 +136,7 @@ class Relay:
                 ((open.ROWS, ((message_id, caller.device.device_id),)),),
             )
 
-        delivery: bytes = await self._commit(request, prepare, precedence)
-        return delivery
+        return await self.door.commit(request, prepare, precedence)
 
     async def begin_part(self, caller: Caller, body: bytes) -> bytes:
         """Begin an upload, or go on with one: the chunks that are missing."""
@@ -229,8 +172,7 @@ class Relay:
                 acknowledge.needs(stated),
             )
 
-        logged: bytes = await self._commit(request, prepare)
-        return logged
+        return await self.door.commit(request, prepare)
 
     async def recall(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a message back from all who have not opened it; the answer says who has: a Recalled."""
@@ -240,8 +182,7 @@ class Relay:
             signed = yield from recall.check_recalls(directory, caller, message_id, request.body, now)
             return Job(lambda batch: recall.recall(batch, caller, signed, request.body, seen))
 
-        recalled: bytes = await self._commit(request, prepare, Precedence.FLASH)
-        return recalled
+        return await self.door.commit(request, prepare, Precedence.FLASH)
 
     async def hold(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a security officer's word for or against a legal hold; the answer is its LoggedEntry."""
@@ -250,8 +191,7 @@ class Relay:
             signed = yield from hold.check_hold(caller, message_id, request.body, int(time.time()))
             return Job(lambda batch: hold.state_hold(batch, caller, signed, seen))
 
-        logged: bytes = await self._commit(request, prepare)
-        return logged
+        return await self.door.commit(request, prepare)
 
     async def sweep(self) -> Swept:
         """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
@@ -281,16 +221,14 @@ class Relay:
             checked = yield from keyroom.check_batch(caller, request.body)
             return Job(lambda batch: keyroom.publish(batch, caller, *checked))
 
-        stock: bytes = await self._commit(request, prepare)
-        return stock
+        return await self.door.commit(request, prepare)
 
     async def claim_keys(self, request: Request) -> bytes:
         def prepare(caller: Caller) -> Job:
             require_mailbox(caller)
             return Job(lambda batch: keyroom.claim(batch, caller, request.body, self._quota))
 
-        claimed: bytes = await self._commit(request, prepare)
-        return claimed
+        return await self.door.commit(request, prepare)
 
     # -- directory ------------------------------------------------------------------------------------------------
 
@@ -305,7 +243,7 @@ class Relay:
             return Job(lambda batch: register.publish(batch, caller, asked))
 
         revoked: list[bool] = []
-        done: bytes = await self._commit(request, prepare)
+        done = await self.door.commit(request, prepare)
         if any(revoked):
             self._bell.ring_all()  # who was revoked while waiting learns it now
         return done
@@ -318,8 +256,7 @@ class Relay:
             asked = register.Publication(Change.ROSTER, request.body)
             return Job(lambda batch: register.publish(batch, caller, asked))
 
-        done: bytes = await self._commit(request, prepare)
-        return done
+        return await self.door.commit(request, prepare)
 
     # -- logs -----------------------------------------------------------------------------------------------------
 
@@ -354,19 +291,17 @@ class Relay:
                 raise Refused("only an auditor reads the access log", rules=("auditor",))
             return Job(lambda batch: audit.pull(batch, caller, first, count))
 
-        pulled: bytes = await self._commit(request, prepare)
-        return pulled
+        return await self.door.commit(request, prepare)
 
     async def audit_message(self, request: Request, message_id: bytes) -> bytes:
         """The header of a message and to which devices it was sealed, for an auditor of its originator's office."""
-        found: bytes = await self._commit(
+        return await self.door.commit(
             request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id))
         )
-        return found
 
     async def audit_evidence(self, request: Request, message_id: bytes) -> bytes:
         """What proves what became of a message, for an auditor of its originator's office: the look is logged first."""
-        header = await self._commit(
+        header = await self.door.commit(
             request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id, "evidence"))
         )
         found, given = await self.room.look(
@@ -384,8 +319,7 @@ class Relay:
             stated = alarm.check_alarm(caller, request.body, int(time.time()))
             return Job(lambda batch: alarm.raise_alarm(batch, caller, stated, request.body, seen, self._quota))
 
-        logged: bytes = await self._commit(request, prepare)
-        return logged
+        return await self.door.commit(request, prepare)
 
     async def ready(self) -> bool:
         """Whether more may come. Raises Unavailable where the database does not take what is written.

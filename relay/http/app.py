@@ -116,7 +116,8 @@ async def the_request(request: Request) -> SignedRequest:
 async def the_sender(relay: TheRelay, request: Request) -> Caller:
     """Who signed a request whose body is not read yet: who takes it holds it against the signed Content-Digest."""
     _check_length(request)
-    return await relay.authenticate(_signed(request, b"", follows=request.headers.get("content-length", "0") != "0"))
+    follows = request.headers.get("content-length", "0") != "0"
+    return await relay.door.authenticate(_signed(request, b"", follows=follows))
 
 
 def _signed(request: Request, body: bytes, *, follows: bool = False) -> SignedRequest:
@@ -150,7 +151,7 @@ def _peer(request: Request) -> str:
 
 async def the_caller(relay: TheRelay, request: TheRequest) -> Caller:
     """Who signed this request, for those who only look; what changes something is authenticated with its checking."""
-    return await relay.authenticate(request)
+    return await relay.door.authenticate(request)
 
 
 def _check_length(request: Request) -> None:

@@ -49,7 +49,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         relay.start()
-        await relay.await_own_second()
+        await relay.door.await_own_second()
         # What is here now stays. Else a full collection walks it every other second, and for 0.1 s nobody is answered.
         gc.collect()
         gc.freeze()
