@@ -65,7 +65,7 @@ def open_relay(settings: Settings) -> Relay:
     try:
         chunks, quota = Chunks(open_blobs(settings.parts_place)), Quota(limits(settings))
         relay = Relay(writer, readers, keys, relay_name(readers), chunks, quota)
-        relay.widths = widths(settings)
+        relay.sweeper.widths = widths(settings)
         _take_up_witnessing(relay, settings)
         return relay  # noqa: TRY300 - what fails above closes the database
     except BaseException:
@@ -144,7 +144,7 @@ def sweep(settings: Settings) -> Swept:
     relay = open_relay(settings)
     relay.start()
     try:
-        return asyncio.run(relay.sweep())
+        return asyncio.run(relay.sweeper.sweep())
     finally:
         relay.close()
 

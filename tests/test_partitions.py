@@ -59,7 +59,7 @@ def filled(connection, table: str) -> list[str]:
 
 
 def sweep(offices) -> None:
-    asyncio.run(offices.relay.sweep())
+    asyncio.run(offices.relay.sweeper.sweep())
 
 
 def carry(offices, message_id: bytes, day: int) -> None:

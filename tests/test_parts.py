@@ -381,7 +381,7 @@ def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna,
             connection.scalars(select(part.c.upload_id))
         )
         connection.execute(long_ago)
-    asyncio.run(offices.relay.sweep())
+    asyncio.run(offices.relay.sweeper.sweep())
     gone = before - set((offices.settings.data / "parts").iterdir())
     assert stray in gone
     assert decode(begun(anna, old).content) == [0]

@@ -21,6 +21,7 @@ import relay.committer
 import relay.core.door
 import relay.core.relay
 import relay.core.retention
+import relay.core.sweeper
 from acts import run, screen
 from databases import BOTH, fresh_database
 from forge import call
@@ -120,14 +121,14 @@ def later(days: float):
         perf_counter=time.perf_counter,
     )
     with pytest.MonkeyPatch.context() as patch:
-        for module in (relay.committer, relay.core.door, relay.core.relay):
+        for module in (relay.committer, relay.core.door, relay.core.relay, relay.core.sweeper):
             patch.setattr(module, "time", clock)
         yield
 
 
 def sweep(built, days: float) -> Swept:
     with later(days):
-        return asyncio.run(built.relay.sweep())
+        return asyncio.run(built.relay.sweeper.sweep())
 
 
 def sent(built, label=SEALED) -> bytes:

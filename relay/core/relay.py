@@ -7,19 +7,15 @@ thread. Nobody is answered before what the answer says is durable.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 
-from sqlalchemy import Connection, Engine, delete, insert
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection, Engine
 
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.checking import in_place
 from relay.committer import Committer
 from relay.logkeys import LogKeys
-from relay.observe import DRAINING, tell
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking
@@ -29,11 +25,9 @@ from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.witness_policy import WitnessPolicy
 from relay.store import witness as witness_rows
-from relay.store.engine import forget_erased, is_shared, unavailable
+from relay.store.engine import is_shared
 from relay.store.log import Log
 from relay.store.mail import Ear
-from relay.store.partitions import Widths, tend
-from relay.store.schema import setting
 from relay.writer import Writer
 
 from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
@@ -41,14 +35,12 @@ from .bell import Bell
 from .caller import Caller, Request, require_mailbox
 from .door import Door
 from .policies import PolicyShelf
+from .pulse import Pulse
 from .quota import Quota
-from .readingroom import ReadingRoom, newest_checkpoint, reading_database
-from .retention import Sweep, Swept
+from .readingroom import ReadingRoom, newest_checkpoint
 from .submission import check_submission
+from .sweeper import Sweeper
 from .witness import WitnessDesk
-
-_FRESH, _PATIENCE = 1.0, 5.0  # seconds
-_PROOF = "written at"  # the setting by which the database is asked whether it takes a write
 
 
 class Relay:
@@ -65,17 +57,16 @@ class Relay:
         self._chunks = chunks
         self._bell = Bell()
         self._quota = quota
-        self._draining = False
-        self._proven = -_FRESH  # when the database was last seen to take a write, on the monotonic clock
         self._ear = Ear(readers, self._bell.hear) if shared else None
         self.room = ReadingRoom(
             readers, lambda: self._committer.directory, self.judge, self._writer.catch_up, self._bell, chunks
         )
         self.door = Door(self._writer, self.room, shared=shared)
+        self.sweeper = Sweeper(readers, self._writer, self.room, self.judge, chunks)
+        self.pulse = Pulse(self._writer)
         self.name = name
         self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
-        self.widths = Widths(28, 1 << 24)  # of the partitions that the sweep makes
         self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
         self.witness_policy: WitnessPolicy | None = None  # who cosigns ours
 
@@ -84,11 +75,6 @@ class Relay:
         self._writer.start()
         if self._ear is not None:
             self._ear.start()
-
-    def drain(self) -> None:
-        """No longer ready for more; what comes is served all the same."""
-        self._draining = True
-        DRAINING.set(1)
 
     def hang_up(self) -> None:
         """End every wait for mail with what there is; who waited asks again, elsewhere or later."""
@@ -155,13 +141,6 @@ class Relay:
         if await asyncio.to_thread(self._chunks.take, row, chunk, pieces, stated):
             await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
 
-    async def _sweep_parts(self) -> None:
-        """Remove uploads that no message took up, and chunks of uploads that are no more."""
-        stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
-        await self._writer.submit(uploads.drop_orphans)
-        for upload_id in stored - await self.room.look(uploads.known):
-            await asyncio.to_thread(self._chunks.remove, upload_id)
-
     async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""
 
@@ -192,26 +171,6 @@ class Relay:
             return Job(lambda batch: hold.state_hold(batch, caller, signed, seen))
 
         return await self.door.commit(request, prepare)
-
-    async def sweep(self) -> Swept:
-        """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
-        sweep, messages, entries = Sweep(), 0, 0
-        while (job := await self.room.look(lambda c: sweep.next_job(c, self.judge(), int(time.time())))) is not None:
-            run = partial(lambda destroy, batch: destroy(batch, self.judge()), job)
-            swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
-            messages, entries = messages + swept.messages, entries + swept.entries
-        await reading_database(lambda: forget_erased(self._readers))
-        await self._sweep_parts()
-        await self._tend_partitions()
-        return Swept(messages, entries)
-
-    async def _tend_partitions(self) -> None:
-        today = int(time.time()) // 86400
-        try:
-            if not await reading_database(lambda: tend(self._readers, today, self.widths)):
-                tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
-        except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
-            tell(logging.ERROR, "partitions not tended", error=problem)
 
     # -- keys -----------------------------------------------------------------------------------------------------
 
@@ -320,24 +279,3 @@ class Relay:
             return Job(lambda batch: alarm.raise_alarm(batch, caller, stated, request.body, seen, self._quota))
 
         return await self.door.commit(request, prepare)
-
-    async def ready(self) -> bool:
-        """Whether more may come. Raises Unavailable where the database does not take what is written.
-
-        Anybody may ask, so the database is asked once in `_FRESH` seconds.
-        """
-        if not self._draining and time.monotonic() - self._proven >= _FRESH:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._writer.submit(_prove_writable)
-            except TimeoutError as problem:
-                raise unavailable() from problem
-            self._proven = time.monotonic()
-        return not self._draining
-
-
-def _prove_writable(batch: Batch) -> Answer:
-    # A value that was not there before: SQLite leaves the disk alone where a row is what it was.
-    batch.connection.execute(delete(setting).where(setting.c.name == _PROOF))
-    batch.connection.execute(insert(setting).values(name=_PROOF, value=str(batch.now_ms)))
-    return lambda _committed: None

@@ -92,7 +92,7 @@ class DrainingServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         tell(logging.INFO, "draining")
-        self._relay.drain()
+        self._relay.pulse.drain()
         await asyncio.sleep(self._notice)
         self._relay.hang_up()
         await super().shutdown(sockets)
@@ -103,7 +103,7 @@ async def _sweep(relay: Relay, every: float) -> None:
     """Now and every so many seconds, as long as the relay serves; what fails now is done the next time."""
     while True:
         with suppress(LiaisonError):
-            await relay.sweep()
+            await relay.sweeper.sweep()
         await asyncio.sleep(every)
 
 

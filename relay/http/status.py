@@ -24,7 +24,7 @@ async def health() -> dict[str, Any]:
 @router.get("/ready", responses={503: answers(503)[503]})
 async def ready(relay: TheRelay) -> dict[str, Any]:
     """The database takes what is written, and the relay is not about to stop."""
-    if not await relay.ready():
+    if not await relay.pulse.ready():
         raise Unavailable("the relay is about to stop", hint="another one may be serving")
     return {"v": 1, "status": "ready"}
 

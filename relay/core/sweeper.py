@@ -1,0 +1,60 @@
+"""What a relay does by itself, with no caller behind it: destroy what is due, and look after parts and partitions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from relay.observe import tell
+from relay.protocol.access import Judge
+from relay.protocol.header import Precedence
+from relay.store.engine import forget_erased
+from relay.store.partitions import Widths, tend
+from relay.writer import Writer
+
+from . import uploads
+from .readingroom import ReadingRoom, reading_database
+from .retention import Sweep, Swept
+
+
+class Sweeper:
+    """One for each relay. `widths` are those of the partitions that it makes."""
+
+    def __init__(
+        self, readers: Engine, writer: Writer, room: ReadingRoom, judge: Callable[[], Judge], chunks: uploads.Chunks
+    ) -> None:
+        self._readers, self._writer, self._room, self._judge, self._chunks = readers, writer, room, judge, chunks
+        self.widths = Widths(28, 1 << 24)
+
+    async def sweep(self) -> Swept:
+        """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
+        sweep, messages, entries = Sweep(), 0, 0
+        while (job := await self._room.look(lambda c: sweep.next_job(c, self._judge(), int(time.time())))) is not None:
+            run = partial(lambda destroy, batch: destroy(batch, self._judge()), job)
+            swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
+            messages, entries = messages + swept.messages, entries + swept.entries
+        await reading_database(lambda: forget_erased(self._readers))
+        await self._sweep_parts()
+        await self._tend_partitions()
+        return Swept(messages, entries)
+
+    async def _sweep_parts(self) -> None:
+        """Remove uploads that no message took up, and chunks of uploads that are no more."""
+        stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
+        await self._writer.submit(uploads.drop_orphans)
+        for upload_id in stored - await self._room.look(uploads.known):
+            await asyncio.to_thread(self._chunks.remove, upload_id)
+
+    async def _tend_partitions(self) -> None:
+        today = int(time.time()) // 86400
+        try:
+            if not await reading_database(lambda: tend(self._readers, today, self.widths)):
+                tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
+        except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
+            tell(logging.ERROR, "partitions not tended", error=problem)
