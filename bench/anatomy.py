@@ -20,7 +20,7 @@ from sqlalchemy.engine.base import Transaction
 
 from relay.batch import Batch, Committed, Job
 from relay.committer import Committer
-from relay.core import accept
+from relay.core import accept, submission
 from relay.core.caller import Request
 from relay.core.submission import check_submission
 from relay.house import open_relay
@@ -38,9 +38,9 @@ BATCH = 64
 CRYPTOGRAPHY = ("request signature", "message signature", "checkpoint signatures")
 DATABASE = ("database statements", "database commit")
 PIECES: tuple[tuple[Any, str, str], ...] = (
-    (accept, "parse_submission", "parse"),
-    (accept, "parse_message", "parse"),
-    (accept, "parse_slot", "parse"),
+    (submission, "parse_submission", "parse"),
+    (submission, "parse_message", "parse"),
+    (submission, "parse_slot", "parse"),
     (accept, "_failing", "decision"),
     (Batch, "read", "database statements"),
     (Batch, "flush", "database statements"),

@@ -7,7 +7,11 @@ from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, b
 from sqlalchemy.dialects import postgresql, sqlite
 
 from databases import BOTH, fresh_database
+from relay.core import accept, acknowledge, keyroom, nonces, uploads
+from relay.core import open as opening
+from relay.store import prepared
 from relay.store.engine import open_writer
+from relay.store.migrate import upgrade
 from relay.store.prepared import Prepared, given
 
 THING = Table(
@@ -73,3 +77,51 @@ def test_a_statement_without_rows_of_values_is_run_for_each(connection):
     statement = Prepared(update(THING).where(THING.c.id == bindparam("which")).values(word=bindparam("said")))
     statement.run(connection, [{"which": 0, "said": "a"}, {"which": 2, "said": "b"}])
     assert [each["word"] for each in stored(connection)] == ["a", row(1)["word"], "b"]
+
+
+def test_rows_are_found_by_keys_of_several_columns(connection):
+    Prepared(insert(THING)).run(connection, [row(number) for number in range(40)])
+    wanted = given(which=BigInteger(), word=Text())
+    statement = Prepared(
+        select(THING.c.id).select_from(
+            wanted.join(THING, (THING.c.id == wanted.c.which) & (THING.c.word == wanted.c.word))
+        )
+    )
+    for count in (1, 2, 3, 31, 32, 33):
+        keys = [(number, row(number)["word"]) for number in range(count)]
+        assert sorted(statement.rows_of(connection, [*keys, (0, "another"), (700, keys[0][1])])) == [
+            (number,) for number in range(count)
+        ]
+
+
+MANY_KEYS = {
+    "openings": (opening.ROWS, (b"m" * 16, b"d" * 16)),
+    "message ids": (accept._BY_ID, b"m" * 16),
+    "sequence numbers": (accept._BY_SEQ, (b"d" * 16, 1)),
+    "receipts": (acknowledge._EARLIER, (b"m" * 16, b"d" * 16, "opened")),
+    "key packages": (keyroom.PACKAGES, b"r" * 32),
+    "uploads": (uploads._BOUND, b"u" * 16),
+    "nonces": (nonces._USED, (b"d" * 16, b"n" * 16)),
+}
+
+
+@pytest.mark.parametrize("count", [1, 4, 32, 256])
+@pytest.mark.parametrize("name", MANY_KEYS)
+def test_no_look_up_of_a_batch_reads_a_whole_table(tmp_path, monkeypatch, name, count):
+    """SQLite would for four tuples in VALUES: then each batch costs the more, the more messages there are."""
+    (lookup, key), plans = MANY_KEYS[name], []
+    engine = open_writer(f"sqlite:///{tmp_path / 'relay.sqlite'}")
+    upgrade(engine, "relay-test")
+    run = prepared._execute
+
+    def explained(connection, sql, parameters):
+        plans.extend(str(step[3]) for step in run(connection, f"EXPLAIN QUERY PLAN {sql}", parameters))
+        return run(connection, sql, parameters)
+
+    monkeypatch.setattr(prepared, "_execute", explained)
+    with engine.connect() as opened:
+        assert list(lookup.select.rows_of(opened, [key] * count)) == []
+    engine.dispose()
+    scanned = [step for step in plans if step.startswith("SCAN") and "CONSTANT ROW" not in step]
+    assert plans
+    assert all(step.startswith("SCAN given") for step in scanned), plans

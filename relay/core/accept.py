@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, select, tuple_
+from sqlalchemy import BigInteger, BindParameter, LargeBinary, bindparam, select
 
 from relay.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
@@ -24,7 +24,7 @@ from relay.protocol.identity import MAY_SEND
 from relay.protocol.obligations import Circumstances
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, given
 from relay.store.schema import message, part, slot
 from relay.store.schema import message_place as place
 
@@ -63,10 +63,11 @@ _BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
     key=lambda row: row[0],
     value=lambda row: row[1:],
 )
+_SENT = given(device_id=LargeBinary(), seq=BigInteger())
 _BY_SEQ: Lookup[tuple[bytes, int], int] = Lookup(
     Prepared(
-        select(place.c.sender_device, place.c.seq, place.c.entry).where(
-            tuple_(place.c.sender_device, place.c.seq).in_(_KEYS)
+        select(place.c.sender_device, place.c.seq, place.c.entry).select_from(
+            _SENT.join(place, (place.c.sender_device == _SENT.c.device_id) & (place.c.seq == _SENT.c.seq))
         )
     ),
     key=lambda row: row[:2],

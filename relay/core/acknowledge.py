@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import LargeBinary, String, select
 
 from relay.batch import Answer, Batch, Lookup, Needs
 from relay.protocol.claim import Checking
@@ -12,17 +12,23 @@ from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, given
 from relay.store.schema import receipt
 
 from .accept import earlier_receipt
 from .caller import Caller, current
 from .open import ROWS, not_available
 
+_STATED = given(message_id=LargeBinary(), device_id=LargeBinary(), state=String())
 _EARLIER: Lookup[tuple[bytes, bytes, str], int] = Lookup(
     Prepared(
-        select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry).where(
-            tuple_(receipt.c.message_id, receipt.c.device_id, receipt.c.state).in_(bindparam("keys", expanding=True))
+        select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry).select_from(
+            _STATED.join(
+                receipt,
+                (receipt.c.message_id == _STATED.c.message_id)
+                & (receipt.c.device_id == _STATED.c.device_id)
+                & (receipt.c.state == _STATED.c.state),
+            )
         )
     ),
     key=lambda row: row[:3],

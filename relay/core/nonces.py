@@ -10,21 +10,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, tuple_
+from sqlalchemy import Connection, LargeBinary, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from relay.batch import Answer, Batch, Job, Lookup
 from relay.protocol.errors import Unauthenticated
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, given
 from relay.store.schema import nonce
 
 from .caller import Caller
 
 _KEPT = 120  # seconds after its request is stale: a relay whose clock is late may still take it
+_SIGNED = given(device_id=LargeBinary(), nonce=LargeBinary())
 _USED: Lookup[tuple[bytes, bytes], int] = Lookup(
     Prepared(
-        select(nonce.c.device_id, nonce.c.nonce, nonce.c.expires).where(
-            tuple_(nonce.c.device_id, nonce.c.nonce).in_(bindparam("keys", expanding=True))
+        select(nonce.c.device_id, nonce.c.nonce, nonce.c.expires).select_from(
+            _SIGNED.join(nonce, (nonce.c.device_id == _SIGNED.c.device_id) & (nonce.c.nonce == _SIGNED.c.nonce))
         )
     ),
     key=lambda row: row[:2],

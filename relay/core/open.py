@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Integer, bindparam, select, tuple_, update
+from sqlalchemy import BigInteger, Integer, LargeBinary, bindparam, select, update
 
 from relay.batch import Answer, Batch, Committed, Lookup
 from relay.protocol.access import Circle, Judge, deciding_policy
@@ -46,6 +46,7 @@ class Row(NamedTuple):
     released: int | None
 
 
+_ASKED = given(message_id=LargeBinary(), device_id=LargeBinary())
 ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
     Prepared(
         select(
@@ -60,14 +61,17 @@ ROWS: Lookup[tuple[bytes, bytes], Row] = Lookup(
             slot.c.encoded,
             slot.c.proof,
             slot.c.released,
-        )
-        .select_from(
+        ).select_from(
             # The place first: it names the partitions in which to look for the other two.
-            place.join(slot, (slot.c.message_id == place.c.message_id) & (slot.c.day == place.c.day)).join(
-                message, (message.c.message_id == place.c.message_id) & (message.c.day == place.c.day)
+            _ASKED.join(place, place.c.message_id == _ASKED.c.message_id)
+            .join(
+                slot,
+                (slot.c.message_id == place.c.message_id)
+                & (slot.c.device_id == _ASKED.c.device_id)
+                & (slot.c.day == place.c.day),
             )
+            .join(message, (message.c.message_id == place.c.message_id) & (message.c.day == place.c.day))
         )
-        .where(tuple_(place.c.message_id, slot.c.device_id).in_(bindparam("keys", expanding=True)))
     ),
     key=lambda row: row[:2],
     value=lambda row: Row(*row[2:]),

@@ -50,13 +50,19 @@ class Prepared:
         return _execute(connection, sql, tuple([parameters[name] for name in names]))
 
     def rows_of(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """The rows found by any of `keys`, octets or tuples, for which the statement has the parameter `keys`."""
+        """The rows found by any of `keys`: octets, for a parameter `keys`, or tuples, for rows that are `given`."""
         for start in range(0, len(keys), _AT_ONCE):
             some = list(keys[start : start + _AT_ONCE])
-            # Filled up to a power of two with the last one again: a few statements serve any number of keys.
-            some += some[-1:] * ((1 << (len(some) - 1).bit_length()) - len(some))
-            flat = tuple([part for key in some for part in key]) if isinstance(some[0], tuple) else tuple(some)
-            yield from _execute(connection, self._sql_of(connection.dialect, some), flat)
+            # Filled up to a power of two: a few statements serve any number of keys.
+            missing = (1 << (len(some) - 1).bit_length()) - len(some)
+            if isinstance(some[0], tuple):
+                some += [(None,) * len(some[0])] * missing  # null equals nothing
+                sql, _names = self._sql(connection.dialect, {})
+                whole = self._sql_of_rows(connection.dialect, sql, len(some))
+                yield from _execute(connection, whole, tuple([part for key in some for part in key]))
+            else:
+                some += some[-1:] * missing
+                yield from _execute(connection, self._sql_of(connection.dialect, some), tuple(some))
 
     def _sql(self, dialect: Dialect, parameters: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         found = self._compiled.get((dialect.name, 0))
@@ -80,7 +86,10 @@ class Prepared:
 
 
 def given(**columns: TypeEngine[Any]) -> CTE:
-    """Rows of parameters of these names, for an update that takes many at a time."""
+    """Rows of parameters of these names, to update or to look up by many at a time.
+
+    Looked up as `(a, b) IN (VALUES ...)`, four of them or more have SQLite read the whole table.
+    """
     names = [column(name, kind) for name, kind in columns.items()]
     return values(*names, name="given").data([tuple(map(bindparam, columns))]).cte()
 
@@ -105,8 +114,6 @@ def _power(count: int) -> int:
 
 def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | None) -> SQLCompiler:
     positional = type(dialect)(paramstyle=_STYLE[dialect.name])  # type: ignore[call-arg]  # every dialect of ours takes it
-    # Rows to join with, on both databases: a long OR is planned anew each time, and for every partition.
-    positional.tuple_in_values = True
     compiled = statement.compile(dialect=positional, column_keys=columns)
     assert isinstance(compiled, SQLCompiler)  # noqa: S101 - what a select, an insert and an update compile to
     return compiled
