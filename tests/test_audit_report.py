@@ -23,6 +23,7 @@ from liaison.pulled import PulledEntry
 from liaison.report import Cover, page
 from liaison.report_style import style
 from liaison.tally import tally
+from relay.protocol.changes import _admit
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.grants import accept_detail
@@ -172,7 +173,7 @@ def known(*devices):
     for office in {each.office for each in devices}:
         found.offices[office] = Statement(office, "FRA", 1, AUTHORITY.public, bytes(32), 1, ())
     for index, each in enumerate(devices):
-        found._admit(each, AUTHORITY.kid)
+        _admit(found, each, AUTHORITY.kid)
         found.certificates[each.device_id] = index
     return found
 
