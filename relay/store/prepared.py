@@ -122,13 +122,9 @@ def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | N
 def _cursor(connection: Connection) -> Any:
     if connection.dialect.name == "sqlite":
         return connection.connection.cursor()
-    from psycopg import Connection as Driver  # noqa: PLC0415 - an extra, which SQLite does without
-    from psycopg import RawCursor  # noqa: PLC0415
-
     # Numbered parameters as PostgreSQL has them: psycopg would take a statement of many rows to pieces each time.
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, Driver)  # noqa: S101 - the one driver of ours
-    return RawCursor(driver)
+    psycopg: Any = connection.dialect.loaded_dbapi
+    return psycopg.RawCursor(connection.connection.driver_connection)
 
 
 def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> list[tuple[Any, ...]]:
