@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TypeVar
 
 from relay.protocol.claim import Checking, Claim
 
 T = TypeVar("T")
+
+# Checks of several requests: hands out all the claims that they wait for, goes on with the fault of each, and returns
+# what each of them returned or raised, in order.
+CheckingTogether = Generator[list[Claim], Sequence[str | None] | None, list[T | Exception]]
 
 
 def in_place(make: Callable[[], T]) -> Checking[T]:
@@ -16,10 +20,8 @@ def in_place(make: Callable[[], T]) -> Checking[T]:
     yield  # what makes it a check
 
 
-def check_together(
-    checks: Sequence[Checking[T]], faults_of: Callable[[Sequence[Claim]], Sequence[str | None]]
-) -> list[T | Exception]:
-    """What each check returned or raised, in order. One that fails does not disturb the others."""
+def check_together(checks: Sequence[Checking[T]]) -> CheckingTogether[T]:
+    """One that fails does not disturb the others."""
     ended: dict[int, T | Exception] = {}
     faults: dict[int, str | None] = dict.fromkeys(range(len(checks)))
     while faults:
@@ -31,5 +33,5 @@ def check_together(
                 ended[number] = end.value
             except Exception as problem:  # noqa: BLE001 - whatever it was, its caller is told and the others go on
                 ended[number] = problem
-        faults = dict(zip(claims, faults_of(list(claims.values())), strict=True))
+        faults = dict(zip(claims, (yield list(claims.values())) or (), strict=True)) if claims else {}
     return [ended[number] for number in range(len(checks))]

@@ -18,7 +18,8 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
 import cbor2
@@ -32,24 +33,44 @@ _READY = b"ready"
 
 
 class Verifier:
-    """One process and the line to it. Belongs to one thread."""
+    """One process and the line to it: it answers in the order in which it is asked. Belongs to one thread."""
 
     def __init__(self) -> None:
         self._line: Connection | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._ready = False
         self._again = 0.0  # not before this, on the monotonic clock
+        self._asked: deque[tuple[Sequence[Claim], Connection | None]] = deque()  # and on which line, None for here
 
-    def faults(self, claims: Sequence[Claim]) -> list[str | None]:
-        """Of each claim, why it does not hold, or None."""
+    def ask(self, claims: Sequence[Claim]) -> None:
+        """Have these verified. Whoever asks again before the `answer` blocks nobody: the line holds many answers."""
+        line = None
         if len(claims) >= _WORTH_SENDING and time.monotonic() >= self._again:
-            try:
+            with self._falling_back():
                 if self._is_ready():
-                    return self._ask(claims)
-            except (OSError, EOFError, ValueError, cbor2.CBORError):
-                self.close()
-                self._again = time.monotonic() + _PAUSE
+                    assert self._line is not None  # noqa: S101 - it is ready
+                    self._line.send_bytes(cbor2.dumps(claims))
+                    line = self._line
+        self._asked.append((claims, line))
+
+    def answer(self) -> list[str | None]:
+        """What was asked first and is not answered yet: of each claim, why it does not hold, or None."""
+        claims, line = self._asked.popleft()
+        if line is not None and line is self._line:  # else it has failed since
+            with self._falling_back():
+                faults = cbor2.loads(line.recv_bytes())
+                if type(faults) is not list or len(faults) != len(claims):
+                    raise ValueError
+                return faults
         return [claim.fault() for claim in claims]
+
+    @contextlib.contextmanager
+    def _falling_back(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, EOFError, ValueError, cbor2.CBORError):
+            self.close()
+            self._again = time.monotonic() + _PAUSE
 
     def close(self) -> None:
         """End the process; the next claims that are worth it start another."""
@@ -66,14 +87,6 @@ class Verifier:
         if not self._ready:
             self._ready = self._line.poll() and self._line.recv_bytes() == _READY
         return self._ready
-
-    def _ask(self, claims: Sequence[Claim]) -> list[str | None]:
-        assert self._line is not None  # noqa: S101 - it is ready
-        self._line.send_bytes(cbor2.dumps(claims))
-        faults = cbor2.loads(self._line.recv_bytes())
-        if type(faults) is not list or len(faults) != len(claims):
-            raise ValueError
-        return faults
 
 
 def _start() -> tuple[Connection, subprocess.Popen[bytes]]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from relay.batch import Answer, Batch, Job, Needs
-from relay.checking import check_together, in_place
+from relay.checking import CheckingTogether, check_together, in_place
 from relay.committer import Committer, Outcome
 from relay.line import URGENT, Line
 from relay.observe import QUEUE
@@ -28,7 +29,8 @@ from relay.protocol.header import Precedence
 from relay.verifier import Verifier
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
-_CHECKED_TOGETHER = 32  # so that they are committed together
+_GROUP = 24  # requests that are checked together
+_UNDER_WAY = 2  # groups: while the signatures of one are verified, the next is parsed
 _GIVES_WAY = 0.05  # seconds; the patient are checked more slowly while urgent ones are under way, and do not starve
 _URGENT_BATCH = 4  # while somebody of IMMEDIATE or above waits
 
@@ -40,6 +42,11 @@ class Waiting(NamedTuple):
     precedence: Precedence
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
+
+
+class _Group(NamedTuple):
+    taken: Sequence[Waiting]
+    checks: CheckingTogether[Job]
 
 
 class Writer:
@@ -102,18 +109,37 @@ class Writer:
                 self._calm.set()
 
     def _check(self, line: Line[Waiting]) -> None:
-        verifier = Verifier()
-        while taken := line.take(_CHECKED_TOGETHER, _CHECKED_TOGETHER):
-            if line is self._checks:
-                self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time
-            pairs = list(zip(taken, _checked(taken, verifier), strict=True))
-            _tell([(waiting, Outcome(error=made)) for waiting, made in pairs if isinstance(made, Exception)])
-            passed = [(made, waiting) for waiting, made in pairs if not isinstance(made, Exception)]
-            for _job, waiting in passed:
-                if waiting.precedence < URGENT:
-                    self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
-            self._commits.put_together([(each, each[1].precedence) for each in passed])
+        verifier, under_way = Verifier(), deque[_Group]()
+
+        def go_on(group: _Group, *, is_answered: bool) -> None:
+            try:
+                verifier.ask(group.checks.send(verifier.answer() if is_answered else None))
+                under_way.append(group)
+            except StopIteration as end:
+                self._pass_on(group.taken, end.value)
+            except Exception as problem:  # noqa: BLE001 - a checking thread must outlive whatever happens to a group
+                self._pass_on(group.taken, [problem for _ in group.taken])
+
+        while True:
+            taken = line.take(_GROUP, _GROUP, wait=not under_way) if len(under_way) < _UNDER_WAY else []
+            if taken:
+                if line is self._checks:
+                    self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time
+                go_on(_Group(taken, check_together([waiting.check for waiting in taken])), is_answered=False)
+            elif under_way:
+                go_on(under_way.popleft(), is_answered=True)
+            else:
+                break  # the line has ended
         verifier.close()
+
+    def _pass_on(self, taken: Sequence[Waiting], made: Sequence[Job | Exception]) -> None:
+        pairs = list(zip(taken, made, strict=True))
+        _tell([(waiting, Outcome(error=each)) for waiting, each in pairs if isinstance(each, Exception)])
+        passed = [(each, waiting) for waiting, each in pairs if not isinstance(each, Exception)]
+        for _job, waiting in passed:
+            if waiting.precedence < URGENT:
+                self._room.acquire()  # what is checked does not pile up: who comes now may be more urgent
+        self._commits.put_together([(each, each[1].precedence) for each in passed])
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
@@ -131,13 +157,6 @@ class Writer:
             return self.committer.commit(jobs, is_pressed)
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
             return [Outcome(error=problem) for _ in jobs]
-
-
-def _checked(taken: Sequence[Waiting], verifier: Verifier) -> list[Job | Exception]:
-    try:
-        return check_together([waiting.check for waiting in taken], verifier.faults)
-    except Exception as problem:  # noqa: BLE001 - a checking thread must outlive whatever happens to a batch
-        return [problem for _ in taken]
 
 
 def _no() -> bool:

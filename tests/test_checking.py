@@ -60,11 +60,16 @@ def verifier():
     ready.close()
 
 
+def faults_of(verifier, claims):
+    verifier.ask(claims)
+    return verifier.answer()
+
+
 def asked_elsewhere(verifier, claims, monkeypatch):
     """The verdicts, none of which can have been found in this process."""
     with monkeypatch.context() as patched:
         patched.setattr(Claim, "fault", lambda _claim: pytest.fail("verified here"))
-        return verifier.faults(claims)
+        return faults_of(verifier, claims)
 
 
 def test_what_holds_holds_there_and_what_does_not_does_not(verifier, monkeypatch):
@@ -76,14 +81,14 @@ def test_what_holds_holds_there_and_what_does_not_does_not(verifier, monkeypatch
 
 def test_few_claims_do_not_leave_this_process(monkeypatch):
     monkeypatch.setattr("relay.verifier._start", lambda: pytest.fail("a process for one claim"))
-    assert Verifier().faults(CLAIMS[:1]) == [None]
-    assert Verifier().faults(FALSE[:1]) == ["the signature does not verify"]
+    assert faults_of(Verifier(), CLAIMS[:1]) == [None]
+    assert faults_of(Verifier(), FALSE[:1]) == ["the signature does not verify"]
 
 
 def test_a_process_that_is_killed_costs_time_and_no_verdict(verifier, monkeypatch):
     monkeypatch.setattr("relay.verifier._PAUSE", 0.0)
     os.kill(verifier._process.pid, signal.SIGKILL)
-    assert verifier.faults(CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
+    assert faults_of(verifier, CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
     while not verifier._is_ready():
         time.sleep(0.01)
     assert asked_elsewhere(verifier, CLAIMS, monkeypatch) == [None] * len(CLAIMS)
@@ -96,7 +101,7 @@ def test_a_process_that_hangs_is_one_that_has_failed(monkeypatch):
         time.sleep(0.01)
     os.kill(hanging._process.pid, signal.SIGSTOP)
     many = CLAIMS * 30  # more than the line holds: neither sending nor waiting for the answer lasts
-    assert hanging.faults(many) == [None] * len(many)
+    assert faults_of(hanging, many) == [None] * len(many)
     assert hanging._process is None
     hanging.close()
 
@@ -111,8 +116,20 @@ def test_where_no_process_can_be_started_the_verdicts_are_the_same_and_it_is_not
     monkeypatch.setattr("relay.verifier.subprocess.Popen", no_more_processes)
     verifier = Verifier()
     for _ in range(3):
-        assert verifier.faults(CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
+        assert faults_of(verifier, CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
     assert tried == [1]
+
+
+def test_who_asks_again_before_the_answer_is_answered_in_order_also_if_the_process_dies_between(verifier):
+    verifier.ask(CLAIMS)
+    verifier.ask(CLAIMS[:1])
+    verifier.ask(FALSE)
+    assert verifier.answer() == [None] * len(CLAIMS)
+    os.kill(verifier._process.pid, signal.SIGKILL)
+    verifier.ask(FALSE + CLAIMS)
+    assert verifier.answer() == [None]
+    assert verifier.answer() == [claim.fault() for claim in FALSE]
+    assert verifier.answer() == [claim.fault() for claim in FALSE + CLAIMS]
 
 
 @pytest.mark.parametrize("answer", [cbor2.dumps([None]), cbor2.dumps(None), b"\xff", b""])
@@ -122,7 +139,7 @@ def test_an_answer_that_is_not_one_per_claim_is_not_believed(verifier, answer):
     verifier._line = ours
     thread = threading.Thread(target=lambda: (theirs.recv_bytes(), theirs.send_bytes(answer)))
     thread.start()
-    assert verifier.faults(FALSE) == [claim.fault() for claim in FALSE]
+    assert faults_of(verifier, FALSE) == [claim.fault() for claim in FALSE]
     thread.join()
 
 
@@ -160,29 +177,32 @@ def checking(claim, *more):
     return len(more) + 1
 
 
-def counted(claims):
-    rounds.append(len(claims))
-    return [claim.fault() for claim in claims]
-
-
-rounds: list[int] = []
+def check_all(checks):
+    """What became of them, and how many signatures each round waited for."""
+    together, faults, rounds = check_together(checks), None, []
+    while True:
+        try:
+            claims = together.send(faults)
+        except StopIteration as end:
+            return end.value, rounds
+        rounds.append(len(claims))
+        faults = [claim.fault() for claim in claims]
 
 
 def test_checks_go_claim_by_claim_all_at_once_and_one_that_fails_fails_alone():
-    rounds.clear()
     checks = [checking(*CLAIMS[:2]), checking(FALSE[0], CLAIMS[0]), checking(CLAIMS[0]), checking(CLAIMS[0], FALSE[0])]
-    first, second, third, fourth = check_together(checks, counted)
+    (first, second, third, fourth), rounds = check_all(checks)
     assert (first, third) == (2, 1)
     assert isinstance(second, Unverified)
     assert isinstance(fourth, Unverified)
-    assert rounds == [4, 2, 0]
+    assert rounds == [4, 2]
 
 
 def test_a_check_that_needs_no_claim_or_raises_at_once_is_answered_too():
     def malformed():
         raise Malformed("no")
 
-    made, refused, checked = check_together([in_place(lambda: 7), in_place(malformed), checking(CLAIMS[0])], counted)
+    (made, refused, checked), _ = check_all([in_place(lambda: 7), in_place(malformed), checking(CLAIMS[0])])
     assert (made, checked) == (7, 1)
     assert isinstance(refused, Malformed)
 
