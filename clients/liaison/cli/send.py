@@ -23,7 +23,7 @@ from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Precedence
 
 from .body import read_body
-from .common import Command, Session, check_label_file, json_option, pass_session, put, say, yes_option
+from .common import Command, Session, check_label_file, json_option, pass_session, put, say, seconds_of, yes_option
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
@@ -214,9 +214,8 @@ def _seconds(text: str | None) -> int:
     """Seconds from now until the given time, or for the given duration."""
     if text is None:
         return DEFAULT_LIFETIME
-    units = {"m": 60, "h": 3600, "d": 86400}
-    if text[:-1].isdecimal() and text[-1] in units:
-        left = int(text[:-1]) * units[text[-1]]
+    if text[:-1].isdecimal() and text[-1].isalpha():
+        left = seconds_of(text, "--expires")
     else:
         try:
             until = datetime.fromisoformat(text)

@@ -1,0 +1,113 @@
+"""The threads between requests and database: every request gets its own answer, whatever becomes of its neighbours."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from relay import writer as threads
+from relay.batch import Job
+from relay.committer import Outcome
+from relay.protocol.claim import ED25519, Claim
+from relay.protocol.errors import Unverified
+from relay.verifier import Verifier
+from relay.writer import Writer
+
+KEY = Ed25519PrivateKey.generate()
+
+
+class Unwritten:
+    """A committer without a database: each job's answer is what it returns."""
+
+    def commit(self, jobs, _is_pressed):
+        return [Outcome(value=job.run(None)) for job in jobs]
+
+
+def signed(message, *, well=True):
+    return Claim(ED25519, KEY.public_key().public_bytes_raw(), message, KEY.sign(message if well else b"another"))
+
+
+def request(number):
+    """Two signatures, as an accept has; every fifth has a false one, every seventh meets a fault of ours."""
+    for step in (b"request", b"message"):
+        if (fault := (yield signed(step, well=number % 5 != 0 or step == b"request"))) is not None:
+            raise Unverified(fault)
+    if number % 7 == 0:
+        raise ZeroDivisionError
+    return Job(lambda _batch: number)
+
+
+async def answers(checks):
+    """What becomes of all of them, if all wait before the threads begin."""
+    writer = Writer(Unwritten())
+    asked = [asyncio.ensure_future(writer.check(each)) for each in checks]
+    await asyncio.sleep(0)
+    writer.start()
+    try:
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 30)
+    finally:
+        await asyncio.to_thread(writer.close)
+
+
+def test_each_of_many_is_answered_for_itself():
+    for number, answer in enumerate(asyncio.run(answers([request(number) for number in range(200)]))):
+        if number % 5 == 0:
+            assert isinstance(answer, Unverified)
+        elif number % 7 == 0:
+            assert isinstance(answer, ZeroDivisionError)
+        else:
+            assert answer == number
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What the checking thread does with its verifier, in order."""
+    done = []
+
+    class Told(Verifier):
+        def ask(self, claims):
+            done.append(f"ask {len(claims)}")
+            super().ask(claims)
+
+        def answer(self):
+            done.append("answer")
+            return super().answer()
+
+    monkeypatch.setattr(threads, "Verifier", Told)
+    monkeypatch.setattr(threads, "_GROUP", 10)
+    return done
+
+
+def test_while_the_signatures_of_one_group_are_verified_the_next_is_parsed(told):
+    assert len(asyncio.run(answers([request(number) for number in range(1, 25)]))) == 24
+    assert told == [
+        "ask 10",
+        "ask 10",
+        "answer",
+        "ask 10",
+        "answer",
+        "ask 10",
+        "answer",
+        "ask 4",
+        "answer",
+        "answer",
+        "ask 4",
+        "answer",
+    ]
+
+
+def test_a_verifier_that_raises_fails_its_group_and_no_other(told, monkeypatch):
+    monkeypatch.setattr("relay.verifier._WORTH_SENDING", 1000)  # verified here
+    fault, broken = Claim.fault, iter([MemoryError])
+
+    def once_broken(claim):
+        if error := next(broken, None):
+            raise error
+        return fault(claim)
+
+    monkeypatch.setattr(Claim, "fault", once_broken)
+    made = asyncio.run(answers([request(number) for number in range(1, 25)]))
+    assert [isinstance(each, MemoryError) for each in made] == [True] * 10 + [False] * 14
+    assert made[10] == 11
