@@ -180,7 +180,7 @@ def main() -> int:
     encoded = json.dumps(results, indent=1) + "\n"
     report.write(results, given.out, encoded)
     if given.readme:
-        given.readme.write_text(report.put_between(given.readme.read_text(), report.table(results)))
+        given.readme.write_text(report.put_between(given.readme.read_text(), report.table(results, crowded=True)))
     for claim in results["claims"]:
         print(claim["line"])
     print(f"written: {given.out}/latest.json, latest.svg, latest.md")

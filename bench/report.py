@@ -11,18 +11,27 @@ from . import audit
 BEGIN, END = "<!-- bench -->", "<!-- /bench -->"
 
 
-def rows(results: dict[str, Any]) -> list[tuple[str, str, dict[str, float]]]:
-    """(subject, work at so many clients, figures) of what was measured side by side."""
+STEPS = {
+    "one durable step": ("accept", "send"),
+    "two: taken and handed out": ("accept+open", "send+fetch"),
+    "three: and acknowledged": ("accept+open+acknowledge",),
+}
+COLOURS = {"relay": "#1f6f8b", "floor": "#b0b0b0"}  # peers have another
+
+
+def rows(results: dict[str, Any], *, crowded: bool = False) -> list[tuple[str, str, dict[str, float]]]:
+    """(subject, work at so many clients, figures) of what was measured side by side; `crowded`: most clients only."""
     return [
         (subject, f"{work}, {clients} client{'s' * (clients != '1')}", figures)
         for subject, works in results.get("side_by_side", {}).items()
         for work, by_clients in works.items()
         for clients, figures in by_clients.items()
+        if not crowded or clients == max(by_clients, key=int)
     ]
 
 
-def table(results: dict[str, Any]) -> str:
-    """Markdown: the claims, then what they were computed from."""
+def table(results: dict[str, Any], *, crowded: bool = False) -> str:
+    """Markdown: the claims, then what they were computed from, all of it or what the most clients saw."""
     machine = results["machine"]
     lines = [
         _told(machine, results["rounds"]),
@@ -32,7 +41,7 @@ def table(results: dict[str, Any]) -> str:
         "| system | work | per second | p50 ms | p99 ms | processor µs each (system + database) | generator's share |",
         "|---|---|---:|---:|---:|---:|---:|",
     ]
-    for subject, work, each in rows(results):
+    for subject, work, each in rows(results, crowded=crowded):
         spent = each["server_us"] + each["database_us"]
         lines.append(
             f"| {subject} | {work} | {each['rate']:,.0f} | {each['p50_ms']:.2f} | {each['p99_ms']:.1f} "
@@ -66,26 +75,30 @@ def put_between(text: str, content: str) -> str:
 
 
 def picture(results: dict[str, Any]) -> str:
-    """SVG: one bar per row, its length the logarithm of the rate."""
-    from math import log10  # noqa: PLC0415
-
-    shown = rows(results)
-    top = max((log10(each["rate"] + 1) for _, _, each in shown), default=1.0)
-    bars = []
-    for place, (subject, work, each) in enumerate(shown):
-        y, width = 30 + 18 * place, 380 * log10(each["rate"] + 1) / top
-        colour = "#1f6f8b" if subject.startswith("relay") else "#b0b0b0" if subject.startswith("floor") else "#d08c3c"
-        bars.append(
-            f'<text x="330" y="{y + 11}" text-anchor="end">{escape(f"{subject}: {work}")}</text>'
-            f'<rect x="340" y="{y}" width="{width:.0f}" height="14" fill="{colour}"/>'
-            f'<text x="{345 + width:.0f}" y="{y + 11}">{each["rate"]:,.0f}/s</text>'
-        )
-    height = 40 + 18 * len(shown)
+    """SVG: what each system does a second for its most clients, grouped by the durable steps of one message."""
+    drawn, y = [], 0
+    for title, works in STEPS.items():
+        group = [
+            (subject, by_clients[max(by_clients, key=int)]["rate"])
+            for subject, measured in results.get("side_by_side", {}).items()
+            for work, by_clients in measured.items()
+            if work in works
+        ]
+        y += 30
+        drawn.append(f'<text x="10" y="{y}" font-weight="bold">{escape(title)}, a second</text>')
+        for subject, rate in sorted(group, key=lambda each: -each[1]):
+            y += 18
+            width = 440 * rate / max(each for _, each in group)
+            colour = COLOURS.get(subject.partition(" ")[0], "#d08c3c")
+            drawn.append(
+                f'<text x="210" y="{y}" text-anchor="end">{escape(subject)}</text>'
+                f'<rect x="220" y="{y - 11}" width="{width:.0f}" height="14" fill="{colour}"/>'
+                f'<text x="{225 + width:.0f}" y="{y}">{rate:,.0f}</text>'
+            )
+    size = f'width="720" height="{y + 20}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="820" height="{height}" '
-        'font-family="sans-serif" font-size="11">'
-        f'<rect width="820" height="{height}" fill="white"/><text x="10" y="18">per second, logarithmic</text>'
-        f"{''.join(bars)}</svg>\n"
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+        f'<rect {size} fill="white"/>{"".join(drawn)}</svg>\n'
     )
 
 

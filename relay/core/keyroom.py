@@ -152,14 +152,19 @@ def _may_claim(batch: Batch, caller: Caller, device_id: bytes) -> bool:
 
 def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:
     """[one-time packages in stock, not_after of the current last-resort package or 0]."""
-    own = (
-        key_package.c.device_id == device_id,
-        key_package.c.not_after > now,
+    ((count, last),) = _STOCK.rows(connection, device_id=device_id, now=now)
+    return [count, last or 0]
+
+
+_STOCK = Prepared(
+    select(
+        func.count().filter(key_package.c.one_time), func.max(key_package.c.not_after).filter(~key_package.c.one_time)
+    ).where(
+        key_package.c.device_id == bindparam("device_id"),
+        key_package.c.not_after > bindparam("now"),
         key_package.c.claimed_by.is_(None),
     )
-    count = connection.scalar(select(func.count()).where(*own, key_package.c.one_time.is_(True)))
-    last = connection.scalar(select(func.max(key_package.c.not_after)).where(*own, key_package.c.one_time.is_(False)))
-    return [count or 0, last or 0]
+)
 
 
 class Package(NamedTuple):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, Integer, bindparam, exists, select, text
 
 from relay.protocol.access import Judge
 from relay.protocol.decision import Action
@@ -17,6 +17,7 @@ from relay.protocol.merkle import consistency_proof, inclusion_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
 from relay.store import log as log_rows
 from relay.store.log import Log
+from relay.store.prepared import Prepared
 from relay.store.schema import message, message_place, part, recall, receipt, slot
 
 from .limits import INBOX_PAGE, URGENT_AHEAD
@@ -39,28 +40,34 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
 
     Where there is more than a page, the urgent ones of what follows come along; they come again in their turn.
     """
-    wanted = _WAITING.where(slot.c.device_id == device.device_id, message.c.expires > now)
-    cursor, items = after, list[tuple[int, Message]]()
+    asked, cursor, items = {"device_id": device.device_id, "now": now}, after, list[tuple[int, Message]]()
     while not items:  # a page of nothing but messages that are not listed is not the end of the inbox
-        rows = connection.execute(wanted.where(slot.c.id > cursor).order_by(slot.c.id).limit(INBOX_PAGE)).all()
+        rows = _WAITING.rows(connection, cursor=cursor, most=INBOX_PAGE, **asked)
         if not rows:
             break
-        cursor = rows[-1].id
+        cursor = rows[-1][0]
         if len(rows) == INBOX_PAGE:
-            ahead = wanted.where(slot.c.id > cursor, _URGENT).order_by(slot.c.id).limit(URGENT_AHEAD)
-            rows = [*rows, *connection.execute(ahead)]
-        found = ((row.id, parse_message(bytes(row.message)), bytes(row.slot)) for row in rows)
+            rows += _URGENT_WAITING.rows(connection, cursor=cursor, most=URGENT_AHEAD, **asked)
+        found = ((number, parse_message(encoded), sealed) for number, sealed, encoded in rows)
         items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
     items.sort(key=lambda item: (-item[1].core.handling.precedence, item[0]))
     return InboxPage(cursor, [(number, each.encoded) for number, each in items])
 
 
-_WAITING = (
-    select(slot.c.id, slot.c.encoded.label("slot"), message.c.encoded.label("message"))
+_MAIL = (
+    select(slot.c.id, slot.c.encoded, message.c.encoded)
     .join(message, (message.c.message_id == slot.c.message_id) & (message.c.day == slot.c.day))
-    .where(slot.c.encoded.is_not(None))
+    .where(
+        slot.c.device_id == bindparam("device_id"),
+        slot.c.id > bindparam("cursor"),
+        slot.c.encoded.is_not(None),
+        message.c.expires > bindparam("now"),
+    )
+    .order_by(slot.c.id)
+    .limit(bindparam("most", type_=Integer))
 )
-_URGENT = slot.c.precedence >= text(str(int(Precedence.IMMEDIATE)))  # as the index has it
+_IS_URGENT = slot.c.precedence >= text(str(int(Precedence.IMMEDIATE)))  # as the index has it
+_WAITING, _URGENT_WAITING = Prepared(_MAIL), Prepared(_MAIL.where(_IS_URGENT))
 
 
 def _may_list(judge: Judge, device: Device, found: Message, slot_bytes: bytes, now: int) -> bool:
@@ -72,17 +79,27 @@ def sealed_part(
     connection: Connection, device: Device, message_id: bytes, index: int
 ) -> tuple[bytes | None, bytes | None]:
     """The ciphertext of a part, or the upload that has it, for a device whose slot has left."""
-    day = connection.scalar(select(message_place.c.day).where(message_place.c.message_id == message_id))
-    spilled = select(recall.c.entry).where(recall.c.message_id == message_id, recall.c.spill).limit(1)
-    # The parts of a spilled message are there as long as it is held.
-    if not _has_opened(connection, device, message_id, day) or connection.scalar(spilled) is not None:
+    found = _SEALED_PART.rows(connection, message_id=message_id, device_id=device.device_id, idx=index)
+    if not found:
         raise not_available()
-    of_message = (part.c.message_id == message_id, part.c.idx == index, part.c.day == day)
-    wanted = select(part.c.sealed, part.c.upload_id).where(*of_message)
-    row = connection.execute(wanted).one_or_none()
-    if row is None:
-        raise not_available()
-    return row.sealed and bytes(row.sealed), row.upload_id and bytes(row.upload_id)
+    ((sealed, upload_id),) = found
+    return sealed, upload_id
+
+
+# One statement: whoever reads a message asks for its parts next.
+_SEALED_PART = Prepared(
+    select(part.c.sealed, part.c.upload_id)
+    .join(message_place, (message_place.c.message_id == part.c.message_id) & (message_place.c.day == part.c.day))
+    .join(slot, (slot.c.message_id == part.c.message_id) & (slot.c.day == part.c.day))
+    .where(
+        part.c.message_id == bindparam("message_id"),
+        part.c.idx == bindparam("idx"),
+        slot.c.device_id == bindparam("device_id"),
+        slot.c.released.is_not(None),
+        # The parts of a spilled message are there as long as it is held.
+        ~exists().where(recall.c.message_id == part.c.message_id, recall.c.spill),
+    )
+)
 
 
 def _has_opened(connection: Connection, device: Device, message_id: bytes, day: int | None) -> bool:

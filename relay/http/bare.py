@@ -14,16 +14,28 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from relay.protocol.errors import Malformed
-from relay.protocol.header import Precedence
+from relay.protocol.header import MAX_PORTIONS, Precedence
+from relay.protocol.parts import MAX_PART, chunk_count
 
 _ID = re.compile(r"[0-9a-f]{32}")
-_SIZE = re.compile(r"[0-9]{1,19}")
+_NUMBER = re.compile(r"[0-9]{1,19}")
 _MOST = 1 << 62
+_CHUNKS = chunk_count(MAX_PART)
 
 MESSAGE_ID: Final[dict[str, Any]] = {
     "name": "message_id", "in": "path", "required": True,
     "description": "message id, 16 octets in hexadecimal",
     "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+}  # fmt: skip
+INDEX: Final[dict[str, Any]] = {
+    "name": "index", "in": "path", "required": True,
+    "description": "number of the portion",
+    "schema": {"type": "integer", "minimum": 0, "exclusiveMaximum": MAX_PORTIONS},
+}  # fmt: skip
+CHUNK: Final[dict[str, Any]] = {
+    "name": "chunk", "in": "query", "required": False,
+    "description": "number of the chunk, of 4 MiB each; without it, all of a part that came in its submission",
+    "schema": {"type": "integer", "minimum": 0, "exclusiveMaximum": _CHUNKS},
 }  # fmt: skip
 SEEN: Final[dict[str, Any]] = {
     "name": "relay-seen", "in": "header", "required": False,
@@ -61,8 +73,25 @@ def message_id_of(request: Request) -> bytes:
 def seen_of(request: Request) -> int:
     """The size of the access log that the caller has seen; 0 for none. Raises Malformed."""
     stated = request.headers.get("relay-seen", "0")
-    if not _SIZE.fullmatch(stated) or int(stated) > _MOST:
+    if not _NUMBER.fullmatch(stated) or int(stated) > _MOST:
         raise Malformed("header.relay-seen: not the size of a log")
+    return int(stated)
+
+
+def index_of(request: Request) -> int:
+    """The portion that the path names. Raises Malformed."""
+    return _below(MAX_PORTIONS, request.path_params["index"], "path.index")
+
+
+def chunk_of(request: Request) -> int | None:
+    """The chunk that is asked for; None for all of the part. Raises Malformed."""
+    stated = request.query_params.get("chunk")
+    return None if stated is None else _below(_CHUNKS, stated, "query.chunk")
+
+
+def _below(limit: int, stated: str, place: str) -> int:
+    if not _NUMBER.fullmatch(stated) or int(stated) >= limit:
+        raise Malformed(f"{place}: not a number below {limit}")
     return int(stated)
 
 

@@ -6,18 +6,29 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from relay.core.reading import InboxPage
 from relay.protocol.envelope import parse_message
-from relay.protocol.header import MAX_PORTIONS
-from relay.protocol.parts import MAX_PART, chunk_count
 
 from .app import TheCaller, TheRelay, TheRequest, cbor, the_request
-from .bare import MESSAGE_ID, PRECEDENCE, SEEN, BareRoute, message_id_of, precedence_of, seen_of
+from .bare import (
+    CHUNK,
+    INDEX,
+    MESSAGE_ID,
+    PRECEDENCE,
+    SEEN,
+    BareRoute,
+    chunk_of,
+    index_of,
+    message_id_of,
+    precedence_of,
+    seen_of,
+)
 from .responses import Cursor, MessageId, Seen, Wait, answers, body
 
+OCTETS = "application/octet-stream"
 router = APIRouter(prefix="/v1", tags=["messages"])
 busy = APIRouter(prefix="/v1", tags=["messages"], route_class=BareRoute)
 
@@ -93,17 +104,16 @@ async def open_message(request: Request) -> Response:
     return cbor(await relay.open(await the_request(request), message_id, seen, precedence_of(request)))
 
 
-@router.get("/messages/{message_id}/parts/{index}", responses=answers(400, 401, 404, media="application/octet-stream"))
-async def part(
-    message_id: MessageId,
-    index: Annotated[int, Path(ge=0, lt=MAX_PORTIONS)],
-    relay: TheRelay,
-    caller: TheCaller,
-    chunk: Annotated[int | None, Query(ge=0, lt=chunk_count(MAX_PART))] = None,
-) -> Response:
+@busy.get(
+    "/messages/{message_id}/parts/{index}",  # noqa: FAST003 - read from the request
+    responses=answers(400, 401, 404, media=OCTETS),
+    openapi_extra={"parameters": [MESSAGE_ID, INDEX, CHUNK]},
+)
+async def part(request: Request) -> Response:
     """A sealed part, or one chunk of it, once the caller's slot has left. An uploaded part comes in chunks only."""
-    sealed = await relay.room.part(caller, bytes.fromhex(message_id), index, chunk)
-    return Response(sealed, media_type="application/octet-stream")
+    relay, wanted = request.app.state.relay, (message_id_of(request), index_of(request), chunk_of(request))
+    caller = await relay.door.authenticate(await the_request(request))
+    return Response(await relay.room.part(caller, *wanted), media_type=OCTETS)
 
 
 @busy.post(

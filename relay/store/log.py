@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import IntEnum
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 
 from .prepared import Prepared
 from .schema import checkpoint, log_entry, log_head, log_node
@@ -16,17 +17,15 @@ class Log(IntEnum):
     ACCESS = 2
 
 
-_SIZES = select(log_head.c.log, log_head.c.size)
-
-
-def sizes(connection: Connection) -> dict[Log, int]:
-    return {Log(row.log): row.size for row in connection.execute(_SIZES)}
-
-
-_LOCK_SIZES = Prepared(_SIZES.order_by(log_head.c.log).with_for_update())
+_HEADS = select(log_head.c.log, log_head.c.size)
+_SIZES, _LOCK_SIZES = Prepared(_HEADS), Prepared(_HEADS.order_by(log_head.c.log).with_for_update())
 _SET_SIZE = Prepared(update(log_head).where(log_head.c.log == bindparam("which")).values(size=bindparam("reached")))
 _ADD_ENTRIES, _ADD_NODES = Prepared(insert(log_entry)), Prepared(insert(log_node))
 _ADD_CHECKPOINT = Prepared(insert(checkpoint))
+
+
+def sizes(connection: Connection) -> dict[Log, int]:
+    return {Log(log): size for log, size in _SIZES.rows(connection)}
 
 
 def lock_sizes(connection: Connection) -> dict[Log, int]:
@@ -47,40 +46,52 @@ def add_nodes(connection: Connection, rows: Sequence[dict[str, object]]) -> None
         _ADD_NODES.run(connection, rows)
 
 
+def _range(of_log: ColumnElement[int], index: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
+    return (of_log == bindparam("which"), index >= bindparam("first"), index < bindparam("end"))
+
+
+_LEAVES = Prepared(
+    select(log_entry.c.leaf_hash).where(*_range(log_entry.c.log, log_entry.c.idx)).order_by(log_entry.c.idx)
+)
+_NODES = Prepared(
+    select(log_node.c.hash)
+    .where(*_range(log_node.c.log, log_node.c.idx), log_node.c.level == bindparam("level"))
+    .order_by(log_node.c.idx)
+)
+_ENTRIES = Prepared(
+    select(log_entry.c.idx, log_entry.c.entry, log_entry.c.leaf_hash, log_entry.c.office, log_entry.c.concerns)
+    .where(*_range(log_entry.c.log, log_entry.c.idx))
+    .order_by(log_entry.c.idx)
+)
+_CHECKPOINT = Prepared(
+    select(checkpoint.c.note).where(checkpoint.c.log == bindparam("which"), checkpoint.c.size == bindparam("size"))
+)
+_NEXT_CHECKPOINT = Prepared(
+    select(checkpoint.c.note)
+    .where(checkpoint.c.log == bindparam("which"), checkpoint.c.size > bindparam("size"))
+    .order_by(checkpoint.c.size)
+    .limit(1)
+)
+
+
 def hashes(connection: Connection, log: Log, level: int, first: int, count: int) -> list[bytes]:
     """`count` consecutive hashes of a tile level: leaf hashes at level 0, roots of full tiles above."""
-    if level == 0:
-        wanted = select(log_entry.c.leaf_hash).where(
-            log_entry.c.log == log, log_entry.c.idx >= first, log_entry.c.idx < first + count
-        )
-        return list(connection.scalars(wanted.order_by(log_entry.c.idx)))
-    nodes = select(log_node.c.hash).where(
-        log_node.c.log == log,
-        log_node.c.level == level,
-        log_node.c.idx >= first,
-        log_node.c.idx < first + count,
-    )
-    return list(connection.scalars(nodes.order_by(log_node.c.idx)))
+    wanted = {"which": int(log), "first": first, "end": first + count}
+    found = _NODES.rows(connection, level=level, **wanted) if level else _LEAVES.rows(connection, **wanted)
+    return [bytes(digest) for (digest,) in found]
 
 
 def entries(
     connection: Connection, log: Log, first: int, count: int
-) -> Iterable[tuple[int, bytes | None, bytes, str, str]]:
+) -> Sequence[tuple[int, bytes | None, bytes, str, str]]:
     """(index, entry or None once erased, leaf hash, office, concerns), in order."""
-    columns = (
-        log_entry.c.idx,
-        log_entry.c.entry,
-        log_entry.c.leaf_hash,
-        log_entry.c.office,
-        log_entry.c.concerns,
-    )
-    wanted = select(*columns).where(log_entry.c.log == log, log_entry.c.idx >= first, log_entry.c.idx < first + count)
-    return [tuple(row) for row in connection.execute(wanted.order_by(log_entry.c.idx))]
+    return _ENTRIES.rows(connection, which=int(log), first=first, end=first + count)
 
 
 def entry(connection: Connection, log: Log, index: int) -> bytes | None:
-    wanted = select(log_entry.c.entry).where(log_entry.c.log == log, log_entry.c.idx == index)
-    return connection.scalar(wanted)
+    """None if there is none, or no more."""
+    found = entries(connection, log, index, 1)
+    return found[0][1] if found else None
 
 
 def add_checkpoint(connection: Connection, log: Log, size: int, note: bytes) -> None:
@@ -88,10 +99,13 @@ def add_checkpoint(connection: Connection, log: Log, size: int, note: bytes) -> 
 
 
 def checkpoint_at(connection: Connection, log: Log, size: int) -> bytes | None:
-    return connection.scalar(select(checkpoint.c.note).where(checkpoint.c.log == log, checkpoint.c.size == size))
+    return _only(_CHECKPOINT.rows(connection, which=int(log), size=size))
 
 
 def first_checkpoint_after(connection: Connection, log: Log, index: int) -> bytes | None:
     """The checkpoint of the commit that appended entry `index`: the smallest tree that holds it."""
-    wanted = select(checkpoint.c.note).where(checkpoint.c.log == log, checkpoint.c.size > index)
-    return connection.scalar(wanted.order_by(checkpoint.c.size).limit(1))
+    return _only(_NEXT_CHECKPOINT.rows(connection, which=int(log), size=index))
+
+
+def _only(rows: list[tuple[Any, ...]]) -> bytes | None:
+    return rows[0][0] if rows else None

@@ -30,6 +30,7 @@ class Prepared:
     def __init__(self, statement: ClauseElement) -> None:
         self._statement = statement
         self._compiled: dict[tuple[str, int], tuple[str, tuple[str, ...]]] = {}
+        self._constants: dict[str, Any] = {}  # which SQLAlchemy has made parameters of its own, such as a limit
 
     def run(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Execute for every row of parameters; for many at a time, where they stand behind one VALUES."""
@@ -47,7 +48,8 @@ class Prepared:
     def rows(self, connection: Connection, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that it selects."""
         sql, names = self._sql(connection.dialect, parameters)
-        return _execute(connection, sql, tuple([parameters[name] for name in names]))
+        every = self._constants | parameters
+        return _execute(connection, sql, tuple([every[name] for name in names]))
 
     def rows_of(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
         """The rows found by any of `keys`: octets, for a parameter `keys`, or tuples, for rows that are `given`."""
@@ -68,6 +70,7 @@ class Prepared:
         found = self._compiled.get((dialect.name, 0))
         if found is None:
             compiled = _compiled(self._statement, dialect, list(parameters))
+            self._constants |= {name: value for name, value in compiled.params.items() if value is not None}
             found = self._compiled[dialect.name, 0] = (str(compiled), tuple(compiled.positiontup or ()))
         return found
 
