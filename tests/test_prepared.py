@@ -137,6 +137,7 @@ LOOKS = {
     "a part": lambda c: reading._SEALED_PART.rows(c, message_id=b"m" * 16, device_id=b"d" * 16, idx=0),
     "mail": lambda c: reading._WAITING.rows(c, device_id=b"d" * 16, now=1, cursor=0, most=9),
     "urgent mail": lambda c: reading._URGENT_WAITING.rows(c, device_id=b"d" * 16, now=1, cursor=0, most=9),
+    "keys to claim": lambda c: list(keyroom._NEXT_PACKAGES.rows_of(c, [(b"d" * 16, 1)] * 9)),
     "stock": lambda c: keyroom.stock_of(c, b"d" * 16, 1),
     "leaves": lambda c: log_rows.hashes(c, log_rows.Log.ACCESS, 0, 0, 9),
     "nodes": lambda c: log_rows.hashes(c, log_rows.Log.ACCESS, 1, 0, 9),
@@ -150,5 +151,6 @@ LOOKS = {
 def test_no_look_reads_a_whole_table_or_sorts_one(plans, name):
     opened, told = plans
     LOOKS[name](opened)
-    assert told
-    assert not [step for step in told if step.startswith("SCAN") or "TEMP B-TREE" in step], told
+    read = [step for step in told if not step.startswith(("SCAN given", "SCAN 16 CONSTANT ROWS"))]
+    assert read
+    assert not [step for step in read if step.startswith("SCAN") or "TEMP B-TREE" in step], told

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sqlalchemy import (
-    Connection,
-    LargeBinary,
-    Select,
-    Update,
-    bindparam,
-    column,
-    func,
-    select,
-    update,
-    values,
-)
+from sqlalchemy import BigInteger, Connection, LargeBinary, ScalarSelect, Update, bindparam, func, select, update
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
@@ -109,36 +98,46 @@ def claim(batch: Batch, caller: Caller, body: bytes, quota: Quota) -> Answer:
 
 def _take(batch: Batch, caller: Caller, devices: Sequence[bytes]) -> dict[bytes, tuple[bytes, bytes]]:
     """By device (package, batch) of those that have any; two statements for all of them."""
-    found = batch.connection.execute(_next_packages(devices, batch.now)).all() if devices else []
-    one_time = [row.ref for row in found if row.one_time]
+    found = list(_NEXT_PACKAGES.rows_of(batch.connection, [(each, batch.now) for each in devices]))
+    one_time = [ref for _, ref, is_one_time, _, _ in found if is_one_time]
     if one_time:
         # The writer holds the lock, so nobody claimed them since; the count says so anyway.
         claimed = update(key_package).where(key_package.c.ref.in_(one_time), key_package.c.claimed_by.is_(None))
         if batch.connection.execute(claimed.values(claimed_by=caller.device.device_id)).rowcount != len(one_time):
             raise Conflict("a key package was claimed twice")
-    return {bytes(row.device_id): (bytes(row.encoded), bytes(row.batch)) for row in found}
+    return {device_id: (package, signed) for device_id, _, _, package, signed in found}
 
 
-def _next_packages(devices: Sequence[bytes], now: int) -> Select[Any]:
-    """Of each device the package that goes next: the one-time one that ends first, else the last-resort one."""
-    asked = values(column("device_id", LargeBinary), name="asked").data([(each,) for each in devices]).cte()
-    following = (
+_ASKED = given(device_id=LargeBinary(), now=BigInteger())
+
+
+def _first(*, one_time: bool) -> ScalarSelect[bytes]:
+    """Of the packages that an asked device has in stock, the one that ends first."""
+    return (
         select(key_package.c.ref)
         .where(
-            key_package.c.device_id == asked.c.device_id,
-            key_package.c.not_after > now,
+            key_package.c.device_id == _ASKED.c.device_id,
+            key_package.c.one_time if one_time else ~key_package.c.one_time,
+            key_package.c.not_after > _ASKED.c.now,
             key_package.c.claimed_by.is_(None),
         )
-        .order_by(key_package.c.one_time.desc(), key_package.c.not_after)
-        .limit(1)
-        .correlate(asked)
+        .order_by(key_package.c.not_after)
+        .suffix_with("LIMIT 1")  # as `limit` it would be a parameter behind those of the rows
+        .correlate(_ASKED)
         .scalar_subquery()
     )
-    columns = (key_package.c.device_id, key_package.c.ref, key_package.c.encoded, key_package.c.one_time)
-    wanted = select(*columns, key_batch.c.encoded.label("batch")).select_from(asked)
-    return wanted.join(key_package, key_package.c.ref == following).join(
-        key_batch, key_batch.c.digest == key_package.c.batch
+
+
+# The last-resort one goes where no one-time one is left.
+_NEXT = func.coalesce(_first(one_time=True), _first(one_time=False))
+_NEXT_PACKAGES = Prepared(
+    select(
+        key_package.c.device_id, key_package.c.ref, key_package.c.one_time, key_package.c.encoded, key_batch.c.encoded
     )
+    .select_from(_ASKED)
+    .join(key_package, key_package.c.ref == _NEXT)
+    .join(key_batch, key_batch.c.digest == key_package.c.batch)
+)
 
 
 def _may_claim(batch: Batch, caller: Caller, device_id: bytes) -> bool:

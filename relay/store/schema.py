@@ -34,6 +34,7 @@ metadata = MetaData(
 )
 
 _URGENT = text("precedence >= 3")  # IMMEDIATE
+_IN_STOCK = text("claimed_by IS NULL")
 
 # SQLite only auto-numbers a column that is declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -137,7 +138,15 @@ key_package = Table(
     Column("not_after", BigInteger, nullable=False, comment="seconds"),
     Column("claimed_by", LargeBinary(16), comment="the device that may seal to it; null while in stock"),
     Column("used_by", LargeBinary(16), comment="the message that was sealed to it"),
-    Index("ix_key_package_stock", "device_id", "one_time", "claimed_by"),
+    # Claimed ones stay, and there are as many as messages: whoever claims must not walk over them.
+    Index(
+        "ix_key_package_claimable",
+        "device_id",
+        "one_time",
+        "not_after",
+        sqlite_where=_IN_STOCK,
+        postgresql_where=_IN_STOCK,
+    ),
 )
 
 # On PostgreSQL the tables that grow are partitioned: store/partitions.py. A key that is declared here without the
