@@ -40,7 +40,7 @@ from relay.protocol.spif import read_spif
 from relay.store.engine import open_writer
 from relay.store.log import Log
 from relay.store.migrate import upgrade
-from relay.store.schema import hold, log_entry, message, part, receipt, slot
+from relay.store.schema import hold, key_batch, key_package, log_entry, message, part, receipt, slot
 from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
 from test_go import run as run_go
@@ -173,6 +173,35 @@ def test_a_message_goes_with_all_its_bytes_thirty_days_after_it_expired_and_not_
     assert sweep(offices, 31.1) == (1, 0)
     assert rows_of(offices, message_id) == 0
     assert not [each for each in octets if each in files(offices)]
+
+
+def key_rows(built) -> tuple[int, int, int]:
+    """Key packages that were used, all of them, and batches of them."""
+    with built.relay._readers.connect() as connection:
+        used, every, batches = (
+            connection.scalar(select(func.count(column)))
+            for column in (key_package.c.used_by, key_package.c.ref, key_batch.c.digest)
+        )
+    return used, every, batches
+
+
+@on_both
+def test_key_packages_go_when_they_have_ended_and_not_before_and_their_devices_bring_new_ones(
+    fresh_offices, monkeypatch
+):
+    monkeypatch.setattr("relay.core.keyroom._ENDED_AT_ONCE", 7)
+    sent(fresh_offices)
+    used, every, batches = before = key_rows(fresh_offices)
+    assert used == 1
+    sweep(fresh_offices, 6.9)
+    assert key_rows(fresh_offices) == before
+    sweep(fresh_offices, 7.1)
+    assert key_rows(fresh_offices) == (1, every - 2, batches)  # each device's last-resort one
+    sweep(fresh_offices, 60.1)
+    assert key_rows(fresh_offices) == (0, 0, 0)
+    fresh_offices.clients[JEAN].inbox()
+    assert key_rows(fresh_offices)[1:] == (65, 1)
+    sent(fresh_offices)
 
 
 @on_both

@@ -1,4 +1,4 @@
-"""an index of the key packages that can be claimed, instead of one over all that there ever were"""
+"""indexes of the key packages that can be claimed, and of those that have ended"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,21 +12,25 @@ branch_labels = None
 depends_on = None
 
 IN_STOCK = sa.text("claimed_by IS NULL")
+INDEXES = {
+    "ix_key_package_claimable": (["device_id", "one_time", "not_after"], IN_STOCK),
+    "ix_key_package_not_after": (["not_after"], None),
+    "ix_key_package_batch": (["batch"], None),
+}
 
 
 def upgrade() -> None:
     with _beside() as beside:
-        op.drop_index("ix_key_package_claimable", "key_package", if_exists=True, **beside)  # of an attempt that ended
-        op.create_index(
-            "ix_key_package_claimable", "key_package", ["device_id", "one_time", "not_after"],
-            sqlite_where=IN_STOCK, postgresql_where=IN_STOCK, **beside,
-        )  # fmt: skip
+        for name, (columns, where) in INDEXES.items():
+            op.drop_index(name, "key_package", if_exists=True, **beside)  # of an attempt that ended
+            op.create_index(name, "key_package", columns, sqlite_where=where, postgresql_where=where, **beside)
         op.drop_index("ix_key_package_stock", "key_package", if_exists=True, **beside)
 
 
 def downgrade() -> None:
     op.create_index("ix_key_package_stock", "key_package", ["device_id", "one_time", "claimed_by"])
-    op.drop_index("ix_key_package_claimable", "key_package")
+    for name in INDEXES:
+        op.drop_index(name, "key_package")
 
 
 @contextmanager

@@ -6,7 +6,19 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import BigInteger, Connection, LargeBinary, ScalarSelect, Update, bindparam, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    LargeBinary,
+    ScalarSelect,
+    Update,
+    bindparam,
+    delete,
+    exists,
+    func,
+    select,
+    update,
+)
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
@@ -23,6 +35,8 @@ from relay.store.schema import key_batch, key_package
 from .caller import Caller, current, entry_of
 from .limits import MAX_CLAIM, MAX_STOCK
 from .quota import Metered, Quota
+
+_ENDED_AT_ONCE = 500  # packages forgotten in one transaction: others wait for it
 
 
 def check_batch(caller: Caller, body: bytes) -> Checking[tuple[bytes, bytes, list[KeyPackage]]]:
@@ -147,6 +161,19 @@ def _may_claim(batch: Batch, caller: Caller, device_id: bytes) -> bool:
         return False
     states = batch.directory.agreements_between(own, device.office)
     return own == device.office or any(state.is_in_force for state in states)
+
+
+def drop_ended(batch: Batch) -> Answer:
+    """Forget some of the packages that nothing can be sealed to any more; the answer is how many."""
+    batch.flush()
+    ended = select(key_package.c.ref, key_package.c.batch).where(key_package.c.not_after <= batch.now)
+    rows = batch.connection.execute(ended.limit(_ENDED_AT_ONCE)).all()
+    refs, batches = {bytes(row.ref) for row in rows}, {bytes(row.batch) for row in rows}
+    batch.connection.execute(delete(key_package).where(key_package.c.ref.in_(refs)))
+    left = exists().where(key_package.c.batch == key_batch.c.digest)
+    batch.connection.execute(delete(key_batch).where(key_batch.c.digest.in_(batches), ~left))
+    batch.forget(PACKAGES, refs.__contains__)
+    return lambda _committed: len(refs)
 
 
 def stock_of(connection: Connection, device_id: bytes, now: int) -> list[int]:

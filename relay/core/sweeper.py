@@ -18,7 +18,7 @@ from relay.store.engine import forget_erased
 from relay.store.partitions import Widths, tend
 from relay.writer import Writer
 
-from . import uploads
+from . import keyroom, uploads
 from .readingroom import ReadingRoom, reading_database
 from .retention import Sweep, Swept
 
@@ -33,12 +33,14 @@ class Sweeper:
         self.widths = Widths(28, 1 << 24)
 
     async def sweep(self) -> Swept:
-        """Destroy what is due, a little at a time and behind all traffic; then look after the partitions."""
+        """Destroy what is due and forget keys that have ended, a little at a time and behind all traffic."""
         sweep, messages, entries = Sweep(), 0, 0
         while (job := await self._room.look(lambda c: sweep.next_job(c, self._judge(), int(time.time())))) is not None:
             run = partial(lambda destroy, batch: destroy(batch, self._judge()), job)
             swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
             messages, entries = messages + swept.messages, entries + swept.entries
+        while await self._writer.submit(keyroom.drop_ended, precedence=Precedence.DEFERRED):
+            pass
         await reading_database(lambda: forget_erased(self._readers))
         await self._sweep_parts()
         await self._tend_partitions()

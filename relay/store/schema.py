@@ -138,7 +138,7 @@ key_package = Table(
     Column("not_after", BigInteger, nullable=False, comment="seconds"),
     Column("claimed_by", LargeBinary(16), comment="the device that may seal to it; null while in stock"),
     Column("used_by", LargeBinary(16), comment="the message that was sealed to it"),
-    # Claimed ones stay, and there are as many as messages: whoever claims must not walk over them.
+    # Claimed ones stay until they end, and are as many as messages: whoever claims must not walk over them.
     Index(
         "ix_key_package_claimable",
         "device_id",
