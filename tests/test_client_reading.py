@@ -7,6 +7,7 @@ import time
 import pytest
 
 from liaison import Attachment
+from liaison.incoming import Incoming
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown
@@ -160,6 +161,31 @@ def test_an_expired_message_is_neither_listed_nor_opened(clients):
     time.sleep(1.2)
     assert gets_nothing(clients[EVE], sent.message_id)
     assert text_of(clients[EVE], lasting.message_id) == SECRET
+
+
+def test_who_has_opened_everything_waits_for_new_mail_and_verifies_no_header_again(clients, monkeypatch):
+    eve = clients[EVE]
+    sent = send(clients, [EVE])
+    for item in eve.inbox():
+        if not item.problem:
+            eve.read(item.message_id)
+    asked, verified, get, verify = [], [], eve.transport.get, Incoming.verify_header
+    monkeypatch.setattr(
+        eve.transport, "get", lambda path, **query: (asked.append((path, query)), get(path, **query))[1]
+    )
+    monkeypatch.setattr(Incoming, "verify_header", lambda *given: (verified.append(given), verify(*given))[1])
+
+    assert sent.message_id in {item.message_id for item in eve.inbox(wait=0.1)}
+    pages = [query for path, query in asked if path == "/v1/inbox"]
+    assert [query["wait"] for query in pages] == [0.1] * len(pages)
+    assert pages[-1]["after"] > 0
+    assert not verified
+
+    asked.clear()
+    fresh = send(clients, [EVE])
+    assert fresh.message_id in {item.message_id for item in eve.inbox(wait=20)}
+    assert [query["wait"] for path, query in asked if path == "/v1/inbox"] == [20, 0]
+    assert len(verified) == 1
 
 
 def test_an_expired_message_that_the_relay_hands_out_all_the_same_is_not_shown(clients, monkeypatch):

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from relay.protocol.access import Judge
+from relay.protocol.canonical import decode, encode
 from relay.protocol.directory import Device
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
@@ -42,6 +43,8 @@ from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust
 from .watch import Watch
+
+_LAST_DTG = "last dtg"  # of this device's own messages
 
 
 class Client:
@@ -151,7 +154,9 @@ class Client:
             portions = dict(enumerate(plan.draft.portions))
             portions |= {index: replace(portions[index], apart=file) for index, file in apart.items()}
             record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
-            keep(self.profile.cabinet, parse_message(encoded).core.message_id, record)
+            core, cabinet = parse_message(encoded).core, self.profile.cabinet
+            keep(cabinet, core.message_id, record)
+            cabinet.put_pin(_LAST_DTG, encode(core.handling.dtg))
 
         return keep_sealed
 
@@ -160,8 +165,8 @@ class Client:
         return self.release(self.plan(to, **draft))  # type: ignore[arg-type]  # plan checks them
 
     def _last_dtg(self) -> int:
-        sent = [record.message.core.handling.dtg for _, record in self.records() if record.direction == OUT]
-        return max(sent, default=0)
+        found = self.profile.cabinet.pin(_LAST_DTG)
+        return 0 if found is None else int(decode(found, "cabinet: last DTG"))
 
     def _post_outbox(self) -> None:
         """Post again what an earlier run sealed but got no receipt for."""
@@ -179,7 +184,7 @@ class Client:
         found = {
             message_id: item_of(record.message, record.state, self.labels) for message_id, record in opened.items()
         }
-        for item in waiting(self._incoming(), self.labels, wait):
+        for item in waiting(self._incoming(), self.labels, wait, opened):
             found.setdefault(item.message_id, item)
             if not item.problem:
                 self._stated[item.message_id] = item.message.core.handling.precedence
@@ -193,7 +198,7 @@ class Client:
             )
         if len(prefix) == 32:
             return bytes.fromhex(prefix)
-        known = {message_id for message_id, _ in self.records()}
+        known = {message_id for message_id, _ in self.profile.cabinet.messages()}
         known |= {item.message_id for item in self.inbox()}
         matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
         if len(matching) != 1:

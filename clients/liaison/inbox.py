@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from relay.protocol.canonical import expect, read_array
@@ -33,29 +33,31 @@ def item_of(message: Message, state: str, labels: LabelReader, problem: str = ""
     return InboxItem(message.core.message_id, message, state, marking, problem)
 
 
-def waiting(incoming: Incoming, labels: LabelReader, wait: float) -> Iterator[InboxItem]:
-    """What the relay has for this device, oldest first; `wait` seconds for new mail if there is none."""
-    for encoded in _pages(incoming, wait):
-        with relayed():
-            message = parse_message(encoded)
-        problem = ""
-        try:
-            incoming.verify_header(encoded)
-        except LiaisonError as error:
-            problem = str(error)
-        yield item_of(message, UNREAD, labels, problem)
+def waiting(incoming: Incoming, labels: LabelReader, wait: float, opened: Collection[bytes]) -> Iterator[InboxItem]:
+    """What the relay has for this device and is not `opened`, oldest first; `wait` seconds for new mail if it has none.
 
-
-def _pages(incoming: Incoming, wait: float) -> Iterator[bytes]:
+    From the beginning each time: what the rules did not permit when it came may be listed since.
+    """
     after = 0
     while True:
         answer = incoming.transport.get("/v1/inbox", after=after, wait=wait)
         with relayed():
-            cursor, messages = _parse_page(answer)
-        yield from messages
-        if not messages or cursor <= after:
+            cursor, page = _parse_page(answer)
+            unread = [each for each in map(parse_message, page) if each.core.message_id not in opened]
+        for message in unread:
+            wait = 0
+            yield item_of(message, UNREAD, labels, _problem(incoming, message))
+        if not page or cursor <= after:
             return
-        after, wait = cursor, 0
+        after = cursor
+
+
+def _problem(incoming: Incoming, message: Message) -> str:
+    try:
+        incoming.verify_header(message.encoded)
+    except LiaisonError as error:
+        return str(error)
+    return ""
 
 
 def _parse_page(answer: bytes) -> tuple[int, list[bytes]]:
