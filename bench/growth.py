@@ -14,16 +14,17 @@ from typing import Any
 
 from relay.batch import Batch
 from relay.house import commit_alone
+from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.header import fresh_message_id
 from relay.settings import Settings
-from relay.store.schema import message, message_place, part, slot
+from relay.store.schema import key_batch, key_package, message, message_place, part, slot
 
 from . import generator
 from .figures import middle
 from .processes import memory
 from .sidebyside import deliver
-from .world import World
+from .world import World, publish_keys
 
 STEP = 50_000
 CROWD = 64  # clients at once: what a batch looks up together is looked up otherwise than what one client asks for
@@ -51,8 +52,12 @@ def _look(world: World, rounds: int, number: int) -> dict[str, float]:
         measured, load = deliver(world, world.letters(number), "accept+open", 1)
         accept, opened = (sorted(step)[len(step) // 2] * 1e3 for step in load.steps)
         size = server.log_size()
-        auditor, reader = world.auditor, world.readers[0]
+        auditor, reader, sender = world.auditor, world.readers[0], world.senders[0]
+        publish_keys(server, [(reader, 10, False)])
         looks = {
+            "claim_ms": [
+                sender.ask(server.authority, "POST", "/v1/keys/claim", encode([reader.device_id])) for _ in range(10)
+            ],
             "inbox_ms": [reader.ask(server.authority, "GET", "/v1/inbox") for _ in range(10)],
             "proof_ms": [
                 reader.ask(server.authority, "GET", f"/v1/log/access/consistency?old={size // 3}&new={size}")
@@ -83,8 +88,9 @@ def _fill(world: World, stored: int, wanted: int) -> None:
 
 
 def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) -> Any:
-    sender, crowd = world.senders[0], [os.urandom(16) for _ in range(100)]
-    expires, day = batch.now + 20 * 86400, batch.now // 86400
+    sender, crowd, keys = world.senders[0], [os.urandom(16) for _ in range(100)], os.urandom(32)
+    expires, day, reader = batch.now + 20 * 86400, batch.now // 86400, world.readers[0].device_id
+    batch.add(key_batch, {"digest": keys, "device_id": reader, "encoded": FILLING})
     for place in range(first, first + number):
         message_id, ref = fresh_message_id(batch.now, os.urandom(12)), os.urandom(32)
         index = batch.log(
@@ -102,6 +108,10 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
             "precedence": 1, "expires": expires, "encoded": FILLING, "entry": index, "endorsements": b"\x80",
             "grants": b"\x80",
         })  # fmt: skip
+        batch.add(key_package, {  # of the one reader that is asked for keys below: it has had all these messages
+            "ref": ref, "device_id": reader, "batch": keys, "encoded": FILLING, "one_time": True, "not_after": expires,
+            "claimed_by": crowd[0], "used_by": message_id,
+        })  # fmt: skip
         batch.add(part, {"day": day, "message_id": message_id, "idx": 0, "sealed": FILLING, "upload_id": None})
         batch.add(slot, {
             "day": day, "message_id": message_id, "device_id": crowd[place % 100], "position": 0, "precedence": 1,
@@ -113,7 +123,8 @@ def _stage(batch: Batch, world: World, label: bytes, first: int, number: int) ->
 def _claims(sizes: dict[str, dict[str, float]]) -> list[tuple[str, float, float, bool]]:
     least, most = sizes[min(sizes, key=int)], sizes[max(sizes, key=int)]
     words = f"at {int(max(sizes, key=int)):,} stored messages / at {int(min(sizes, key=int)):,}"
-    claims = [(f"{step} {words}", most[f"{step}_ms"] / least[f"{step}_ms"], 1.2, False) for step in ("accept", "open")]
+    steps = ("accept", "open", "claim")
+    claims = [(f"{step} {words}", most[f"{step}_ms"] / least[f"{step}_ms"], 1.2, False) for step in steps]
     claims += [(f"{step} {words}", most[f"{step}_ms"] / least[f"{step}_ms"], 2.0, False) for step in ("inbox", "proof")]
     claims.append(
         (f"processor time of both, {CROWD} clients, {words}", most["crowd_us"] / least["crowd_us"], 1.2, False)
