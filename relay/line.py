@@ -69,13 +69,16 @@ class Line(Generic[T]):
             self._ended = True
             self._changed.notify_all()
 
-    def take(self, most: int, most_urgent: int, *, wait: bool = True) -> list[T]:
-        """Wait for the first, then take who waits; empty once the line has ended, or without `wait` if nobody is there.
+    def take(self, most: int, most_urgent: int, *, now: int = 0) -> list[T]:
+        """Wait for the first, then take who waits; empty once the line has ended.
 
         At most `most`, and only `most_urgent` while somebody urgent waits: a short turn is soon over.
+        With `now`, nobody is waited for, and nobody taken if fewer than that are there.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._ended or not wait)
+            if now and self._waiting < now:
+                return []
+            self._changed.wait_for(lambda: self._waiting or self._ended)
             taken = [self._next() for _ in range(min(most_urgent if self.is_urgent() else most, self._waiting))]
             self._waiting -= len(taken)
             return taken

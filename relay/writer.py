@@ -31,6 +31,7 @@ from relay.verifier import Verifier
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
 _GROUP = 24  # requests that are checked together
 _UNDER_WAY = 2  # groups: while the signatures of one are verified, the next is parsed
+_WORTH_PARSING = 8  # requests then: each small group would be a transaction of its own
 _GIVES_WAY = 0.05  # seconds; the patient are checked more slowly while urgent ones are under way, and do not starve
 _URGENT_BATCH = 4  # while somebody of IMMEDIATE or above waits
 
@@ -121,7 +122,8 @@ class Writer:
                 self._pass_on(group.taken, [problem for _ in group.taken])
 
         while True:
-            taken = line.take(_GROUP, _GROUP, wait=not under_way) if len(under_way) < _UNDER_WAY else []
+            now = _WORTH_PARSING if under_way else 0
+            taken = line.take(_GROUP, _GROUP, now=now) if len(under_way) < _UNDER_WAY else []
             if taken:
                 if line is self._checks:
                     self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time

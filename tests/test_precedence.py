@@ -48,6 +48,14 @@ def test_an_urgent_one_makes_the_turn_short():
     assert line.take(8, 2)[0] == "flash"
 
 
+def test_who_does_not_want_to_wait_takes_enough_or_nobody():
+    line = Line()
+    assert line.take(9, 9, now=1) == []
+    for number in range(3):
+        line.put(number, ROUTINE)
+    assert [line.take(9, 9, now=4), line.take(9, 9, now=3)] == [[], [0, 1, 2]]
+
+
 def test_a_full_line_turns_routine_away_and_takes_flash():
     line = Line()
     for number in range(512):

@@ -81,7 +81,7 @@ def told(monkeypatch):
 
 
 def test_while_the_signatures_of_one_group_are_verified_the_next_is_parsed(told):
-    assert len(asyncio.run(answers([request(number) for number in range(1, 25)]))) == 24
+    assert len(asyncio.run(answers([request(number) for number in range(1, 29)]))) == 28
     assert told == [
         "ask 10",
         "ask 10",
@@ -90,10 +90,10 @@ def test_while_the_signatures_of_one_group_are_verified_the_next_is_parsed(told)
         "answer",
         "ask 10",
         "answer",
-        "ask 4",
+        "ask 8",
         "answer",
         "answer",
-        "ask 4",
+        "ask 8",
         "answer",
     ]
 
