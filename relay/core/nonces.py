@@ -31,6 +31,7 @@ _USED: Lookup[tuple[bytes, bytes], int] = Lookup(
     key=lambda row: row[:2],
     value=lambda row: row[2],
 )
+_USE = Prepared(insert(nonce))
 _SWEEP = Prepared(delete(nonce).where(nonce.c.expires < bindparam("before")))
 
 
@@ -52,11 +53,13 @@ def once(caller: Caller, job: Job) -> Job:
 
 
 def use_up(connection: Connection, caller: Caller) -> None:
-    """Use up the nonce of a request that only looks. Raises Unauthenticated."""
+    """Use up the nonce of a request that only looks, at once. Raises Unauthenticated.
+
+    A crash of the database may forget it: whoever caught the request could repeat the look, at another process, within
+    its minute.
+    """
     try:
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")  # a crash makes all of them stale
-        connection.execute(insert(nonce), _row(caller))
-        connection.commit()
+        _USE.run(connection, [_row(caller)])
     except IntegrityError:
         raise _used() from None
 

@@ -21,7 +21,7 @@ from relay.protocol.errors import LiaisonError, Unavailable
 from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
-from relay.store.engine import DATABASE_AWAY, unavailable
+from relay.store.engine import DATABASE_AWAY, for_looks, unavailable
 from relay.store.log import Log
 from relay.store.schema import document, message
 
@@ -46,7 +46,7 @@ class ReadingRoom:
         bell: Bell,
         chunks: uploads.Chunks,
     ) -> None:
-        self._readers, self._directory, self._judge = readers, directory, judge
+        self._readers, self._directory, self._judge = for_looks(readers), directory, judge
         self._catch_up, self._bell, self._chunks = catch_up, bell, chunks
 
     async def inbox(self, caller: Caller, after: int, wait: float) -> bytes:

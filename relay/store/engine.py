@@ -59,8 +59,16 @@ def open_writer(url: str) -> Engine:
 
 
 def open_readers(url: str) -> Engine:
-    """The engine of everyone who only looks."""
-    return _open(url, begin="BEGIN", pool_size=4)
+    """The engine of everyone who only looks. What it writes all the same may be lost in a crash: used nonces."""
+    return _open(url, begin="BEGIN", pool_size=4, options=" -c synchronous_commit=off")
+
+
+def for_looks(readers: Engine) -> Engine:
+    """The same connections, without transactions where one would show each statement another state anyway.
+
+    Each would cost two ways to PostgreSQL and back. SQLite's transaction is one state, and costs no way.
+    """
+    return readers if readers.dialect.name == "sqlite" else readers.execution_options(isolation_level="AUTOCOMMIT")
 
 
 def open_snapshot(url: str) -> Engine:
@@ -94,9 +102,12 @@ def forget_erased(engine: Engine) -> bool:
 _PATIENCE = 1000  # ms
 
 
-def _open(url: str, *, begin: str, pool_size: int, pragmas: Sequence[str] = _SQLITE_PRAGMAS) -> Engine:
+def _open(
+    url: str, *, begin: str, pool_size: int, pragmas: Sequence[str] = _SQLITE_PRAGMAS, options: str = ""
+) -> Engine:
     if (given := make_url(url)).get_backend_name() != "sqlite":
-        ours = {name: value for name, value in _POSTGRES.items() if name not in given.query}
+        wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
+        ours = {name: value for name, value in wanted.items() if name not in given.query}
         return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=ours)
     engine = create_engine(
         url,
