@@ -33,8 +33,10 @@ metadata = MetaData(
     }
 )
 
-_URGENT = text("precedence >= 3")  # IMMEDIATE
-_IN_STOCK = text("claimed_by IS NULL")
+_URGENT, _IN_STOCK = (
+    {"sqlite_where": text(where), "postgresql_where": text(where)}
+    for where in ("precedence >= 3", "claimed_by IS NULL")  # 3 is IMMEDIATE
+)
 
 # SQLite only auto-numbers a column that is declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -139,14 +141,9 @@ key_package = Table(
     Column("claimed_by", LargeBinary(16), comment="the device that may seal to it; null while in stock"),
     Column("used_by", LargeBinary(16), comment="the message that was sealed to it"),
     # Claimed ones stay until they end, and are as many as messages: whoever claims must not walk over them.
-    Index(
-        "ix_key_package_claimable",
-        "device_id",
-        "one_time",
-        "not_after",
-        sqlite_where=_IN_STOCK,
-        postgresql_where=_IN_STOCK,
-    ),
+    Index("ix_key_package_claimable", "device_id", "one_time", "not_after", **_IN_STOCK),
+    Index("ix_key_package_not_after", "not_after"),
+    Index("ix_key_package_batch", "batch"),
 )
 
 # On PostgreSQL the tables that grow are partitioned: store/partitions.py. A key that is declared here without the
@@ -239,7 +236,7 @@ slot = Table(
     UniqueConstraint("message_id", "device_id", "day"),
     Index("ix_slot_device", "device_id", "id"),
     # Few are urgent, so that finding them among many costs next to nothing.
-    Index("ix_slot_urgent", "device_id", "id", sqlite_where=_URGENT, postgresql_where=_URGENT),
+    Index("ix_slot_urgent", "device_id", "id", **_URGENT),
 )
 
 nonce = Table(
