@@ -33,11 +33,6 @@ metadata = MetaData(
     }
 )
 
-_URGENT, _IN_STOCK = (
-    {"sqlite_where": text(where), "postgresql_where": text(where)}
-    for where in ("precedence >= 3", "claimed_by IS NULL")  # 3 is IMMEDIATE
-)
-
 # SQLite only auto-numbers a column that is declared INTEGER.
 _Serial = BigInteger().with_variant(Integer, "sqlite")
 
@@ -50,6 +45,10 @@ def _of_message(**given: Any) -> Column[bytes]:
 def _day() -> Column[int]:
     # The default: what an earlier version accepts, while it still serves, lies in the first partition.
     return Column("day", Integer, nullable=False, server_default="0", comment="as in message_place")
+
+
+def _of_some(where: str, name: str, *columns: str) -> Index:
+    return Index(name, *columns, sqlite_where=text(where), postgresql_where=text(where))
 
 
 setting = Table(
@@ -141,7 +140,7 @@ key_package = Table(
     Column("claimed_by", LargeBinary(16), comment="the device that may seal to it; null while in stock"),
     Column("used_by", LargeBinary(16), comment="the message that was sealed to it"),
     # Claimed ones stay until they end, and are as many as messages: whoever claims must not walk over them.
-    Index("ix_key_package_claimable", "device_id", "one_time", "not_after", **_IN_STOCK),
+    _of_some("claimed_by IS NULL", "ix_key_package_claimable", "device_id", "one_time", "not_after"),
     Index("ix_key_package_not_after", "not_after"),
     Index("ix_key_package_batch", "batch"),
 )
@@ -236,7 +235,7 @@ slot = Table(
     UniqueConstraint("message_id", "device_id", "day"),
     Index("ix_slot_device", "device_id", "id"),
     # Few are urgent, so that finding them among many costs next to nothing.
-    Index("ix_slot_urgent", "device_id", "id", **_URGENT),
+    _of_some("precedence >= 3", "ix_slot_urgent", "device_id", "id"),
 )
 
 nonce = Table(
