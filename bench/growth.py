@@ -47,7 +47,8 @@ def measure(world: World, sizes: Sequence[int], rounds: int, number: int) -> dic
 
 def _look(world: World, rounds: int, number: int) -> dict[str, float]:
     server, taken = world.server, []
-    deliver(world, world.letters(number), "accept+open", 1)  # warm
+    # Warm, and a full page in every reader's inbox at each size.
+    deliver(world, world.letters(16 * CROWD), "accept+open", CROWD)
     for _ in range(rounds):
         measured, load = deliver(world, world.letters(number), "accept+open", 1)
         accept, opened = (sorted(step)[len(step) // 2] * 1e3 for step in load.steps)
