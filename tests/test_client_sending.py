@@ -349,6 +349,13 @@ def test_every_message_of_an_originator_has_a_dtg_of_its_own(anna):
     assert all(dtg % 60 == 0 for dtg in dtgs)
 
 
+def test_a_plan_that_is_released_after_a_later_one_gives_no_dtg_away_twice(anna):
+    early = anna.plan([JEAN], label=SEALED, body=SECRET)
+    between = [anna.send([JEAN], label=SEALED, body=SECRET).dtg for _ in range(3)]
+    anna.release(early)
+    assert anna.send([JEAN], label=SEALED, body=SECRET).dtg > max(between)
+
+
 def test_what_is_posted_is_what_was_kept(anna):
     """The sender's own copy, the outbox and the relay have the same signed bytes."""
     posted = []

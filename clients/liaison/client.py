@@ -156,7 +156,8 @@ class Client:
             record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
             core, cabinet = parse_message(encoded).core, self.profile.cabinet
             keep(cabinet, core.message_id, record)
-            cabinet.put_pin(_LAST_DTG, encode(core.handling.dtg))
+            # Plans are released in another order than they were made.
+            cabinet.put_pin(_LAST_DTG, encode(max(core.handling.dtg, self._last_dtg())))
 
         return keep_sealed
 
