@@ -147,6 +147,13 @@ LOOKS = {
 }
 
 
+def test_a_new_last_resort_key_takes_the_old_ones_place_without_a_look_at_every_key(plans):
+    opened, _told = plans
+    retire = keyroom._retire(b"d" * 16).compile(dialect=opened.dialect, compile_kwargs={"literal_binds": True})
+    plan = [str(step[3]) for step in opened.exec_driver_sql(f"EXPLAIN QUERY PLAN {retire}")]
+    assert [step for step in plan if step.startswith("SEARCH") and "ix_key_package_claimable" in step] == plan
+
+
 @pytest.mark.parametrize("name", LOOKS)
 def test_no_look_reads_a_whole_table_or_sorts_one(plans, name):
     opened, told = plans

@@ -84,8 +84,9 @@ def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, package
 
 
 def _retire(device_id: bytes) -> Update:
-    kept = key_package.c.device_id == device_id
-    return update(key_package).where(kept, key_package.c.one_time.is_(False)).values(claimed_by=device_id)
+    # In stock, or every package that there is would be looked at: the index has no others.
+    in_stock = (key_package.c.device_id == device_id, key_package.c.claimed_by.is_(None))
+    return update(key_package).where(*in_stock, ~key_package.c.one_time).values(claimed_by=device_id)
 
 
 def claim(batch: Batch, caller: Caller, body: bytes, quota: Quota) -> Answer:

@@ -234,7 +234,7 @@ slot = Table(
     _day(),
     UniqueConstraint("message_id", "device_id", "day"),
     Index("ix_slot_device", "device_id", "id"),
-    # Few are urgent, so that finding them among many costs next to nothing.
+    # IMMEDIATE and above: few, so that finding them among many costs next to nothing.
     _of_some("precedence >= 3", "ix_slot_urgent", "device_id", "id"),
 )
 
