@@ -32,16 +32,18 @@ class Serving:
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        said = self.process.stdout.readline()
-        assert "serving on" in said, self.process.stderr.read()
+        log = self.data.with_name(self.data.name + ".log")
+        with log.open("a") as said:  # a file: a pipe that nobody empties would stop it
+            self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=said, text=True)
+        if "serving on" not in self.process.stdout.readline():
+            self.__exit__()
+            raise AssertionError(log.read_text())
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
-        self.process.stderr.close()
 
     def world(self, folder: Path) -> World:
         keys = json.loads(httpx2.get(f"{self.url}/v1/relay").content)["keys"]

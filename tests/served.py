@@ -59,6 +59,7 @@ class Served:
     def wait(self) -> int:
         code = self.process.wait(60)
         self._reader.join(20)
+        assert not self._reader.is_alive(), "a process of this relay outlives it and keeps its output open"
         self.process.stdout.close()
         self.process.stderr.close()
         return code

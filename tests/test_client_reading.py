@@ -157,8 +157,8 @@ def test_a_portion_above_the_message_is_refused(clients):
 
 
 def test_an_expired_message_is_neither_listed_nor_opened(clients):
-    sent, lasting = send(clients, [EVE], expires_in=1), send(clients, [EVE])
-    time.sleep(1.2)
+    sent, lasting = send(clients, [EVE], expires_in=4), send(clients, [EVE])
+    time.sleep(4.1)
     assert gets_nothing(clients[EVE], sent.message_id)
     assert text_of(clients[EVE], lasting.message_id) == SECRET
 
@@ -189,9 +189,9 @@ def test_who_has_opened_everything_waits_for_new_mail_and_verifies_no_header_aga
 
 
 def test_an_expired_message_that_the_relay_hands_out_all_the_same_is_not_shown(clients, monkeypatch):
-    sent = send(clients, [EVE], expires_in=1)
+    sent = send(clients, [EVE], expires_in=4)
     monkeypatch.setattr("relay.core.open.failing", lambda *_: ())
-    time.sleep(1.2)
+    time.sleep(4.1)
     with pytest.raises(Refused, match="expired"):
         clients[EVE].read(sent.message_id)
     assert clients[EVE].profile.cabinet.message(sent.message_id) is None

@@ -1,8 +1,8 @@
 """Both logs of a real relay with a million entries, fetched over HTTP and verified by Go programs that are not ours.
 
-Not in the default run: `pytest -n0 -m scale tests/test_scale.py`, some minutes. LIAISON_SCALE is the number of entries
-that are filled into each log: of the access log what auditors are shown, of the directory log batches of keys, beside the
-certificates and batches that some hundred real enrolments have put there.
+Not in the default run, some minutes: `pytest -n0 -m scale -o faulthandler_timeout=3600 tests/test_scale.py`.
+LIAISON_SCALE is the number of entries that are filled into each log: of the access log what auditors are shown, of the
+directory log batches of keys, beside the certificates and batches that some hundred real enrolments have put there.
 """
 
 from __future__ import annotations

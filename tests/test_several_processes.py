@@ -113,7 +113,14 @@ def children(pid: int) -> list[int]:
 
 def serving_workers(served: Served) -> list[int]:
     """The processes that have said that they serve; the first is Python's resource tracker, which serves nobody."""
-    return [pid for pid in children(served.process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid in children(served.process.pid) if b"spawn_main" in command_of(pid)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:  # it has ended since
+        return b""
 
 
 def test_a_worker_that_dies_is_replaced_and_no_message_is_lost(workers, tmp_path):
@@ -133,5 +140,17 @@ def test_a_worker_that_dies_is_replaced_and_no_message_is_lost(workers, tmp_path
     built.close()
     assert workers.stop() == 0
     assert any('"worker-ended"' in line for line in workers.said)
+    with pytest.raises(httpx2.ConnectError):
+        httpx2.get(f"{workers.url}/health")
+
+
+def test_workers_whose_parent_is_killed_finish_what_they_have_and_end(workers):
+    orphans = serving_workers(workers)
+    workers.kill()
+    deadline = time.monotonic() + 30
+    while any(command_of(pid) for pid in orphans) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert [command_of(pid) for pid in orphans] == [b"", b""]
+    assert any('"stopped"' in line for line in workers.said)  # one that was still starting had nothing to finish
     with pytest.raises(httpx2.ConnectError):
         httpx2.get(f"{workers.url}/health")

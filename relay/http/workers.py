@@ -3,16 +3,19 @@
 The rules:
   - the parent binds and opens nothing else: each worker has its own connections, threads and metrics port;
   - a worker that ends unasked is replaced, after a pause, so that a fault at start does not spin;
-  - told to stop, the parent tells all and waits for all; it exits 0 if they all did.
+  - told to stop, the parent tells all and waits for all; it exits 0 if they all did;
+  - a worker whose parent is gone, however it went, stops as if told to: nobody would replace or stop it any more.
 """
 
 from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.connection import wait
@@ -55,6 +58,18 @@ def supervise(settings: Settings, listening: socket.socket, serve: Serve) -> Non
 
 
 def _start(settings: Settings, listening: socket.socket, serve: Serve, number: int) -> BaseProcess:
-    worker = _SPAWN.Process(target=serve, args=(settings, listening, number), name=f"relay-worker-{number}")
+    worker = _SPAWN.Process(target=_work, args=(settings, listening, serve, number), name=f"relay-worker-{number}")
     worker.start()
     return worker
+
+
+def _work(settings: Settings, listening: socket.socket, serve: Serve, number: int) -> None:
+    threading.Thread(target=_end_with_parent, name="relay-orphan", daemon=True).start()
+    serve(settings, listening, number)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # noqa: S101 - a worker is started by one
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
