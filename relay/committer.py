@@ -34,7 +34,7 @@ from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.protocol.merkle import leaf_hash
 from relay.protocol.tiletree import TileTree
 from relay.store import log as log_rows
-from relay.store.engine import DATABASE_AWAY, unavailable
+from relay.store.engine import DATABASE_AWAY, unavailable, with_reader
 from relay.store.log import Log
 from relay.store.mail import notify
 
@@ -224,8 +224,9 @@ class Committer:
 
     def _loader(self, log: Log) -> Callable[[int, int, int], Sequence[bytes]]:
         def load(level: int, index: int, width: int) -> Sequence[bytes]:
-            with self._readers.connect() as connection:
-                return log_rows.hashes(connection, log, level, index * 256, width)
+            return with_reader(
+                self._readers, lambda connection: log_rows.hashes(connection, log, level, index * 256, width)
+            )
 
         return load
 

@@ -21,7 +21,7 @@ from relay.protocol.entry import parse_logged_entry
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Unavailable
 from relay.settings import Settings
-from relay.store.engine import open_readers, open_writer
+from relay.store.engine import open_writer
 from relay.store.migrate import _config, upgrade
 from relay.store.partitions import BY_DAY, BY_INDEX, Widths, _holds_any, _ranges, tend
 from relay.store.schema import log_entry, message, message_place, part, slot
@@ -205,7 +205,7 @@ def add_message(connection, message_id: bytes, day: int | None = None) -> None:
 
 def test_the_earlier_version_serves_on_while_its_tables_become_partitions(tmp_path):
     with fresh_database("postgresql", tmp_path) as url:
-        engine, earlier = open_writer(url), open_readers(url)
+        engine, earlier = open_writer(url), open_writer(url)
         command.upgrade(_config(engine), "0008")
         with engine.begin() as connection:
             connection.execute(text("INSERT INTO log_head VALUES (1, 0), (2, 0)"))

@@ -43,14 +43,17 @@ class Door:
             await asyncio.sleep(first - time.time())
 
     async def authenticate(self, request: Request) -> Caller:
-        """The device that signed this request, for one that changes nothing. Raises Unauthenticated, Unavailable."""
+        """The device that signed this request, for one that changes nothing. Raises Unauthenticated, Unavailable.
+
+        Whether another process has revoked it since is found out by the look for which it came.
+        """
         try:
             caller = await self._identify(request)
         except UnknownDevice:
             await self._writer.catch_up()
             caller = await self._identify(request)
         if self._shared:
-            await self._room.look(lambda connection: use_up(connection, caller))
+            await self._room.note(lambda connection: use_up(connection, caller))
         return caller
 
     async def _identify(self, request: Request) -> Caller:

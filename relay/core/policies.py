@@ -12,6 +12,7 @@ from relay.protocol.label import PolicyRef
 from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
+from relay.store.engine import with_reader
 from relay.store.schema import document
 
 
@@ -38,8 +39,8 @@ class PolicyShelf:
 
     def content(self, digest: bytes) -> bytes:
         """The file with this digest. Raises LiaisonError if the relay does not hold it."""
-        with self._readers.connect() as connection:
-            found = connection.scalar(select(document.c.content).where(document.c.digest == digest))
+        wanted = select(document.c.content).where(document.c.digest == digest)
+        found = with_reader(self._readers, lambda connection: connection.scalar(wanted))
         if found is None:
             raise LiaisonError("the relay does not hold this file")
         return bytes(found)

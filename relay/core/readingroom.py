@@ -21,7 +21,7 @@ from relay.protocol.errors import LiaisonError, Unavailable
 from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
-from relay.store.engine import DATABASE_AWAY, for_looks, unavailable
+from relay.store.engine import DATABASE_AWAY, unavailable, with_reader
 from relay.store.log import Log
 from relay.store.schema import document, message
 
@@ -46,7 +46,7 @@ class ReadingRoom:
         bell: Bell,
         chunks: uploads.Chunks,
     ) -> None:
-        self._readers, self._directory, self._judge = for_looks(readers), directory, judge
+        self._readers, self._directory, self._judge = readers, directory, judge
         self._catch_up, self._bell, self._chunks = catch_up, bell, chunks
 
     async def inbox(self, caller: Caller, after: int, wait: float) -> bytes:
@@ -157,8 +157,9 @@ class ReadingRoom:
         return encode(await self.look(lambda connection: reading.consistency(connection, log, old, new)))
 
     def count_messages(self) -> int:
-        with self._readers.connect() as connection:
-            return connection.scalar(select(func.count()).select_from(message)) or 0
+        return with_reader(
+            self._readers, lambda connection: connection.scalar(select(func.count()).select_from(message)) or 0
+        )
 
     async def look(self, reader: Callable[[Connection], T], caller: Caller | None = None) -> T:
         """Read, with a directory that holds every change that was durable before: a revocation elsewhere holds here.
@@ -166,24 +167,28 @@ class ReadingRoom:
         Nothing is read for a `caller` who may no longer act.
         """
 
-        def run() -> tuple[bool, T | None]:
-            with self._readers.connect() as connection:
-                if log_rows.sizes(connection)[Log.DIRECTORY] > self._directory().size:
-                    return False, None
-                if caller is not None:
-                    current(self._directory(), caller.device.device_id, int(time.time()))
-                return True, reader(connection)
+        def find(connection: Connection) -> tuple[bool, T | None]:
+            if log_rows.sizes(connection)[Log.DIRECTORY] > self._directory().size:
+                return False, None
+            if caller is not None:
+                current(self._directory(), caller.device.device_id, int(time.time()))
+            return True, reader(connection)
 
-        done, found = await reading_database(run)
+        done, found = await reading_database(lambda: with_reader(self._readers, find))
         if not done:
             await self._catch_up()
-            done, found = await reading_database(run)
+            done, found = await reading_database(lambda: with_reader(self._readers, find))
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
 
+    async def note(self, write: Callable[[Connection], None]) -> None:
+        """Write what may be lost in a crash, whatever the directory says by now. Raises Unavailable."""
+        await reading_database(lambda: with_reader(self._readers, write))
+
 
 async def reading_database(run: Callable[[], T]) -> T:
+    """What `run` finds, in a thread. Raises Unavailable."""
     try:
         return await asyncio.to_thread(run)
     except DATABASE_AWAY as problem:

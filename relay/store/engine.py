@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.engine.interfaces import IsolationLevel
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from relay.protocol.errors import Unavailable
+
+T = TypeVar("T")
 
 DATABASE_AWAY = (OperationalError, InterfaceError, InternalError, PoolTimeout)  # PostgreSQL's read-only is internal
 """Gone, locked by another, full or read-only: nothing that the caller did, and trying again is safe."""
@@ -59,16 +63,25 @@ def open_writer(url: str) -> Engine:
 
 
 def open_readers(url: str) -> Engine:
-    """The engine of everyone who only looks. What it writes all the same may be lost in a crash: used nonces."""
-    return _open(url, begin="BEGIN", pool_size=4, options=" -c synchronous_commit=off")
+    """The engine of everyone who only looks. What it writes all the same may be lost in a crash: used nonces.
 
-
-def for_looks(readers: Engine) -> Engine:
-    """The same connections, without transactions where one would show each statement another state anyway.
-
-    Each would cost two ways to PostgreSQL and back. SQLite's transaction is one state, and costs no way.
+    On PostgreSQL without transactions, which would show each statement another state anyway and cost two ways there
+    and back. SQLite's transaction is one state, and costs no way.
     """
-    return readers if readers.dialect.name == "sqlite" else readers.execution_options(isolation_level="AUTOCOMMIT")
+    engine = _open(url, begin="BEGIN", pool_size=4, options=" -c synchronous_commit=off", isolation_level="AUTOCOMMIT")
+    return _asked_when_idle(engine) if is_shared(engine) else engine
+
+
+def with_reader(readers: Engine, find: Callable[[Connection], T]) -> T:
+    """What `find` finds; once more if its connection turned out to be lost, on one that lives. Raises DATABASE_AWAY."""
+    try:
+        with readers.connect() as connection:
+            return find(connection)
+    except DBAPIError as problem:
+        if not problem.connection_invalidated:
+            raise
+    with readers.connect() as connection:
+        return find(connection)
 
 
 def open_snapshot(url: str) -> Engine:
@@ -76,8 +89,8 @@ def open_snapshot(url: str) -> Engine:
 
     It reads each page once: a cache, and pages mapped into memory, would only grow with the database.
     """
-    engine = _open(url, begin="BEGIN", pool_size=1, pragmas=(*_SQLITE_PRAGMAS, *_READ_ONCE))
-    return engine if engine.dialect.name == "sqlite" else engine.execution_options(isolation_level="REPEATABLE READ")
+    pragmas = (*_SQLITE_PRAGMAS, *_READ_ONCE)
+    return _open(url, begin="BEGIN", pool_size=1, pragmas=pragmas, isolation_level="REPEATABLE READ")
 
 
 def forget_erased(engine: Engine) -> bool:
@@ -103,12 +116,27 @@ _PATIENCE = 1000  # ms
 
 
 def _open(
-    url: str, *, begin: str, pool_size: int, pragmas: Sequence[str] = _SQLITE_PRAGMAS, options: str = ""
+    url: str,
+    *,
+    begin: str,
+    pool_size: int,
+    pragmas: Sequence[str] = _SQLITE_PRAGMAS,
+    options: str = "",
+    isolation_level: IsolationLevel = "READ COMMITTED",
 ) -> Engine:
+    """`begin` and `pragmas` are SQLite's, `options` and `isolation_level` PostgreSQL's."""
     if (given := make_url(url)).get_backend_name() != "sqlite":
         wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
         ours = {name: value for name, value in wanted.items() if name not in given.query}
-        return create_engine(url, pool_size=pool_size, max_overflow=0, pool_pre_ping=True, connect_args=ours)
+        return create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            # not before each look, which costs as much: `_asked_when_idle`
+            pool_pre_ping=isolation_level != "AUTOCOMMIT",
+            connect_args=ours,
+            isolation_level=isolation_level,
+        )
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -126,5 +154,37 @@ def _open(
     @event.listens_for(engine, "begin")
     def take_the_lock(connection: Any) -> None:
         connection.exec_driver_sql(begin)
+
+    return engine
+
+
+_FRESH = 1.0  # seconds
+
+
+def _asked_when_idle(engine: Engine) -> Engine:
+    """The engine, whose connections are asked whether they still live unless they did just now.
+
+    A connection that is lost has the others asked as well: `with_reader` tries again at once, and finds one that lives.
+    """
+    lost = 0.0
+
+    @event.listens_for(engine, "connect")
+    @event.listens_for(engine, "checkin")
+    def note_use(connection: Any, record: Any) -> None:
+        if connection is not None:
+            record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "invalidate")
+    def note_loss(_connection: Any, _record: Any, _problem: Any) -> None:
+        nonlocal lost
+        lost = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(connection: Any, record: Any, _fairy: Any) -> None:
+        if record.info["used"] <= max(lost, time.monotonic() - _FRESH):
+            try:
+                engine.dialect.do_ping(connection)
+            except engine.dialect.loaded_dbapi.Error as problem:
+                raise InvalidatePoolError from problem
 
     return engine

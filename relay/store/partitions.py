@@ -54,7 +54,8 @@ def tend(engine: Engine, today: int, widths: Widths) -> bool:
         if not list(_changes(connection, sizes(connection), today, widths)):
             return True
     try:
-        with engine.begin() as connection:
+        # readers have no transactions of their own
+        with engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
             connection.exec_driver_sql(_PATIENCE)
             change(connection, today, widths)
     except OperationalError:
