@@ -112,7 +112,7 @@ def children(pid: int) -> list[int]:
 
 
 def serving_workers(served: Served) -> list[int]:
-    """The processes that have said that they serve; the first is Python's resource tracker, which serves nobody."""
+    """The workers' processes; the first child is Python's resource tracker, which serves nobody."""
     return [pid for pid in children(served.process.pid) if b"spawn_main" in command_of(pid)]
 
 

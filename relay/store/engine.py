@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -68,18 +67,21 @@ def open_readers(url: str) -> Engine:
     On PostgreSQL without transactions, which would show each statement another state anyway and cost two ways there
     and back. SQLite's transaction is one state, and costs no way.
     """
-    engine = _open(url, begin="BEGIN", pool_size=4, options=" -c synchronous_commit=off", isolation_level="AUTOCOMMIT")
-    return _asked_when_idle(engine) if is_shared(engine) else engine
+    return _open(url, begin="BEGIN", pool_size=4, options=" -c synchronous_commit=off", isolation_level="AUTOCOMMIT")
 
 
 def with_reader(readers: Engine, find: Callable[[Connection], T]) -> T:
-    """What `find` finds; once more if its connection turned out to be lost, on one that lives. Raises DATABASE_AWAY."""
+    """What `find` finds; once more, on a new connection, if its own turned out to be lost. Raises DATABASE_AWAY.
+
+    To ask each connection first whether it lives costs as much as a look.
+    """
     try:
         with readers.connect() as connection:
             return find(connection)
     except DBAPIError as problem:
         if not problem.connection_invalidated:
             raise
+    readers.dispose()  # what ended one connection has ended those that idle beside it
     with readers.connect() as connection:
         return find(connection)
 
@@ -125,18 +127,20 @@ def _open(
     isolation_level: IsolationLevel = "READ COMMITTED",
 ) -> Engine:
     """`begin` and `pragmas` are SQLite's, `options` and `isolation_level` PostgreSQL's."""
-    if (given := make_url(url)).get_backend_name() != "sqlite":
-        wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
-        ours = {name: value for name, value in wanted.items() if name not in given.query}
-        return create_engine(
-            url,
-            pool_size=pool_size,
-            max_overflow=0,
-            # not before each look, which costs as much: `_asked_when_idle`
-            pool_pre_ping=isolation_level != "AUTOCOMMIT",
-            connect_args=ours,
-            isolation_level=isolation_level,
-        )
+    if make_url(url).get_backend_name() == "sqlite":
+        return _open_sqlite(url, begin, pool_size, pragmas)
+    wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
+    return create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_pre_ping=isolation_level != "AUTOCOMMIT",  # `with_reader` finds out by itself
+        connect_args={name: value for name, value in wanted.items() if name not in make_url(url).query},
+        isolation_level=isolation_level,
+    )
+
+
+def _open_sqlite(url: str, begin: str, pool_size: int, pragmas: Sequence[str]) -> Engine:
     engine = create_engine(
         url,
         poolclass=QueuePool,
@@ -154,37 +158,5 @@ def _open(
     @event.listens_for(engine, "begin")
     def take_the_lock(connection: Any) -> None:
         connection.exec_driver_sql(begin)
-
-    return engine
-
-
-_FRESH = 1.0  # seconds
-
-
-def _asked_when_idle(engine: Engine) -> Engine:
-    """The engine, whose connections are asked whether they still live unless they did just now.
-
-    A connection that is lost has the others asked as well: `with_reader` tries again at once, and finds one that lives.
-    """
-    lost = 0.0
-
-    @event.listens_for(engine, "connect")
-    @event.listens_for(engine, "checkin")
-    def note_use(connection: Any, record: Any) -> None:
-        if connection is not None:
-            record.info["used"] = time.monotonic()
-
-    @event.listens_for(engine, "invalidate")
-    def note_loss(_connection: Any, _record: Any, _problem: Any) -> None:
-        nonlocal lost
-        lost = time.monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def ask(connection: Any, record: Any, _fairy: Any) -> None:
-        if record.info["used"] <= max(lost, time.monotonic() - _FRESH):
-            try:
-                engine.dialect.do_ping(connection)
-            except engine.dialect.loaded_dbapi.Error as problem:
-                raise InvalidatePoolError from problem
 
     return engine
