@@ -20,13 +20,14 @@ def in_place(make: Callable[[], T]) -> Checking[T]:
     yield  # what makes it a check
 
 
-def check_together(checks: Sequence[Checking[T]]) -> CheckingTogether[T]:
-    """One that fails does not disturb the others."""
+def check_together(checks: Sequence[Checking[T]], before: Callable[[], None] = lambda: None) -> CheckingTogether[T]:
+    """One that fails does not disturb the others. `before` is called before each step of each of them."""
     ended: dict[int, T | Exception] = {}
     faults: dict[int, str | None] = dict.fromkeys(range(len(checks)))
     while faults:
         claims = dict[int, Claim]()
         for number, fault in faults.items():
+            before()
             try:
                 claims[number] = checks[number].send(fault)
             except StopIteration as end:

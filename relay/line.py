@@ -72,14 +72,16 @@ class Line(Generic[T]):
     def take(self, most: int, most_urgent: int, *, now: int = 0) -> list[T]:
         """Wait for the first, then take who waits; empty once the line has ended.
 
-        At most `most`, and only `most_urgent` while somebody urgent waits: a short turn is soon over.
+        At most `most`; while somebody urgent waits, no more than are urgent, and at most `most_urgent`: a short turn is
+        soon over.
         With `now`, nobody is waited for, and nobody taken if fewer than that are there.
         """
         with self._changed:
             if now and self._waiting < now:
                 return []
             self._changed.wait_for(lambda: self._waiting or self._ended)
-            taken = [self._next() for _ in range(min(most_urgent if self.is_urgent() else most, self._waiting))]
+            urgent = sum(len(self._places[each]) for each in _URGENT)
+            taken = [self._next() for _ in range(min(most_urgent, urgent) if urgent else min(most, self._waiting))]
             self._waiting -= len(taken)
             return taken
 

@@ -4,8 +4,8 @@
 
 Batches adapt to load by themselves: a thread takes whatever waits when it is done with the last. An idle relay
 commits a lone request at once; a busy one shares each fsync among all that arrived meanwhile. Lines go by precedence,
-what is checked does not pile up in front of the database, and the urgent are checked by a thread of their own, so that
-a FLASH message overtakes.
+what is checked does not pile up in front of the database, and the urgent are checked by a thread of their own, to which
+those who check or answer the patient give way, so that a FLASH message overtakes.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from relay.protocol.claim import Checking
 from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
 from relay.verifier import Verifier
+from relay.way import Patience, Way
 
 _MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
 _GROUP = 24  # requests that are checked together
 _UNDER_WAY = 2  # groups: while the signatures of one are verified, the next is parsed
 _WORTH_PARSING = 8  # requests then: each small group would be a transaction of its own
-_GIVES_WAY = 0.05  # seconds; the patient are checked more slowly while urgent ones are under way, and do not starve
 _URGENT_BATCH = 4  # while somebody of IMMEDIATE or above waits
+_MOMENT = 0.002  # seconds until answers that give way look again
+_FREE = Way()  # of the urgent, who give way to nobody
 
 
 class Waiting(NamedTuple):
@@ -58,14 +60,12 @@ class Writer:
         self._checks, self._urgent = Line[Waiting](), Line[Waiting]()
         self._commits: Line[tuple[Job, Waiting]] = Line()
         self._room = threading.Semaphore(_MAX_BATCH)
+        self._way = Way()
         self._threads = (
-            (self._urgent, _thread("relay-urgent", partial(self._check, self._urgent))),
-            (self._checks, _thread("relay-checker", partial(self._check, self._checks))),
+            (self._urgent, _thread("relay-urgent", partial(self._check, self._urgent, _FREE))),
+            (self._checks, _thread("relay-checker", partial(self._check, self._checks, self._way))),
             (self._commits, _thread("relay-writer", self._commit)),
         )
-        self._pressing: set[asyncio.Future[Any]] = set()  # the urgent that are not answered yet
-        self._calm = threading.Event()  # while there are none
-        self._calm.set()
         self._closed = False
 
     def start(self) -> None:
@@ -100,16 +100,10 @@ class Writer:
         QUEUE.inc()
         if precedence < URGENT:
             return await waiting.future
-        self._pressing.add(waiting.future)
-        self._calm.clear()
-        try:
+        with self._way.taken():
             return await waiting.future
-        finally:
-            self._pressing.discard(waiting.future)
-            if not self._pressing:
-                self._calm.set()
 
-    def _check(self, line: Line[Waiting]) -> None:
+    def _check(self, line: Line[Waiting], way: Way) -> None:
         verifier, under_way = Verifier(), deque[_Group]()
 
         def go_on(group: _Group, *, is_answered: bool) -> None:
@@ -125,9 +119,8 @@ class Writer:
             now = _WORTH_PARSING if under_way else 0
             taken = line.take(_GROUP, _GROUP, now=now) if len(under_way) < _UNDER_WAY else []
             if taken:
-                if line is self._checks:
-                    self._calm.wait(_GIVES_WAY)  # the interpreter serves one at a time
-                go_on(_Group(taken, check_together([waiting.check for waiting in taken])), is_answered=False)
+                checks = [waiting.check for waiting in taken]
+                go_on(_Group(taken, check_together(checks, Patience(way).give_way)), is_answered=False)
             elif under_way:
                 go_on(under_way.popleft(), is_answered=True)
             else:
@@ -136,7 +129,7 @@ class Writer:
 
     def _pass_on(self, taken: Sequence[Waiting], made: Sequence[Job | Exception]) -> None:
         pairs = list(zip(taken, made, strict=True))
-        _tell([(waiting, Outcome(error=each)) for waiting, each in pairs if isinstance(each, Exception)])
+        _tell([(waiting, Outcome(error=each)) for waiting, each in pairs if isinstance(each, Exception)], _FREE)
         passed = [(each, waiting) for waiting, each in pairs if not isinstance(each, Exception)]
         for _job, waiting in passed:
             if waiting.precedence < URGENT:
@@ -145,14 +138,15 @@ class Writer:
 
     def _commit(self) -> None:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
-            # A batch of the patient is cut short by whoever is urgent; the urgent finish theirs.
+            # The patient's batch is cut short by whoever is urgent, and its answers give way. The urgent finish theirs.
             is_patient = all(waiting.precedence < URGENT for _job, waiting in taken)
             outcomes = self._outcomes([job for job, _waiting in taken], self._commits.is_urgent if is_patient else _no)
             done, rest = taken[: len(outcomes)], taken[len(outcomes) :]
             self._commits.put_back([(each, each[1].precedence) for each in rest])
             if patient := sum(waiting.precedence < URGENT for _job, waiting in done):
                 self._room.release(patient)
-            _tell([(waiting, outcome) for (_job, waiting), outcome in zip(done, outcomes, strict=True)])
+            told = [(waiting, outcome) for (_job, waiting), outcome in zip(done, outcomes, strict=True)]
+            _tell(told, self._way if is_patient else _FREE)
 
     def _outcomes(self, jobs: list[Job], is_pressed: Callable[[], bool]) -> list[Outcome]:
         try:
@@ -169,17 +163,20 @@ def _thread(name: str, target: Callable[[], None]) -> threading.Thread:
     return threading.Thread(target=target, name=name, daemon=True)
 
 
-def _tell(told: Sequence[tuple[Waiting, Outcome]]) -> None:
+def _tell(told: Sequence[tuple[Waiting, Outcome]], way: Way) -> None:
     QUEUE.dec(len(told))
     loops: dict[asyncio.AbstractEventLoop, list[tuple[Waiting, Outcome]]] = {}
     for waiting, outcome in told:
         loops.setdefault(waiting.loop, []).append((waiting, outcome))
     for loop, pairs in loops.items():
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
-            loop.call_soon_threadsafe(_resolve, pairs)
+            loop.call_soon_threadsafe(_resolve, pairs, Patience(way))
 
 
-def _resolve(pairs: Sequence[tuple[Waiting, Outcome]]) -> None:
+def _resolve(pairs: Sequence[tuple[Waiting, Outcome]], patience: Patience) -> None:
+    if patience.left():
+        asyncio.get_running_loop().call_later(_MOMENT, _resolve, pairs, patience)
+        return
     for waiting, outcome in pairs:
         if waiting.future.cancelled():
             continue

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from contextlib import asynccontextmanager
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -12,6 +14,7 @@ from relay.batch import Job
 from relay.committer import Outcome
 from relay.protocol.claim import ED25519, Claim
 from relay.protocol.errors import Unverified
+from relay.protocol.header import Precedence
 from relay.verifier import Verifier
 from relay.writer import Writer
 
@@ -108,3 +111,69 @@ def test_a_verifier_that_raises_fails_its_group_and_no_other(told, monkeypatch):
     made = asyncio.run(answers([request(number) for number in range(1, 25)]))
     assert [isinstance(each, MemoryError) for each in made] == [True] * 10 + [False] * 14
     assert made[10] == 11
+
+
+@asynccontextmanager
+async def beside_a_flash():
+    """A writer that is checking a FLASH, whose answer comes when the event is set."""
+    writer, is_held, may_end = Writer(Unwritten()), threading.Event(), threading.Event()
+
+    def flash():
+        is_held.set()
+        may_end.wait(20)
+        return Job(lambda _batch: "flash")
+        yield
+
+    writer.start()
+    try:
+        yield writer, lambda: asyncio.ensure_future(writer.check(flash(), Precedence.FLASH)), is_held, may_end
+    finally:
+        may_end.set()
+        await asyncio.to_thread(writer.close)
+
+
+@pytest.mark.parametrize("step", ["check", "answer"])
+def test_who_checks_or_answers_the_patient_gives_way_to_the_urgent(monkeypatch, step):
+    monkeypatch.setattr("relay.way._PATIENCE", 20)
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def patient():
+        begun.set()
+        return Job(lambda _batch: "patient")
+        yield
+
+    def committed(_batch):
+        begun.set()
+        may_go_on.wait(20)
+        return "patient"
+
+    async def ask():
+        async with beside_a_flash() as (writer, post_flash, is_held, may_end):
+            if step == "answer":  # it is on its way to the database when the FLASH comes
+                asked = asyncio.ensure_future(writer.submit(committed))
+                await asyncio.to_thread(begun.wait, 20)
+            flash = post_flash()
+            assert await asyncio.to_thread(is_held.wait, 10)
+            if step == "check":
+                asked = asyncio.ensure_future(writer.check(patient()))
+            may_go_on.set()
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(asked), 0.3)
+            gave_way = step == "answer" or not begun.is_set()
+            may_end.set()
+            return gave_way, await asyncio.wait_for(flash, 10), await asyncio.wait_for(asked, 10)
+
+    assert asyncio.run(ask()) == (True, "flash", "patient")
+
+
+def test_the_patient_do_not_give_way_for_ever():
+    async def ask():
+        async with beside_a_flash() as (writer, post_flash, is_held, may_end):
+            flash = post_flash()
+            assert await asyncio.to_thread(is_held.wait, 10)
+            asked = [writer.check(request(number)) for number in (1, 2, 3)]
+            answered = await asyncio.wait_for(asyncio.gather(*asked), 10)
+            may_end.set()
+            return answered, await flash
+
+    assert asyncio.run(ask()) == ([1, 2, 3], "flash")
