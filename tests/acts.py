@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 import relay.core.accept
 import relay.core.open
+from liaison.authority import Authority
 from liaison.cli import main
 from liaison.client import Client
 from relay.protocol.agreement import Agreement, Party
@@ -24,7 +25,7 @@ from relay.store.schema import message, slot
 from world import LEVELS, PASSPHRASE, POLICY_NAME, POLICY_OID, World
 
 
-def run(client: Client, *words: str, body: str = "") -> Result:
+def run(client: Client | Authority, *words: str, body: str = "") -> Result:
     """A `liaison` command with this person's profile."""
     secret = client.profile.folder / "passphrase"
     secret.write_text(PASSPHRASE)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from acts import agree, as_json, gets_nothing, no_rules_at_the_relay, refuses, screen
+from acts import agree, as_json, drafted, gets_nothing, no_rules_at_the_relay, refuses, run, screen, sign
 from forge import Forge, problem
 from liaison.claiming import claim
 from liaison.desk import Desk
@@ -216,3 +216,26 @@ def test_a_table_changed_after_it_was_signed_maps_nothing_and_what_was_sent_is_c
     assert not verdict(anna).is_released
     assert not verdict(anna, "TEST SEALED").is_released
     assert gets_nothing(kurt, sent.message_id)
+
+
+def test_who_signs_for_a_table_that_lowers_is_told_so_first(offices, tmp_path):
+    lowering = WARSAW.replace(b'name="TEST"', b'name="FJORD"').replace(b"99999", b"77777")
+    lowering = lowering.replace(b'policyRef="HAUS" lacv="1"', b'policyRef="HAUS" lacv="3"')
+    oslo = offices.office("lo-oslo", "NOR", policy=lowering)
+    terms = tmp_path / "terms.toml"
+    terms.write_text(
+        'policy = "FJORD"\noffices = ["lo-berlin", "lo-oslo"]\nceiling = "OPEN"\nequivalent_to = ["HAUS"]\n'
+    )
+    told = "liaison: FJORD: mapping-lowers: CLOSED maps below what a lower one maps to"
+    made = run(oslo, "agreement", "draft", str(terms), "--yes")
+    assert (made.exit_code, made.stderr.splitlines()[0]) == (0, told)
+    signed = run(offices.authorities["lo-berlin"], "agreement", "sign", made.stdout.strip(), "--yes")
+    assert (signed.exit_code, told in signed.stderr.splitlines()) == (0, True)
+
+
+def test_who_is_asked_to_sign_for_a_policy_file_that_nobody_published_does_not(offices):
+    unknown = drafted(offices, "lo-berlin", "lo-warsaw", mappings=((DIGESTS[0], bytes(32)),))
+    sign(offices, unknown, "lo-warsaw")
+    signed = run(offices.authorities["lo-berlin"], "agreement", "sign", unknown.agreement_id.hex(), "--yes")
+    assert signed.exit_code == 1
+    assert "is not published" in signed.stderr

@@ -24,11 +24,8 @@ from relay.protocol.tiles import (
 from relay.protocol.tiletree import TileTree
 from relay.protocol.tlog import (
     Checkpoint,
-    TlogProof,
     format_checkpoint_body,
-    format_tlog_proof,
     parse_checkpoint_body,
-    parse_tlog_proof,
 )
 
 SIZE = 70_000
@@ -158,37 +155,9 @@ def test_the_empty_log_has_size_0_and_the_empty_root():
     assert parse_checkpoint_body(f"o\n0\n{ROOT64}\n") == Checkpoint("o", 0, EMPTY_ROOT)
 
 
-@given(
-    st.integers(0, 2**63 - 1),
-    st.lists(st.binary(min_size=32, max_size=32), max_size=63),
-    st.binary(max_size=40),
-)
-def test_a_kept_proof_reads_back(index, path, extra):
-    checkpoint = b"o\n1\nroot\n\n\xe2\x80\x94 o sig\n"
-    kept = format_tlog_proof(index, path, checkpoint, extra)
-    assert parse_tlog_proof(kept) == TlogProof(index, tuple(path), checkpoint, extra)
-
-
-@pytest.mark.parametrize(
-    "kept",
-    [
-        "", "c2sp.org/tlog-proof@v2\nindex 1\n\ncheckpoint", "c2sp.org/tlog-proof@v1\n\ncheckpoint",
-        "c2sp.org/tlog-proof@v1\nindex 01\n\ncheckpoint", "c2sp.org/tlog-proof@v1\nindex 1\n\n",
-        "c2sp.org/tlog-proof@v1\nindex 1", "c2sp.org/tlog-proof@v1\nindex 1\nAAAA\n\ncheckpoint",
-        "c2sp.org/tlog-proof@v1\nindex 1\nextra AAAA\n\ncheckpoint", "c2sp.org/tlog-proof@v1\nextra \nindex 1\n\ncheckpoint",
-        "c2sp.org/tlog-proof@v1\nextra AA\nindex 1\n\ncheckpoint", "c2sp.org/tlog-proof@v1\nindex \n\ncheckpoint",
-        f"c2sp.org/tlog-proof@v1\nindex 1\n{chr(10).join([ROOT64] * 64)}\n\ncheckpoint", "\u2014\n\ncheckpoint",
-    ],
-)  # fmt: skip
-def test_any_other_kept_proof_is_malformed(kept):
-    with pytest.raises(Malformed):
-        parse_tlog_proof(kept.encode())
-
-
 @given(st.binary(max_size=120))
 def test_noise_is_malformed_never_worse(noise):
     for parse in (
-        parse_tlog_proof,
         lambda octets: parse_entry_bundle(octets, 1),
         lambda octets: parse_tile(octets, 1),
     ):

@@ -33,10 +33,11 @@ from relay.protocol.identity import (
     read_certificate,
 )
 from relay.protocol.label import Clearance
-from relay.protocol.policy import Policy
+from relay.protocol.policy import Finding, Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.publication import POLICY, PublishedPolicy
 from relay.protocol.spif import read_spif
+from relay.protocol.spif_lint import lint_mapping
 
 from . import witnessing
 from .alarming import report
@@ -181,6 +182,20 @@ class Authority:
         files = [spif] if extensions is None else [spif, extensions]
         self._publish(Change.POLICY, self.profile.signing.sign_object(POLICY, published.payload()), files)
         return policy
+
+    def mapping_findings(self, agreement: Agreement) -> list[tuple[str, Finding]]:
+        """Where the tables that it agrees lower a label, each with the name of the policy whose table it is."""
+        published = {each.spif_digest: each for each in self.trust.directory.policies.values()}
+        found = []
+        for pair in agreement.mappings:
+            if missing := [digest for digest in pair if digest not in published]:
+                raise Unknown(
+                    f"policy file {missing[0].hex()[:16]}, whose table the agreement names, is not published now",
+                    hint="draft a new agreement with the policies of today",
+                )
+            source, target = (self.documents.compile(published[digest]) for digest in pair)
+            found += [(source.name, finding) for finding in lint_mapping(source, target)]
+        return found
 
     def sign_agreement(self, agreement: Agreement) -> None:
         """Sign, in the office's name. Whoever calls has compared the other parties' keys out of band."""

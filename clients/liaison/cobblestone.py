@@ -38,11 +38,6 @@ _NONCE_SIZE: Final = 12
 _LABEL: Final = b"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
 
 
-def sealed_size(plaintext_size: int) -> int:
-    """The length of the ciphertext of so many octets."""
-    return HEADER_SIZE + plaintext_size + TAG_SIZE * (plaintext_size // CHUNK_SIZE + 1)
-
-
 def seal_part(key: bytes, context: bytes, plaintext: bytes, salt: Callable[[int], bytes] = os.urandom) -> bytes:
     """Encrypt a part at once. `key` has 32 octets and is used for nothing else."""
     sealer = PartSealer(key, context, salt)

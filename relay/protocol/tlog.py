@@ -1,25 +1,22 @@
-"""What a log signs and hands out: C2SP tlog-checkpoint v1.0.0 and tlog-proof v1.
+"""What a log signs: C2SP tlog-checkpoint v1.0.0.
 
 The rules:
   - a number or a line has one spelling; what would not be written back identically is Malformed;
   - a checkpoint body has its three lines and no extension lines;
-  - nothing here checks a signature, which is note.py, or a proof's path, which is merkle.py.
+  - nothing here checks a signature, which is note.py.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from .errors import Malformed
 from .merkle import HASH_SIZE
 
-MAX_PROOF: Final = 63
 MAX_SIZE: Final = (1 << 63) - 1
-_PROOF_HEADER: Final = "c2sp.org/tlog-proof@v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,52 +46,6 @@ def parse_checkpoint_body(text: str) -> Checkpoint:
     if not origin or len(root) != HASH_SIZE:
         raise Malformed("checkpoint: no origin, or a root that is not 32 octets")
     return Checkpoint(origin, size, root)
-
-
-@dataclass(frozen=True, slots=True)
-class TlogProof:
-    """A proof of inclusion to keep: the leaf's index, its path, and the signed checkpoint the path leads to.
-
-    `extra` is not authenticated by anything.
-    """
-
-    index: int
-    path: tuple[bytes, ...]
-    checkpoint: bytes
-    extra: bytes = b""
-
-
-def format_tlog_proof(index: int, path: Sequence[bytes], checkpoint: bytes, extra: bytes = b"") -> bytes:
-    """The content of a `.tlog-proof` file."""
-    lines = [_PROOF_HEADER]
-    if extra:
-        lines.append(f"extra {b64encode(extra).decode()}")
-    lines.append(f"index {index}")
-    lines.extend(b64encode(digest).decode() for digest in path)
-    return "\n".join([*lines, "", ""]).encode() + checkpoint
-
-
-def parse_tlog_proof(proof: bytes) -> TlogProof:
-    """Read a `.tlog-proof` file. Nothing in it is verified yet."""
-    head, blank, checkpoint = proof.partition(b"\n\n")
-    if not blank or not checkpoint:
-        raise Malformed("tlog-proof: no blank line with a checkpoint after it")
-    try:
-        lines = head.decode("ascii").split("\n")
-    except UnicodeDecodeError as problem:
-        raise Malformed("tlog-proof: not ASCII above its checkpoint") from problem
-    if lines.pop(0) != _PROOF_HEADER:
-        raise Malformed("tlog-proof: another kind of file, or another version")
-    extra = b""
-    if lines and lines[0].startswith("extra "):
-        extra = parse_base64(lines.pop(0)[6:], "tlog-proof extra")
-    if not lines or not lines[0].startswith("index "):
-        raise Malformed("tlog-proof: the index line is missing")
-    index = parse_number(lines.pop(0)[6:], "tlog-proof index")
-    path = tuple(parse_base64(line, "tlog-proof path") for line in lines)
-    if len(path) > MAX_PROOF or any(len(digest) != HASH_SIZE for digest in path):
-        raise Malformed("tlog-proof: too long a path, or a hash that is not 32 octets")
-    return TlogProof(index, path, checkpoint, extra)
 
 
 def parse_number(text: str, what: str) -> int:

@@ -44,11 +44,12 @@ from .note import (
     verify_note,
     verify_note_signature,
 )
-from .tlog import MAX_PROOF, Checkpoint, parse_base64, parse_checkpoint_body, parse_number
+from .tlog import Checkpoint, parse_base64, parse_checkpoint_body, parse_number
 
 PATH: Final = "/add-checkpoint"
 SIZE_TYPE: Final = "text/x.tlog.size"
 MAX_ASKED: Final = MAX_NOTE + 4096
+_MAX_PROOF: Final = 63  # hashes
 
 Logs = Mapping[str, Sequence[NoteVerifier]]  # origin → every key that must have signed
 
@@ -96,8 +97,8 @@ def parse_add_checkpoint(body: bytes) -> AddCheckpoint:
         first, *lines = head.decode("ascii").split("\n")
     except UnicodeDecodeError as problem:
         raise Malformed("add-checkpoint: not ASCII above its checkpoint") from problem
-    if len(lines) > MAX_PROOF:
-        raise Malformed(f"add-checkpoint: more than {MAX_PROOF} hashes")
+    if len(lines) > _MAX_PROOF:
+        raise Malformed(f"add-checkpoint: more than {_MAX_PROOF} hashes")
     return AddCheckpoint(_old_size(first), tuple(_hash(line) for line in lines), note)
 
 

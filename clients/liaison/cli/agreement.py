@@ -136,7 +136,9 @@ def _directory(session: Session) -> Directory:
 
 
 def _compared(session: Session, drafted: Agreement, office: Authority, *, yes: bool) -> None:
-    """The other parties' words, and a person's word that they were compared."""
+    """What to look at, the other parties' words, and a person's word that they were compared."""
+    for policy, finding in office.mapping_findings(drafted):
+        say(f"{policy}: {finding.rule}: {finding.why}")
     for party in drafted.parties:
         if party.office != office.office:
             say(f"{party.office} ({party.nation}): {words_for([party.authority_kid])}")
