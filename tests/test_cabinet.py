@@ -136,7 +136,7 @@ def test_every_deletion_replaces_the_prekey_key_and_the_other_seeds_stay(cabinet
         (ref(0), 1_900_000_000, False),
         (ref(2), 1_900_000_000, True),
     ]
-    assert (cabinet.count_prekeys(one_time=True), cabinet.count_prekeys(one_time=False)) == (1, 1)
+    assert sorted(row.one_time for row in cabinet.prekeys()) == [False, True]
 
 
 def test_a_one_time_key_is_deleted_once(cabinet: Cabinet) -> None:

@@ -119,9 +119,6 @@ class Cabinet:
         with self.transaction():
             return [_prekey(key[0], value) for key, value in self._prekeys().rows()]
 
-    def count_prekeys(self, *, one_time: bool) -> int:
-        return sum(row.one_time is one_time for row in self.prekeys())
-
     def delete_prekey(self, kp_ref: bytes) -> None:
         """For good: the prekey key is replaced. Raises Unknown if it is not there, which means used twice."""
         with self.transaction():

@@ -33,16 +33,17 @@ class PassphraseSource:
     command: str | None = None
     no_input: bool = False
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    ways: str = WAYS  # what to do where nobody can be asked
 
     def current(self, what: str = "passphrase") -> str:
         """The passphrase of something that exists; `what` names it in the prompt. Raises Unauthenticated."""
         given = self._given()
-        return _checked(self._ask(f"{what}: ") if given is None else given)
+        return self._checked(self._ask(f"{what}: ") if given is None else given)
 
     def new(self, what: str = "new passphrase") -> str:
         """A passphrase to be set: at least 8 characters, typed twice if typed. Raises Unauthenticated."""
         given = self._given()
-        passphrase = _checked(self._ask(f"{what}: ") if given is None else given)
+        passphrase = self._checked(self._ask(f"{what}: ") if given is None else given)
         if len(passphrase) < MIN_LENGTH:
             raise Unauthenticated(
                 f"the passphrase has {len(passphrase)} characters, at least {MIN_LENGTH} are needed",
@@ -50,6 +51,11 @@ class PassphraseSource:
             )
         if given is None and self._ask(f"{what} again: ") != passphrase:
             raise Unauthenticated("the two passphrases differ", hint="run the command again")
+        return passphrase
+
+    def _checked(self, passphrase: str) -> str:
+        if not passphrase:
+            raise Unauthenticated("the passphrase is empty", hint=self.ways)
         return passphrase
 
     def _given(self) -> str | None:
@@ -63,7 +69,7 @@ class PassphraseSource:
 
     def _ask(self, prompt: str) -> str:
         if self.no_input:
-            raise Unauthenticated("a passphrase is needed and --no-input forbids asking", hint=WAYS)
+            raise Unauthenticated("a passphrase is needed and --no-input forbids asking", hint=self.ways)
         try:
             os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
             with warnings.catch_warnings():
@@ -71,7 +77,7 @@ class PassphraseSource:
                 warnings.simplefilter("error", getpass.GetPassWarning)
                 return getpass.getpass(prompt)
         except (OSError, EOFError, getpass.GetPassWarning):
-            raise Unauthenticated("a passphrase is needed and there is no terminal to ask on", hint=WAYS) from None
+            raise Unauthenticated("a passphrase is needed and there is no terminal to ask on", hint=self.ways) from None
 
 
 def _from_descriptor(descriptor: int) -> str:
@@ -109,9 +115,3 @@ def _text(octets: bytes, place: str) -> str:
         return octets.decode().removesuffix("\n")
     except UnicodeDecodeError:
         raise Malformed(f"passphrase from {place}: not UTF-8") from None
-
-
-def _checked(passphrase: str) -> str:
-    if not passphrase:
-        raise Unauthenticated("the passphrase is empty", hint=WAYS)
-    return passphrase

@@ -14,6 +14,7 @@ COMMANDS = {
     "Yourself and the others": {
         "init": ("people", "Make this device's keys."),
         "status": ("people", "Who am I, and does everything hold?"),
+        "passphrase": ("passphrase", "Change this profile's passphrase."),
         "peers": ("people", "Who can be written to."),
         "community": ("desk", "Communities of interest."),
     },
