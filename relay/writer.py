@@ -86,9 +86,9 @@ class Writer:
         """Run a job in the next batch; return its answer or raise its error."""
         return await self.check(in_place(lambda: Job(run, needs)), precedence)
 
-    async def catch_up(self) -> None:
+    async def catch_up(self, precedence: Precedence = Precedence.ROUTINE) -> None:
         """Take in what other processes have changed: every batch begins with that."""
-        await self.submit(lambda _batch: lambda _committed: None)
+        await self.submit(lambda _batch: lambda _committed: None, precedence=precedence)
 
     async def check(self, check: Checking[Job], precedence: Precedence = Precedence.ROUTINE) -> Any:
         """The same for a job that comes out of a check, made where its signatures stop nobody."""

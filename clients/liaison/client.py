@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Self
 
 from relay.protocol.access import Judge
-from relay.protocol.canonical import decode, encode
 from relay.protocol.directory import Device
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
@@ -28,7 +27,7 @@ from relay.protocol.label import Label
 
 from . import witnessing
 from .alarming import report
-from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed, next_dtg
+from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed
 from .documents import Documents
 from .inbox import InboxItem, item_of, waiting
 from .incoming import Incoming, Opened
@@ -43,8 +42,6 @@ from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust
 from .watch import Watch
-
-_LAST_DTG = "last dtg"  # of this device's own messages
 
 
 class Client:
@@ -127,7 +124,7 @@ class Client:
         handling = MessageHandling(
             precedence=precedence,
             info_precedence=min(precedence, Precedence.ROUTINE),
-            dtg=next_dtg(now, self._last_dtg()),
+            dtg=0,  # its own is given when it is sealed
             references=tuple(references),
             require_ack=require_ack,
             originator_controlled=originator_controlled,
@@ -154,20 +151,13 @@ class Client:
             portions = dict(enumerate(plan.draft.portions))
             portions |= {index: replace(portions[index], apart=file) for index, file in apart.items()}
             record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
-            core, cabinet = parse_message(encoded).core, self.profile.cabinet
-            keep(cabinet, core.message_id, record)
-            # Plans are released in another order than they were made.
-            cabinet.put_pin(_LAST_DTG, encode(max(core.handling.dtg, self._last_dtg())))
+            keep(self.profile.cabinet, parse_message(encoded).core.message_id, record)
 
         return keep_sealed
 
     def send(self, to: Sequence[str], **draft: object) -> Sent:
         """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
         return self.release(self.plan(to, **draft))  # type: ignore[arg-type]  # plan checks them
-
-    def _last_dtg(self) -> int:
-        found = self.profile.cabinet.pin(_LAST_DTG)
-        return 0 if found is None else int(decode(found, "cabinet: last DTG"))
 
     def _post_outbox(self) -> None:
         """Post again what an earlier run sealed but got no receipt for."""

@@ -95,8 +95,3 @@ def _each_once(addressees: Sequence[Addressee]) -> tuple[Addressee, ...]:
     if all(each.kind is AddresseeKind.EXEMPTED for each in chosen.values()):
         raise Malformed("no addressee is left", hint="an empty list never means everyone")
     return tuple(sorted(chosen.values(), key=lambda a: (a.kind, a.address)))
-
-
-def next_dtg(now: int, last: int) -> int:
-    """A DTG that this originator has not used: this minute, or the first free one after it. All in seconds."""
-    return max(now - now % 60, last + 60 if last else 0)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.access import Judge
+from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_slot, parse_submission
 from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
@@ -19,7 +20,7 @@ from relay.protocol.prekey import KeyPackage
 from .carriage import upload
 from .claiming import claim
 from .meter import Meter, no_meter
-from .plan import TWO_PERSON, Draft, Plan
+from .plan import LAST_DTG, TWO_PERSON, Draft, Plan
 from .profile import Profile
 from .record import FAILED, change
 from .release import NO_KEYS, Verdict
@@ -113,6 +114,7 @@ class Outgoing:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             refused = [(each.addressee.address, each.rules) for each in verdicts if not each.is_released]
             keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
+            cabinet.put_pin(LAST_DTG, encode(core.handling.dtg))
             cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
         last_resort = {devices[key].address for key, package in claimed.items() if not package.one_time}
         chunks = {file.digest: file.chunks for file, _portion in apart.values()}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.access import Circle, Judge
+from relay.protocol.canonical import decode
 from relay.protocol.decision import Decision
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Refused
@@ -13,6 +14,7 @@ from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandlin
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.obligations import Circumstances
 
+from .cabinet import Cabinet
 from .portions import PortionContent
 from .profile import Profile
 from .release import Verdict, review
@@ -24,6 +26,15 @@ _HINTS = {
     "derived-label": "a message that passes others on carries at least their labels",
     "recovery-addressee": "the policy names an addressee for recovery; add it with --info",
 }
+
+
+LAST_DTG = "last dtg"  # a pin: of this device's own messages
+
+
+def next_dtg(cabinet: Cabinet, now: int) -> int:
+    """A DTG that this originator has not used: this minute, or the first free one after it. All in seconds."""
+    last = cabinet.pin(LAST_DTG)
+    return max(now - now % 60, 0 if last is None else int(decode(last, "cabinet: last DTG")) + 60)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,7 @@ class Draft:
             seq=seq + 1,
             prev=prev,
             directory=(trust.verifiers(DIRECTORY)[0].name, trust.tree.size, trust.tree.root()),
-            handling=self.handling,
+            handling=replace(self.handling, dtg=next_dtg(profile.cabinet, now)),
             passed_on=self.passed_on,
             consents=self.consents,
         )

@@ -83,6 +83,6 @@ class Door:
         try:
             answer: bytes = await self._writer.check(check(), precedence)
         except UnknownDevice:
-            await self._writer.catch_up()
+            await self._writer.catch_up(precedence)
             answer = await self._writer.check(check(), precedence)
         return answer
