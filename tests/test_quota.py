@@ -5,18 +5,24 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import create_engine
 
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem
 from liaison.transport import HttpTransport
-from relay.core.quota import Rate
+from relay.batch import Batch
+from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.house import limits, migrate
 from relay.protocol.canonical import encode
+from relay.protocol.directory import Directory
 from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence
 from relay.settings import Settings
+from relay.store.log import Log
+from relay.store.schema import bucket
 from served import Served
 from test_store_failures import full_disk
 from world import world
@@ -201,6 +207,48 @@ def test_a_claim_costs_as_much_as_it_names_devices(relay, forge):
     with limited(relay, quota_claims=3):
         answers = [claim(own, other), claim(other), claim(other)]
     assert answers == [200, 200, 429]
+
+
+class Worker:
+    """One process's knowledge of the buckets; what it commits, it has charged."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._quota = Quota(Limits({}, {Metered.MESSAGE: Rate(1, 5)}, 0))
+
+    def charges(self, size, *, is_rolled_back=False):
+        """One message, which adds an entry to a log of that size; whether it may."""
+        batch = Batch(self._connection, Directory(), NOW_MS, dict.fromkeys(Log, size))
+        try:
+            self._quota.charge(batch, SENDER, Metered.MESSAGE, None)
+        except TooMany:
+            return False
+        if not is_rolled_back:
+            batch.staged[Log.ACCESS].append((b"an entry", "", ""))
+            for step in (*batch.closing, *batch.settled):
+                step()
+        return True
+
+
+NOW_MS = 1_800_000_000_000
+SENDER = SimpleNamespace(address=ANNA, office="lo-warsaw")
+
+
+@pytest.fixture
+def workers():
+    engine = create_engine("sqlite://")
+    bucket.create(engine)
+    with engine.connect() as connection:
+        yield Worker(connection), Worker(connection)
+    engine.dispose()
+
+
+@pytest.mark.parametrize("is_rolled_back", [False, True])
+def test_each_worker_knows_what_the_others_have_charged_just_before(workers, is_rolled_back):
+    if is_rolled_back:  # what it learned meanwhile holds, and nobody is charged
+        assert workers[1].charges(0, is_rolled_back=True)
+    answers = [workers[turn % 2].charges(turn) for turn in range(5)]
+    assert (answers, [each.charges(5) for each in workers]) == ([True] * 5, [False] * 2)
 
 
 @pytest.mark.parametrize("kind", BOTH)
