@@ -86,7 +86,7 @@ class Sweep:
             self.first = rows[-1].idx + 1
             if due := [index for index, _policies in _due_entries(connection, judge, rows, now)]:
                 return due
-            if parse_access_entry(bytes(rows[0].entry)).time // 1000 + shortest > now:
+            if parse_access_entry(bytes(rows[-1].entry)).time // 1000 + shortest > now:
                 break  # what comes after is younger still
         return []
 
