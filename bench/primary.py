@@ -176,7 +176,7 @@ def _look(world: World, primary: Primary, rounds: int) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.primary", description="What one PostgreSQL primary carries.")
-    parser.add_argument("--stored", type=int, nargs="*", default=[1_000, 100_000])
+    parser.add_argument("--stored", type=int, nargs="*", default=[1_000, 100_000, 1_000_000])
     parser.add_argument("--count", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")

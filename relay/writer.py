@@ -29,7 +29,7 @@ from relay.protocol.header import Precedence
 from relay.verifier import Verifier
 from relay.way import Patience, Way
 
-_MAX_BATCH = 64  # jobs in a transaction; it is also what a newcomer may have to wait for
+_MAX_BATCH = 64  # jobs in a transaction, a group at least; it is also what a newcomer may have to wait for
 _GROUP = 24  # requests that are checked together
 _UNDER_WAY = 2  # groups: while the signatures of one are verified, the next is parsed
 _WORTH_PARSING = 8  # requests then: each small group would be a transaction of its own
