@@ -231,6 +231,12 @@ def test_who_signs_for_a_table_that_lowers_is_told_so_first(offices, tmp_path):
     assert (made.exit_code, made.stderr.splitlines()[0]) == (0, told)
     signed = run(offices.authorities["lo-berlin"], "agreement", "sign", made.stdout.strip(), "--yes")
     assert (signed.exit_code, told in signed.stderr.splitlines()) == (0, True)
+    berlin = DIGESTS[1]
+    two = drafted(
+        offices, "lo-berlin", "lo-oslo", mappings=((hashlib.sha256(lowering).digest(), berlin), (berlin, berlin))
+    )
+    oslo.sync()
+    assert [policy for policy, _finding in oslo.mapping_findings(two)] == ["FJORD"]
 
 
 def test_who_is_asked_to_sign_for_a_policy_file_that_nobody_published_does_not(offices):

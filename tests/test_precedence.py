@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from forge import Forge, call, problem
+from forge import Forge, call, problem, signed_headers
 from relay.core.reading import InboxPage
 from relay.http.messages import resumable
 from relay.line import Line
@@ -179,6 +179,22 @@ def test_who_claims_more_than_the_message_has_is_refused(two_offices):
     assert problem(response)["status"] == 400
     assert "ROUTINE" in problem(response)["detail"]
     assert forge.post(body, precedence=ROUTINE).status_code == 201
+
+
+def test_who_is_not_known_here_yet_is_looked_for_at_once_if_he_is_urgent(two_offices, monkeypatch):
+    writer, looked = two_offices.relay._writer, []
+    submit = writer.submit
+
+    def noting(run, needs=(), precedence=ROUTINE):
+        looked.append(precedence)
+        return submit(run, needs, precedence)
+
+    monkeypatch.setattr(writer, "submit", noting)
+    jean, path = two_offices.clients[JEAN], f"/v1/messages/{bytes(16).hex()}/open"
+    headers = signed_headers(jean, "POST", path)
+    headers["signature-input"] = headers["signature-input"].replace(jean.profile.keyid, bytes(16).hex())
+    assert call(jean, "POST", path, headers={**headers, "relay-precedence": "FLASH"}).status_code == 401
+    assert looked == [FLASH]
 
 
 def test_who_opens_as_more_than_the_message_has_is_refused_and_who_may_not_open_it_learns_nothing(two_offices, reader):
