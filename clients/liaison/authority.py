@@ -184,13 +184,16 @@ class Authority:
         return policy
 
     def mapping_findings(self, agreement: Agreement) -> list[tuple[str, Finding]]:
-        """Where the tables that it agrees lower a label, each with the name of the policy whose table it is."""
+        """Where the tables that it agrees lower a label, each with the name of the policy whose table it is.
+
+        Raises Unknown if it pins a file that is not published now: what nobody can look at is not signed for.
+        """
         published = {each.spif_digest: each for each in self.trust.directory.policies.values()}
         found = []
         for pair in agreement.mappings:
             if missing := [digest for digest in pair if digest not in published]:
                 raise Unknown(
-                    f"policy file {missing[0].hex()[:16]}, whose table the agreement names, is not published now",
+                    f"policy file {missing[0].hex()[:16]}, which the agreement names, is not published now",
                     hint="draft a new agreement with the policies of today",
                 )
             source, target = (self.documents.compile(published[digest]) for digest in pair)
