@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
     name: str | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = 1
+    one_core: bool = True  # for all threads of a worker; see relay/cores.py
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None  # default: no metrics; worker n has this port + n
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # debug: a line per request

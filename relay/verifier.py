@@ -24,6 +24,7 @@ from multiprocessing.connection import Connection
 
 import cbor2
 
+from relay.cores import set_free
 from relay.protocol.claim import Claim
 
 _WORTH_SENDING = 4  # claims
@@ -95,6 +96,7 @@ def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
         for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # one that hangs is one that has failed
             ours.setsockopt(socket.SOL_SOCKET, each, struct.pack("@ll", _PATIENCE, 0))
         process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])  # noqa: S603
+        set_free(process.pid)
         return Connection(ours.detach()), process
 
 

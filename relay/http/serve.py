@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from relay.core import Relay
+from relay.cores import keep_to_one
 from relay.cosigning import Cosigning
 from relay.house import open_relay
 from relay.observe import Watched, log_as_json, serve_metrics, tell
@@ -25,6 +26,8 @@ from relay.settings import Settings
 
 from .app import create_app
 from .workers import supervise
+
+_YOUNG = 5_000  # new objects until a collection looks for cycles among them: a batch under way has thousands, and none
 
 
 def serve_forever(settings: Settings) -> None:
@@ -43,6 +46,9 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     """Serve in this process until told to stop, as worker number so and so."""
     os.umask(0o077)
     log_as_json(settings.log_level)
+    if settings.one_core:
+        # Its inode: the same number in all workers of this relay, another one in another relay's.
+        keep_to_one(os.fstat(listening.fileno()).st_ino + worker)
     relay, port = open_relay(settings), listening.getsockname()[1]
     cosigning = Cosigning(relay, relay.witness_policy) if relay.witness_policy is not None and worker == 0 else None
 
@@ -53,6 +59,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         # What is here now stays. Else a full collection walks it every other second, and for 0.1 s nobody is answered.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
         if worker == 0:
             print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         tell(logging.INFO, "serving", worker=worker)

@@ -118,7 +118,7 @@ class Judge:
         handling = self._handling(circle, device, now)
         if circle.office == device.office:
             return decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
-        closest = decide(action, chosen, clearance, None, need, policy, now, handling)
+        refused = []
         states = self.directory.agreements_between(circle.office, device.office)
         for state in sorted(states, key=lambda state: state.is_in_force):
             sharing = state.agreement.sharing(in_force=state.is_in_force)
@@ -131,6 +131,9 @@ class Judge:
                 found = _with_rules_of(found, stated)
             if found.permitted:
                 return found
+            refused.append(found)
+        closest = decide(action, chosen, clearance, None, need, policy, now, handling)
+        for found in refused:
             if len(found.failing) <= len(closest.failing):  # and, of equals, one in force: drafts are not the reason
                 closest = found
         return closest

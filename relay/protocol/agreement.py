@@ -7,7 +7,7 @@ party's authority key, and an office's authority signs it only after comparing t
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -45,6 +45,11 @@ class Agreement:
     not_after: int
     nonce: bytes
     mappings: tuple[tuple[bytes, bytes], ...] = ()  # digests of policy files: the first's table into the second holds
+    agreement_id: bytes = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Once: every decision between offices names it.
+        object.__setattr__(self, "agreement_id", hashlib.sha256(self.payload()).digest())
 
     def payload(self) -> bytes:
         return encode({
@@ -54,10 +59,6 @@ class Agreement:
             8: list(self.purposes), 9: self.onward_release, 10: self.not_before, 11: self.not_after, 12: self.nonce,
             13: [list(pair) for pair in self.mappings],
         })  # fmt: skip
-
-    @property
-    def agreement_id(self) -> bytes:
-        return hashlib.sha256(self.payload()).digest()
 
     def party(self, office: str) -> Party | None:
         return next((party for party in self.parties if party.office == office), None)
