@@ -25,7 +25,7 @@ class Served:
     def __init__(self, data: Path, *, listening: socket.socket | None = None, **variables: object) -> None:
         self.data, self.listening = data, listening
         self.port = listening.getsockname()[1] if listening is not None else free_port()
-        self.metrics_port = free_port()
+        self.metrics_port = free_port(in_a_row=4)  # one for each worker
         self.url, self.variables = f"http://127.0.0.1:{self.port}", variables
         self.said: list[str] = []
 

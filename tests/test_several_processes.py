@@ -129,7 +129,7 @@ def test_a_worker_that_dies_is_replaced_and_no_message_is_lost(workers, tmp_path
     for address in (ANNA, JEAN):
         built.device(address)
     before = serving_workers(workers)
-    assert len(before) == 2
+    assert len(before) == 2, workers.said
     os.kill(before[1], signal.SIGKILL)
     sent = [built.clients[ANNA].send([JEAN], label="TEST OPEN", body=f"{n}") for n in range(5)]
     deadline = time.monotonic() + 30
