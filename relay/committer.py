@@ -64,13 +64,20 @@ class Committer:
             for log in Log:
                 self._own(connection, log, sizes[log])
 
-    def commit(self, jobs: Sequence[Job], is_pressed: Callable[[], bool] = lambda: False) -> list[Outcome]:
+    def commit(
+        self,
+        jobs: Sequence[Job],
+        is_pressed: Callable[[], bool] = lambda: False,
+        more: Callable[[], Sequence[Job]] = tuple,
+    ) -> list[Outcome]:
         """Run the jobs in one transaction; one outcome per job, in order, each only after the commit.
 
-        Once it `is_pressed`, no further job of these is begun: there are fewer outcomes than jobs, but at least one.
+        Once the lock is held, `more` is asked for those that have come meanwhile; they go along as the last. Once it
+        `is_pressed`, no further job of these is begun: there are fewer outcomes than jobs, but at least one.
         """
+        jobs = list(jobs)
         try:
-            return self._commit_together(jobs, is_pressed)
+            return self._commit_together(jobs, is_pressed, more)
         except Exception as problem:  # noqa: BLE001 - whatever it was, the batch is rolled back and told apart below
             self._forget_staged()
             if isinstance(problem, (Unavailable, *DATABASE_AWAY)):
@@ -81,9 +88,12 @@ class Committer:
                 return [Outcome(error=unavailable() if isinstance(problem, DATABASE_AWAY) else problem)]
             return [outcome for job in jobs for outcome in self.commit([job])]
 
-    def _commit_together(self, jobs: Sequence[Job], is_pressed: Callable[[], bool]) -> list[Outcome]:
+    def _commit_together(
+        self, jobs: list[Job], is_pressed: Callable[[], bool], more: Callable[[], Sequence[Job]]
+    ) -> list[Outcome]:
         began = time.perf_counter()
         with self._locked() as (connection, sizes):
+            jobs.extend(more())
             batch = Batch(connection, self.directory, time.time_ns() // 1_000_000, sizes)
             batch.read(jobs)
             attempts = []

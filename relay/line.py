@@ -81,9 +81,17 @@ class Line(Generic[T]):
                 return []
             self._changed.wait_for(lambda: self._waiting or self._ended)
             urgent = sum(len(self._places[each]) for each in _URGENT)
-            taken = [self._next() for _ in range(min(most_urgent, urgent) if urgent else min(most, self._waiting))]
-            self._waiting -= len(taken)
-            return taken
+            return self._take(min(most_urgent, urgent) if urgent else min(most, self._waiting))
+
+    def take_more(self, most: int) -> list[T]:
+        """Who waits at this moment, at most so many; nobody while somebody urgent does."""
+        with self._changed:
+            return [] if self.is_urgent() else self._take(min(most, self._waiting))
+
+    def _take(self, count: int) -> list[T]:
+        taken = [self._next() for _ in range(count)]
+        self._waiting -= count
+        return taken
 
     def _next(self) -> T:
         self._served += 1

@@ -140,7 +140,7 @@ class Writer:
         while taken := self._commits.take(_MAX_BATCH, _URGENT_BATCH):
             # The patient's batch is cut short by whoever is urgent, and its answers give way. The urgent finish theirs.
             is_patient = all(waiting.precedence < URGENT for _job, waiting in taken)
-            outcomes = self._outcomes([job for job, _waiting in taken], self._commits.is_urgent if is_patient else _no)
+            outcomes = self._outcomes(taken, is_patient=is_patient)
             done, rest = taken[: len(outcomes)], taken[len(outcomes) :]
             self._commits.put_back([(each, each[1].precedence) for each in rest])
             if patient := sum(waiting.precedence < URGENT for _job, waiting in done):
@@ -148,11 +148,20 @@ class Writer:
             told = [(waiting, outcome) for (_job, waiting), outcome in zip(done, outcomes, strict=True)]
             _tell(told, self._way if is_patient else _FREE)
 
-    def _outcomes(self, jobs: list[Job], is_pressed: Callable[[], bool]) -> list[Outcome]:
+    def _outcomes(self, taken: list[tuple[Job, Waiting]], *, is_patient: bool) -> list[Outcome]:
+        """Commit them, and with the patient whoever else was checked while the database's lock was another's."""
+
+        def more() -> list[Job]:
+            joining = self._commits.take_more(_MAX_BATCH - len(taken)) if is_patient else []
+            taken.extend(joining)
+            return [job for job, _waiting in joining]
+
         try:
-            return self.committer.commit(jobs, is_pressed)
+            return self.committer.commit(
+                [job for job, _waiting in taken], self._commits.is_urgent if is_patient else _no, more
+            )
         except Exception as problem:  # noqa: BLE001 - the one writer must outlive whatever happens to a batch
-            return [Outcome(error=problem) for _ in jobs]
+            return [Outcome(error=problem) for _ in taken]
 
 
 def _no() -> bool:

@@ -148,6 +148,25 @@ def test_a_connection_lost_in_the_middle_of_a_batch_is_told_to_all_at_once(commi
     assert committer.commit([Job(log_one)])[0].error is None
 
 
+def test_who_comes_while_another_host_has_the_lock_goes_along_and_what_fails_fails_alone(committer):
+    def fails(_batch):
+        raise ZeroDivisionError
+
+    with committer._engine.dialect.loaded_dbapi.connect(
+        committer._engine.url.render_as_string(False).replace("+psycopg", "")
+    ) as other:
+        other.execute("SELECT size FROM log_head FOR UPDATE")
+        found, come = [], [Job(log_one)]
+        waiting = threading.Thread(target=lambda: found.extend(committer.commit([Job(log_one)], more=lambda: come)))
+        waiting.start()
+        while not other.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()[0]:
+            time.sleep(0.01)
+        come += [Job(fails), Job(log_one)]
+    waiting.join(20)
+    assert [type(each.error) for each in found] == [type(None), type(None), ZeroDivisionError, type(None)]
+    assert [each.value.index for each in found if each.error is None] == [0, 1, 2]
+
+
 def test_a_database_that_went_back_is_not_written_to(committer, settings):
     committer.commit([Job(log_one)] * 2)
     with committer._engine.begin() as connection:

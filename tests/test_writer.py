@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,8 +25,8 @@ KEY = Ed25519PrivateKey.generate()
 class Unwritten:
     """A committer without a database: each job's answer is what it returns."""
 
-    def commit(self, jobs, _is_pressed):
-        return [Outcome(value=job.run(None)) for job in jobs]
+    def commit(self, jobs, _is_pressed, more):
+        return [Outcome(value=job.run(None)) for job in (*jobs, *more())]
 
 
 def signed(message, *, well=True):
@@ -111,6 +112,70 @@ def test_a_verifier_that_raises_fails_its_group_and_no_other(told, monkeypatch):
     made = asyncio.run(answers([request(number) for number in range(1, 25)]))
     assert [isinstance(each, MemoryError) for each in made] == [True] * 10 + [False] * 14
     assert made[10] == 11
+
+
+class Locked:
+    """A committer whose database's lock is another's until the event is set; then it may fail."""
+
+    def __init__(self, problem=None):
+        self.is_waiting, self.lock, self.batches, self._problem = threading.Event(), threading.Event(), [], problem
+
+    def commit(self, jobs, _is_pressed, more):
+        self.is_waiting.set()
+        assert self.lock.wait(20)
+        every = (*jobs, *more())
+        self.batches.append([job.run(None) for job in every])
+        if self._problem is not None:
+            raise self._problem
+        return [Outcome(value=answer) for answer in self.batches[-1]]
+
+
+def until(holds):
+    deadline = time.monotonic() + 20
+    while not holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+async def behind_the_lock(committer, first, then):
+    """What becomes of requests of which one waits for the lock when the others are checked."""
+    writer = Writer(committer)
+    writer.start()
+
+    def post(name, precedence):
+        return asyncio.ensure_future(writer.submit(lambda _batch: name, precedence=precedence))
+
+    try:
+        asked = [post(first.name, first)]
+        assert await asyncio.to_thread(committer.is_waiting.wait, 20)
+        asked += [post(each.name, each) for each in then]
+        await asyncio.to_thread(until, lambda: writer._commits._waiting == len(then))
+        committer.lock.set()
+        return await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 20)
+    finally:
+        committer.lock.set()
+        await asyncio.to_thread(writer.close)
+
+
+def test_who_is_checked_while_the_lock_is_anothers_goes_along():
+    committer = Locked()
+    answers = asyncio.run(behind_the_lock(committer, Precedence.ROUTINE, [Precedence.ROUTINE, Precedence.PRIORITY]))
+    assert answers == ["ROUTINE", "ROUTINE", "PRIORITY"]
+    assert committer.batches == [["ROUTINE", "PRIORITY", "ROUTINE"]]
+
+
+def test_nobody_joins_the_urgent_nor_goes_along_while_one_of_them_waits():
+    committer = Locked()
+    asyncio.run(behind_the_lock(committer, Precedence.FLASH, [Precedence.ROUTINE]))
+    assert committer.batches == [["FLASH"], ["ROUTINE"]]
+    committer = Locked()
+    asyncio.run(behind_the_lock(committer, Precedence.ROUTINE, [Precedence.ROUTINE, Precedence.FLASH]))
+    assert committer.batches == [["ROUTINE"], ["FLASH"], ["ROUTINE"]]
+
+
+def test_who_went_along_with_a_batch_that_failed_is_told():
+    committer = Locked(problem=MemoryError())
+    answers = asyncio.run(behind_the_lock(committer, Precedence.ROUTINE, [Precedence.ROUTINE] * 2))
+    assert [type(each) for each in answers] == [MemoryError] * 3
 
 
 @asynccontextmanager
