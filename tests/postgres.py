@@ -13,7 +13,6 @@ import os
 import pwd
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -97,9 +96,7 @@ def _start(binaries: Path, account: pwd.struct_passwd) -> str:
         shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(stop)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     run(
         "initdb",
         "--username=relay",

@@ -6,7 +6,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from sqlalchemy import select
 
 from forge import Forge, call
 from logcheck import verify_all_consistent, verify_receipt
+from ports import free_port
 from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
 from relay.settings import Settings
 from relay.store import log as log_rows
@@ -36,9 +36,7 @@ class Victim:
     """A real `relay serve` on a port of its own, to be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.data, self.url = folder / "relay", f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen | None = None
 

@@ -116,6 +116,17 @@ def serving_workers(served: Served) -> list[int]:
     return [pid for pid in children(served.process.pid) if b"spawn_main" in command_of(pid)]
 
 
+@pytest.mark.skipif(
+    not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2, reason="this system gives us one core"
+)
+def test_each_worker_keeps_to_a_core_of_its_own(workers):
+    deadline, cores = time.monotonic() + 30, []
+    while [len(each) for each in cores] != [1, 1] and time.monotonic() < deadline:  # one may still be starting
+        time.sleep(0.1)
+        cores = [os.sched_getaffinity(pid) for pid in serving_workers(workers)]
+    assert len(set.union(*cores)) == 2, workers.said
+
+
 def command_of(pid: int) -> bytes:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()

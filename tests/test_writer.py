@@ -176,6 +176,7 @@ def test_who_went_along_with_a_batch_that_failed_is_told():
     committer = Locked(problem=MemoryError())
     answers = asyncio.run(behind_the_lock(committer, Precedence.ROUTINE, [Precedence.ROUTINE] * 2))
     assert [type(each) for each in answers] == [MemoryError] * 3
+    assert len(committer.batches) == 1
 
 
 @asynccontextmanager

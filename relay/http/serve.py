@@ -56,10 +56,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         relay.start()
         await relay.door.await_own_second()
-        # What is here now stays. Else a full collection walks it every other second, and for 0.1 s nobody is answered.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
+        _spare_the_collector()
         if worker == 0:
             print(f"relay: serving on http://{settings.host}:{port} as {relay.name}", flush=True)  # noqa: T201
         tell(logging.INFO, "serving", worker=worker)
@@ -88,6 +85,13 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
+
+
+def _spare_the_collector() -> None:
+    """What is here now stays: else a full collection walks it every other second, and for 0.1 s nobody is answered."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])
 
 
 class DrainingServer(uvicorn.Server):
