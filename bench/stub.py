@@ -7,6 +7,7 @@ import sys
 import uvicorn
 
 from relay.http.app import create_app
+from relay.http.joined import JoiningProtocol
 
 
 class Stub:
@@ -18,4 +19,6 @@ class Stub:
 
 if __name__ == "__main__":
     app = create_app(Stub())  # type: ignore[arg-type]
-    uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False)
+    uvicorn.run(
+        app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False, http=JoiningProtocol
+    )

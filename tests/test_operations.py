@@ -78,16 +78,24 @@ def test_the_log_is_json_of_known_fields_and_names_nothing(served, tmp_path):
     assert [word for word in words if word in told] == []
 
 
-def test_a_fault_of_the_relays_own_has_a_reference_that_its_log_explains(served, tmp_path):
+@pytest.mark.parametrize(
+    ("broken", "method", "asked", "where"),
+    [
+        ("UPDATE receipt SET encoded", "GET", "receipts", "relay/core/reading.py:"),
+        ("UPDATE message SET endorsements", "POST", "open", "relay/core/open.py:"),  # answered before the framework
+    ],
+)
+def test_a_fault_of_the_relays_own_has_a_reference_that_its_log_explains(
+    served, tmp_path, broken, method, asked, where
+):
     built = served.world(tmp_path)
     words = traffic(built)
     database = sqlite3.connect(served.data / "relay.sqlite", isolation_level=None)
-    database.execute(
-        "UPDATE receipt SET encoded = 'Canary-receipt-0b6e'"
-    )  # text where octets belong: no request does that
+    database.execute(f"{broken} = 'Canary-octets-0b6e'")  # text where octets belong: no request does that
     database.close()
     message_id = next(word for word in words if re.fullmatch("[0-9a-f]{32}", word))
-    answer = call(built.clients[ANNA], "GET", f"/v1/messages/{message_id}/receipts")
+    asker = built.clients[ANNA if asked == "receipts" else PIOTR]
+    answer = call(asker, method, f"/v1/messages/{message_id}/{asked}")
     built.close()
     assert served.stop() == 0
     assert answer.status_code == 500
@@ -95,9 +103,21 @@ def test_a_fault_of_the_relays_own_has_a_reference_that_its_log_explains(served,
     (line,) = [line for line in lines if line["event"] == "unexpected"]
     assert line["reference"] == problem(answer)["reference"]
     assert line["error"] == "builtins.TypeError"
-    assert line["route"] == "/v1/messages/{message_id}/receipts"
-    assert any(place.startswith("relay/core/reading.py:") for place in line["at"])
+    assert line["route"] == f"/v1/messages/{{message_id}}/{asked}"
+    assert any(place.startswith(where) for place in line["at"])
     assert [word for word in words if word in "".join(served.said)] == []
+
+
+def test_an_answers_head_and_body_arrive_together(served):
+    host, _, port = served.url.partition("://")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as asking:
+        for _ in range(50):
+            asking.sendall(f"GET /health HTTP/1.1\r\nhost: {host}:{port}\r\n\r\n".encode())
+            head, _, body = asking.recv(65536).partition(b"\r\n\r\n")
+            assert f"content-length: {len(body)}".encode() in head
+        asking.sendall(f"GET /health HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\n\r\n".encode())
+        last = b"".join(iter(lambda: asking.recv(65536), b""))  # closed at once, and still all of it
+        assert last.endswith(body)
 
 
 def test_ready_says_no_while_the_database_takes_no_write(served):

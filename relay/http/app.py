@@ -7,9 +7,10 @@ import secrets
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from relay import __version__
@@ -30,6 +31,7 @@ from relay.protocol.errors import (
     Unverified,
 )
 
+from .bare import Application
 from .peers import Peers
 
 CBOR = "application/cbor"
@@ -182,7 +184,7 @@ def cbor(content: bytes, status: int = 200) -> Response:
 
 def create_app(
     relay: Relay, *, scheme: str | None = None, authorities: frozenset[str] | None = None, failures: int = 0
-) -> FastAPI:
+) -> Application:
     """The application in front of `relay`.
 
     A signed request names the authority it is for; it is accepted under `authorities` only (host:port, lower case),
@@ -196,11 +198,11 @@ def create_app(
     return app
 
 
-def describe() -> FastAPI:
+def describe() -> Application:
     """The routes and the tables, with no relay behind them: what the OpenAPI document is made from."""
     from . import alarms, audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
 
-    app = FastAPI(
+    app = Application(
         title="Liaison Relay",
         version=__version__,
         summary="Secure message relay between liaison offices",
@@ -216,7 +218,8 @@ def describe() -> FastAPI:
     app.add_exception_handler(HTTPException, refuse_path)
     app.add_exception_handler(Exception, refuse_unexpected)
     rooms = (messages, parts, keys, directory, logs, audit, alarms, witness, status)
-    # One list, the busy first: `include_router` looks through every room's own for each request.
+    # One list: `include_router` looks through every room's own for each request.
     for router in (messages.busy, *(room.router for room in rooms)):
         app.router.routes.extend(router.routes)
+    app.busy = [route for route in messages.busy.routes if isinstance(route, APIRoute)]
     return app

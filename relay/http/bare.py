@@ -1,19 +1,21 @@
-"""Routes that are busy: the endpoint takes the request as it is and reads the few fields that it wants itself.
+"""Routes that are busy: answered before the framework's own layers, by endpoints that take the request as it is.
 
 FastAPI solves an endpoint's dependencies anew for every request, which costs as much processor time as verifying
-the request's signature. What such a route takes is declared in its `openapi_extra`, and read here.
+the request's signature, and its layers around a route cost a third of that again. What such a route takes is declared
+in its `openapi_extra`, and read here; errors are told by the handlers that the application has for them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, cast
 
-from fastapi import Request
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from relay.protocol.errors import Malformed
+from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.header import MAX_PORTIONS, Precedence
 from relay.protocol.parts import MAX_PART, chunk_count
 
@@ -21,6 +23,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 _MOST = 1 << 62
 _CHUNKS = chunk_count(MAX_PART)
+_Handler = Callable[[Request, Exception], Awaitable[Response]]
 
 MESSAGE_ID: Final[dict[str, Any]] = {
     "name": "message_id", "in": "path", "required": True,
@@ -49,17 +52,39 @@ PRECEDENCE: Final[dict[str, Any]] = {
 }  # fmt: skip
 
 
-class BareRoute(APIRoute):
-    """`endpoint` is an async function from Request to Response."""
+class Application(FastAPI):
+    """FastAPI, in front of which the `busy` routes are answered; they are declared in it like all others.
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    The endpoint of a busy route is an async function from Request to Response.
+    """
 
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await self.endpoint(Request(scope, receive))
-            await response(scope, receive, send)
+    busy: Sequence[APIRoute] = ()
 
-        self.app = answer
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._busy(scope) if scope["type"] == "http" else None
+        if route is None:
+            await super().__call__(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await route.endpoint(request)
+        except LiaisonError as refusal:
+            response = await self._told(LiaisonError, request, refusal)
+        except Exception as fault:  # noqa: BLE001 - what the framework's outermost layer does with it
+            response = await self._told(Exception, request, fault)
+        await response(scope, receive, send)
+
+    def _busy(self, scope: Scope) -> APIRoute | None:
+        """The route that is asked for, if it is one of those; the scope then names it as the framework would."""
+        for route in self.busy:
+            found = route.path_regex.match(scope["path"])
+            if found and scope["method"] in (route.methods or ()):
+                scope.update(app=self, route=route, path_params=found.groupdict())
+                return route
+        return None
+
+    async def _told(self, kind: type[Exception], request: Request, problem: Exception) -> Response:
+        return await cast("_Handler", self.exception_handlers[kind])(request, problem)
 
 
 def message_id_of(request: Request) -> bytes:

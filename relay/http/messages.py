@@ -19,7 +19,6 @@ from .bare import (
     MESSAGE_ID,
     PRECEDENCE,
     SEEN,
-    BareRoute,
     chunk_of,
     index_of,
     message_id_of,
@@ -30,7 +29,7 @@ from .responses import Cursor, MessageId, Seen, Wait, answers, body
 
 OCTETS = "application/octet-stream"
 router = APIRouter(prefix="/v1", tags=["messages"])
-busy = APIRouter(prefix="/v1", tags=["messages"], route_class=BareRoute)
+busy = APIRouter(prefix="/v1", tags=["messages"])
 
 
 @busy.post(

@@ -25,6 +25,7 @@ from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
 
 from .app import create_app
+from .joined import JoiningProtocol
 from .workers import supervise
 
 _YOUNG = 5_000  # new objects until a collection looks for cycles among them: a batch under way has thousands, and none
@@ -77,6 +78,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        http=JoiningProtocol,
         forwarded_allow_ips=settings.proxies,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
