@@ -35,6 +35,7 @@ _UNDER_WAY = 2  # groups: while the signatures of one are verified, the next is 
 _WORTH_PARSING = 8  # requests then: each small group would be a transaction of its own
 _URGENT_BATCH = 4  # while somebody of IMMEDIATE or above waits
 _MOMENT = 0.002  # seconds until answers that give way look again
+_ANSWERS = 4  # in a turn of the event loop: it reads who comes meanwhile before it goes on
 _FREE = Way()  # of the urgent, who give way to nobody
 
 
@@ -186,7 +187,9 @@ def _resolve(pairs: Sequence[tuple[Waiting, Outcome]], patience: Patience) -> No
     if patience.left():
         asyncio.get_running_loop().call_later(_MOMENT, _resolve, pairs, patience)
         return
-    for waiting, outcome in pairs:
+    if rest := pairs[_ANSWERS:]:
+        asyncio.get_running_loop().call_soon(_resolve, rest, patience)
+    for waiting, outcome in pairs[:_ANSWERS]:
         if waiting.future.cancelled():
             continue
         if outcome.error is not None:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from contextlib import asynccontextmanager
+from itertools import groupby
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -63,6 +64,33 @@ def test_each_of_many_is_answered_for_itself():
             assert isinstance(answer, ZeroDivisionError)
         else:
             assert answer == number
+
+
+def test_between_the_answers_of_a_batch_the_event_loop_turns_to_others():
+    happened = []
+
+    async def ask(writer):
+        await writer.submit(lambda _batch: None)
+        happened.append("answer")
+
+    async def run():
+        writer, loop = Writer(Unwritten()), asyncio.get_running_loop()
+
+        def turn():
+            happened.append("turn")
+            loop.call_soon(turn)
+
+        asked = asyncio.gather(*(ask(writer) for _ in range(20)))
+        await asyncio.sleep(0)
+        turn()
+        writer.start()
+        await asyncio.wait_for(asked, 30)
+        await asyncio.to_thread(writer.close)
+
+    asyncio.run(run())
+    runs = [len(list(each)) for what, each in groupby(happened) if what == "answer"]
+    assert sum(runs) == 20
+    assert max(runs) == 4
 
 
 @pytest.fixture
