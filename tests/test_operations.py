@@ -108,6 +108,20 @@ def test_a_fault_of_the_relays_own_has_a_reference_that_its_log_explains(
     assert [word for word in words if word in "".join(served.said)] == []
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/keys"])
+def test_who_hangs_up_in_the_middle_of_a_request_is_no_fault_of_the_relays(served, path):
+    host, _, port = served.url.partition("://")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=10) as asking:
+        asking.sendall(f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\ncontent-length: 100\r\n\r\nhalf".encode())
+    assert httpx2.get(f"{served.url}/health").status_code == 200
+    assert served.stop() == 0
+    told = [json.loads(line) for line in served.said]
+    assert [line for line in told if line["level"] not in {"debug", "info"}] == []
+    assert {"event": "request", "route": path, "status": 400}.items() <= next(
+        line for line in told if line.get("route") == path
+    ).items()
+
+
 def test_an_answers_head_and_body_arrive_together(served):
     host, _, port = served.url.partition("://")[2].partition(":")
     with socket.create_connection((host, int(port)), timeout=10) as asking:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from relay import __version__
 from relay.core import Caller, Relay
@@ -91,6 +92,11 @@ async def refuse_path(_request: Request, error: Exception) -> JSONResponse:
     told = problem(known.get(error.status_code, LiaisonError(str(error.detail))), error.status_code)
     told.headers.update(error.headers or {})
     return told
+
+
+async def refuse_half(_request: Request, _error: Exception) -> JSONResponse:
+    """A caller who hung up in the middle of a request: an everyday thing, and nobody is there to read this."""
+    return problem(Malformed("the body ended before its stated length"), 400)
 
 
 async def refuse_unexpected(request: Request, error: Exception) -> JSONResponse:
@@ -216,6 +222,7 @@ def describe() -> Application:
     app.add_exception_handler(LiaisonError, refuse)
     app.add_exception_handler(RequestValidationError, refuse_parameter)
     app.add_exception_handler(HTTPException, refuse_path)
+    app.add_exception_handler(ClientDisconnect, refuse_half)
     app.add_exception_handler(Exception, refuse_unexpected)
     rooms = (messages, parts, keys, directory, logs, audit, alarms, witness, status)
     # One list: `include_router` looks through every room's own for each request.

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
-from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.errors import Malformed
 from relay.protocol.header import MAX_PORTIONS, Precedence
 from relay.protocol.parts import MAX_PART, chunk_count
 
@@ -68,10 +68,8 @@ class Application(FastAPI):
         request = Request(scope, receive)
         try:
             response = await route.endpoint(request)
-        except LiaisonError as refusal:
-            response = await self._told(LiaisonError, request, refusal)
-        except Exception as fault:  # noqa: BLE001 - what the framework's outermost layer does with it
-            response = await self._told(Exception, request, fault)
+        except Exception as problem:  # noqa: BLE001 - as the framework's outermost layer does
+            response = await self._told(request, problem)
         await response(scope, receive, send)
 
     def _busy(self, scope: Scope) -> APIRoute | None:
@@ -83,7 +81,8 @@ class Application(FastAPI):
                 return route
         return None
 
-    async def _told(self, kind: type[Exception], request: Request, problem: Exception) -> Response:
+    async def _told(self, request: Request, problem: Exception) -> Response:
+        kind = next(kind for kind in type(problem).__mro__ if kind in self.exception_handlers)
         return await cast("_Handler", self.exception_handlers[kind])(request, problem)
 
 
