@@ -40,6 +40,6 @@ class Joined:
         self._transport.close()
 
     def _flush(self) -> None:
-        if written := self._written:
-            self._written = []
+        written, self._written = self._written, []
+        if written and not self._transport.is_closing():  # it may have been lost since, and then has no reader
             self._transport.writelines(written)
