@@ -9,8 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -51,6 +51,29 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         # Its inode: the same number in all workers of this relay, another one in another relay's.
         keep_to_one(os.fstat(listening.fileno()).st_ino + worker)
     relay, port = open_relay(settings), listening.getsockname()[1]
+    scheme, authorities = reached_as(settings, port)
+    app = create_app(relay, scheme=scheme, authorities=authorities, failures=settings.quota_failures)
+    app.router.lifespan_context = _lifespan(relay, settings, port, worker)
+    config = uvicorn.Config(
+        Watched(app),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        http=JoiningProtocol,
+        forwarded_allow_ips=settings.proxies,
+        timeout_graceful_shutdown=settings.drain_seconds,
+    )
+    if settings.metrics_port is not None:
+        serve_metrics(settings.metrics_host, settings.metrics_port + worker, relay.room.count_messages)
+    # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
+
+
+def _lifespan(
+    relay: Relay, settings: Settings, port: int, worker: int
+) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What is done before the first request and after the last. One worker says where the relay serves, and cosigns."""
     cosigning = Cosigning(relay, relay.witness_policy) if relay.witness_policy is not None and worker == 0 else None
 
     @asynccontextmanager
@@ -70,23 +93,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
             cosigning.close()
         relay.close()
 
-    scheme, authorities = reached_as(settings, port)
-    app = create_app(relay, scheme=scheme, authorities=authorities, failures=settings.quota_failures)
-    app.router.lifespan_context = lifespan
-    config = uvicorn.Config(
-        Watched(app),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        http=JoiningProtocol,
-        forwarded_allow_ips=settings.proxies,
-        timeout_graceful_shutdown=settings.drain_seconds,
-    )
-    if settings.metrics_port is not None:
-        serve_metrics(settings.metrics_host, settings.metrics_port + worker, relay.room.count_messages)
-    # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
+    return lifespan
 
 
 def _spare_the_collector() -> None:
