@@ -52,7 +52,8 @@ MALFORMED = {
     "an unknown content algorithm": set_field(9, "AES-128-GCM"),
     "a sequence number that is text": set_field(10, "1"),
     "a missing field": lambda f: f.pop(11),
-    "an unknown field": set_field(14, 1),
+    "an unknown field": set_field(17, 1),
+    "an alternative that is no label": set_field(14, [[b"\0", b"\xff"]]),
     "an unknown precedence": lambda f: f[13].__setitem__(1, 6),
     "an info precedence above the action precedence": lambda f: f[13].__setitem__(2, 4),
     "a DTG that is no full minute": lambda f: f[13].__setitem__(3, f[13][3] + 1),
@@ -154,6 +155,13 @@ def test_a_request_over_the_limit_is_refused_before_anything_is_read(two_offices
     with stored(two_offices):
         response = forge.post(bytes(MAX_SUBMISSION + 1))
     assert (response.status_code, problem(response)["type"][-9:]) == (413, "too-large")
+
+
+def test_slots_that_grant_more_than_one_list_can_name_are_refused(two_offices, forge, sound, monkeypatch):
+    monkeypatch.setattr("relay.core.submission.MAX_GRANTED", 0)
+    with stored(two_offices):
+        response = forge.post(sound.encoded())
+    assert (response.status_code, "grant more than 0" in problem(response)["detail"]) == (413, True)
 
 
 # -- the same message, and the same numbers, again ----------------------------------------------------------------

@@ -5,15 +5,16 @@ Steps 1 to 4 of SPEC.md, "The relay accepts": all that needs no database, on any
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1
 from relay.protocol.directory import Device, Directory
-from relay.protocol.envelope import Message, Slot, Submission, parse_message, parse_slot, parse_submission
+from relay.protocol.envelope import MAX_GRANTED, Message, Slot, Submission, parse_message, parse_slot, parse_submission
 from relay.protocol.errors import Malformed, TooLarge, Unauthenticated
 from relay.protocol.grants import Grants, grants_of
-from relay.protocol.header import Precedence
+from relay.protocol.header import Core, Precedence
 from relay.protocol.label import label_of
 from relay.protocol.merkle import inclusion_proofs, leaf_hash
 from relay.protocol.parts import part_digest
@@ -55,7 +56,7 @@ def check_submission(
     parsed = parse_message(submission.message)
     refuse_overstated(claimed, parsed.core)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
-    for label in (parsed.core.label, *(portion.label for portion in parsed.core.portions)):
+    for label in _labels(parsed.core):
         label_of(label)
     # 3. the sender is the caller or an officer of the caller's office, and the message is of the time to be posted
     sender = _check_sender(directory, caller, parsed, now)
@@ -64,6 +65,13 @@ def check_submission(
     proofs = _check_slots(parsed, slots)
     _check_parts(parsed, submission)
     return Submitted(caller.digest, parsed, slots, proofs, submission.parts, submission.endorsements)
+
+
+def _labels(core: Core) -> Iterator[bytes]:
+    yield core.label
+    yield from (portion.label for portion in core.portions)
+    for pair in core.alternatives:
+        yield from pair
 
 
 def _check_sender(directory: Directory, caller: Caller, parsed: Message, now: int) -> Device:
@@ -82,6 +90,8 @@ def _check_slots(parsed: Message, slots: tuple[Slot, ...]) -> tuple[bytes, ...]:
     ids = [each.device_id for each in slots]
     if ids != sorted(set(ids)):
         raise Malformed("submission: slots not in ascending order of device, or two for one device")
+    if sum(len(each.granted) for each in slots) > MAX_GRANTED:
+        raise TooLarge(f"submission: the slots grant more than {MAX_GRANTED} portions together")
     root, proofs = inclusion_proofs(leaf_hash(each.encoded) for each in slots)
     if len(slots) != parsed.slot_count or root != parsed.slot_root:
         raise Malformed("submission: not the slots that were signed")

@@ -5,19 +5,23 @@ The rules, which keep a library's leniency from becoming ours:
   - map keys are integers of one byte (-24..23), so length-first and bytewise order are the same order;
   - what does not encode back to the very same bytes is malformed: long integers, indefinite lengths,
     duplicate keys, unsorted maps and trailing bytes all fail that one test;
-  - depth and size are limited before and while reading.
+  - depth, number of items and size are limited before and while reading, and a tag is refused before its content is
+    read: a few hundred octets of shared references are an exponential tree, and some tags compute.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, Final, NoReturn
 
 import cbor2
 
 from .errors import Malformed
 
-MAX_DEPTH = 8
+MAX_DEPTH: Final = 8
+MAX_ITEMS: Final = 1 << 20  # arrays and maps themselves counted
+_FEW: Final = 1 << 16  # octets: no more items than that, so nobody needs to count them
 _LEAVES = frozenset({bytes, str, bool, type(None)})
 
 
@@ -31,17 +35,55 @@ def decode(encoded: bytes, what: str = "value") -> Any:
 
     Raises Malformed for anything that is not the one encoding of a permitted value.
     """
+    if len(encoded) > _FEW:
+        _refuse_crowded(encoded, what)
     try:
-        value = cbor2.loads(encoded)
+        value = cbor2.loads(encoded, semantic_decoders=_NO_TAGS, tag_hook=_refuse_tag)
         _check(value, what, MAX_DEPTH)
         again = cbor2.dumps(value)  # maps in the order they were read, which `_check` has seen to be ascending
     except Malformed:
         raise
-    except Exception as problem:  # the decoder's own errors vary by version; every one means malformed
-        raise Malformed(f"{what}: not CBOR ({type(problem).__name__})") from problem
+    except Exception as problem:  # of many kinds, and other ones in each version: every one means malformed
+        raise Malformed(f"{what}: not CBOR ({problem!s:.80})") from problem
     if again != encoded:
         raise Malformed(f"{what}: not in its one canonical encoding")
     return value
+
+
+def _refuse_tag(*_: object) -> NoReturn:
+    raise Malformed("a tag is not permitted")
+
+
+class _NoTags(Mapping[int, Callable[..., NoReturn]]):
+    """Asked about each tag before the library's own decoders: all are refused, those of later versions too."""
+
+    def __getitem__(self, _tag: int) -> Callable[..., NoReturn]:
+        return _refuse_tag
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1  # an empty one might as well not be asked
+
+
+_NO_TAGS: Final = _NoTags()
+
+
+def _refuse_crowded(encoded: bytes, what: str) -> None:
+    """Raise Malformed for more than MAX_ITEMS items: an empty array is one octet here and 64 in memory."""
+    at = count = 0
+    while at < len(encoded) and count <= MAX_ITEMS:
+        count += 1
+        major, low = divmod(encoded[at], 32)
+        stated = 1 << (low - 24) if 24 <= low <= 27 else 0  # octets of the head's argument
+        length = int.from_bytes(encoded[at + 1 : at + 1 + stated]) if stated else low
+        at += 1 + stated + (length if major in _STRINGS else 0)
+    if count > MAX_ITEMS:
+        raise Malformed(f"{what}: more than {MAX_ITEMS} items")
+
+
+_STRINGS: Final = frozenset({2, 3})  # major types whose content follows their head
 
 
 def _check(value: Any, what: str, depth: int) -> None:

@@ -25,6 +25,7 @@ from .suite import Suite
 
 MESSAGE, RECEIPT = "message", "receipt"
 MAX_SLOTS, MAX_ENDORSEMENTS = 5000, 8
+MAX_GRANTED = 1 << 19  # portions, all slots together: what lists them is one CBOR value
 
 
 @dataclass(frozen=True, slots=True)

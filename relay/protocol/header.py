@@ -162,6 +162,10 @@ def parse_core(encoded: bytes) -> Core:
     )
     if core.sender_kid[:16] != core.sender_device:
         raise Malformed("message core: the sender's device is not named by its key")
+    if core.seq < 1 or (core.seq == 1 and core.prev != bytes(32)):
+        raise Malformed("message core: seq counts from 1, and nothing is before the first")
+    if size < 1:
+        raise Malformed("message core: a directory of no entry, which names nobody")
     if len(core.label) > MAX_LABEL:
         raise Malformed(f"message core: a label of more than {MAX_LABEL} octets")
     if not core.created < core.expires <= core.created + MAX_LIFETIME:

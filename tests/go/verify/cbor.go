@@ -10,17 +10,21 @@ import (
 // Deterministic CBOR as the protocol has it: definite lengths in their shortest form, 64-bit integers, strings,
 // arrays, maps with one-byte integer keys in ascending order of their encoding, false, true, null. Nothing else.
 
-const maxDepth = 8
+const (
+	maxDepth = 8
+	maxItems = 1 << 20
+)
 
 type cborReader struct {
-	rest []byte
+	rest  []byte
+	items int
 }
 
 var errCBOR = errors.New("malformed CBOR")
 
 // decode reads exactly one value: int64, []byte, string, []any, map[int64]any, bool or nil.
 func decode(encoded []byte) (any, error) {
-	reader := &cborReader{encoded}
+	reader := &cborReader{rest: encoded}
 	value, err := reader.value(maxDepth)
 	if err != nil {
 		return nil, err
@@ -70,6 +74,9 @@ func (r *cborReader) head() (major byte, argument uint64, err error) {
 }
 
 func (r *cborReader) value(depth int) (any, error) {
+	if r.items++; r.items > maxItems {
+		return nil, fmt.Errorf("%w: more than %d items", errCBOR, maxItems)
+	}
 	major, argument, err := r.head()
 	if err != nil {
 		return nil, err
