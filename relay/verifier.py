@@ -95,7 +95,9 @@ def _start() -> tuple[Connection, subprocess.Popen[bytes]]:
     with ours, theirs:
         for each in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):  # one that hangs is one that has failed
             ours.setsockopt(socket.SOL_SOCKET, each, struct.pack("@ll", _PATIENCE, 0))
-        process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])  # noqa: S603
+        # -P: what lies in the folder from which the relay was started is not ours
+        command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]
+        process = subprocess.Popen(command, pass_fds=[theirs.fileno()])  # noqa: S603
         set_free(process.pid)
         return Connection(ours.detach()), process
 

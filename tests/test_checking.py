@@ -85,6 +85,14 @@ def test_few_claims_do_not_leave_this_process(monkeypatch):
     assert faults_of(Verifier(), FALSE[:1]) == ["the signature does not verify"]
 
 
+def test_what_lies_in_the_folder_of_the_start_is_not_run(tmp_path, monkeypatch, request):
+    (tmp_path / "relay").mkdir()
+    (tmp_path / "relay" / "__init__.py").write_text("open('run', 'w')")
+    monkeypatch.chdir(tmp_path)
+    request.getfixturevalue("verifier")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_process_that_is_killed_costs_time_and_no_verdict(verifier, monkeypatch):
     monkeypatch.setattr("relay.verifier._PAUSE", 0.0)
     os.kill(verifier._process.pid, signal.SIGKILL)
