@@ -378,6 +378,12 @@ with Cabinet(Path(sys.argv[1]), bytes.fromhex(sys.argv[2])) as cabinet:
 """
 
 
+def test_what_is_asked_of_a_closed_cabinet_is_a_fault_of_the_program_and_no_damage(cabinet: Cabinet) -> None:
+    cabinet.close()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        cabinet.pin("audit-position")
+
+
 def test_two_processes_take_turns(path: Path, cabinet: Cabinet) -> None:
     workers = [
         subprocess.Popen(

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -268,6 +269,16 @@ def test_an_auditor_of_a_readers_office_sees_its_own_and_is_told_that_it_is_not_
     told = as_json(setting.clients["audit@lo-paris"], "audit", "exposure", opened.hex())
     assert [each["address"] for each in told["held"]] == [CLEARED[0]]
     assert (told["complete"], told["never"], told["message_ref"]) == (False, [], None)
+
+
+@pytest.mark.parametrize(("auditor", "is_all"), [(AUDITOR, True), ("audit@lo-paris", False)])
+def test_the_same_in_words_ends_with_how_many_entries_it_is_from_and_whether_it_is_all(
+    setting, opened, auditor, is_all
+):
+    told = run(setting.clients[auditor], "audit", "exposure", opened.hex())
+    assert (told.exit_code, told.stdout.split()[:2]) == (0, ["held", CLEARED[0]]), told.output
+    assert re.search(r"^liaison: from [1-9][0-9]* verified entries$", told.stderr, re.MULTILINE)
+    assert ("not complete: the originator's office is not in your scope" in told.stderr) is not is_all
 
 
 def test_of_a_message_that_is_not_there_there_is_no_exposure(setting):

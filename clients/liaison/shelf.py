@@ -133,6 +133,8 @@ def database_errors() -> Iterator[None]:
     except sqlite3.OperationalError as problem:
         hint = "another `liaison` may be at work, or the disk be full; nothing was changed"
         raise Unavailable(f"the local database does not answer: {problem}", hint=hint) from problem
+    except sqlite3.ProgrammingError:  # a fault of this program, such as a use after close: nothing is damaged
+        raise
     except sqlite3.DatabaseError as problem:
         raise Malformed(
             f"the local database is damaged: {problem}", hint="restore the profile from a backup"

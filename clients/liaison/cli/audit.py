@@ -141,6 +141,7 @@ def exposure(session: Session, message_id: str, within: str | None, *, as_json: 
         for row in told["never"]:
             row["address"] = devices[bytes.fromhex(row["device"])].address
         told["evidence"] = [row.as_json() for row in audited_chain(client, found, due)]
+        size = audited.count()
     if as_json:
         put(told)
         return
@@ -154,7 +155,7 @@ def exposure(session: Session, message_id: str, within: str | None, *, as_json: 
     for row in told["evidence"]:
         rank = f"{row['rank']:>2}{'+' if row['positive'] else '-'}"
         out.line(for_one_line(f"{rank} {row['evidence']} {row['address']} {row['reason']}"))
-    say(f"from {audited.count()} verified entries")
+    say(f"from {size} verified entries")
     if not told["complete"]:
         say("not complete: the originator's office is not in your scope, so others may have held keys")
 
