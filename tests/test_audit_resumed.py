@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from acts import run, screen
@@ -153,6 +155,23 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(auditor, tmp_path, 
 def test_lines_are_written_to_what_is_no_file(auditor):
     assert run(auditor, "audit", "pull", "--out", "/dev/null").exit_code == 0
     assert screen(auditor, "audit", "pull", "--since-last")
+
+
+def test_what_no_pull_has_written_whole_is_what_the_last_pull_did_not_show(auditor, tmp_path):
+    def shown():
+        return [json.loads(line)["index"] for line in screen(auditor, "audit", "pull", "--since-last")]
+
+    begin = shown()[-1] + 1
+    for others in (
+        [["verify"]],
+        [["report", "-o", str(tmp_path / "report.html")]],
+        [["pull", "--since-last", "--out", str(file)] for file in (tmp_path / "nowhere" / "log", "/dev/full")],
+    ):
+        for other in others:
+            run(auditor, "audit", *other)
+        found = shown()
+        assert found == list(range(begin, found[-1] + 1))
+        begin = found[-1] + 1
 
 
 # -- dates ------------------------------------------------------------------------------------------------------------

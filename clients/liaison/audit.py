@@ -7,7 +7,8 @@ The rules:
   - a page is kept as it comes; it counts, and is shown, once all up to a checkpoint is verified: a *position*, kept
     with its checkpoint. What is behind the position is what an interrupted pull has left: it is read again and the pull
     goes on after it. Where something does not hold, all that is behind the position is forgotten;
-  - what is kept is hashed again before anything is added to it.
+  - what is kept is hashed again before anything is added to it;
+  - what was *shown* is another place than the position: other commands verify, and what is written may fail.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
-from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.canonical import decode, encode, expect, read_array
 from relay.protocol.envelope import decode_list
 from relay.protocol.errors import Conflict, LiaisonError, Unverified
 from relay.protocol.note import MLDSA44, signed_at, verify_note
@@ -36,6 +37,7 @@ from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
 _PIN = "audit-position"
+_SHOWN = "audit-shown"
 
 
 class Position(NamedTuple):
@@ -219,6 +221,14 @@ class AuditPull:
 
     def count(self) -> int:
         return self.position().size
+
+    def shown(self) -> int:
+        """How many of them a pull has written, whole, to where it was asked to."""
+        found = self._cabinet.pin(_SHOWN)
+        return 0 if found is None else expect(decode(found, "cabinet audit shown"), int, "cabinet audit shown")
+
+    def mark_shown(self, size: int) -> None:
+        self._cabinet.put_pin(_SHOWN, encode(size))
 
     def left_over(self) -> int:
         """Entries that an interrupted pull has fetched; they are verified with the next one."""

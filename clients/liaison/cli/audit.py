@@ -46,15 +46,18 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
     with session.client() as client:
         client.sync()
         audited = AuditPull(client)
-        first = audited.count() if since_last else 0
+        first = audited.shown() if since_last else 0
         _pull(audited)
+        size = audited.count()
         lines = FORMS[form](audited.entries(first), client)
         if out is None:
             sys.stdout.writelines(lines)
+            sys.stdout.flush()
         else:
             with whole(out) as file:
                 file.writelines(lines)
-        say(f"{audited.count()} entries verified, {audited.count() - first} shown")
+        audited.mark_shown(size)
+        say(f"{size} entries verified, {size - first} shown")
 
 
 def _pull(audited: AuditPull) -> None:
