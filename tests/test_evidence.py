@@ -291,6 +291,32 @@ def test_an_opening_that_stands_behind_the_recall_is_refused(setting, right, mes
     assert not verdict(relogged(setting, right, Log.ACCESS, swapped.get))
 
 
+def test_an_acknowledgement_that_stands_in_front_of_the_opening_is_refused(setting, right, message_id, verdict):
+    stored = Forger(setting).entries(Log.ACCESS)
+    parsed = [parse_access_entry(each) for each in stored]
+    of_it = [index for index, entry in enumerate(parsed) if entry.message_id == message_id]
+    opened = next(index for index in of_it if parsed[index].event is Event.OPEN)
+    acknowledged = next(index for index in of_it if parsed[index].event is Event.ACKNOWLEDGE)
+    swapped = {opened: stored[acknowledged], acknowledged: stored[opened]}
+    assert not verdict(relogged(setting, right, Log.ACCESS, swapped.get))
+
+
+LAST = 253_402_300_799_999
+
+
+@pytest.mark.parametrize(("time", "holds"), [(LAST, True), (LAST + 1, False), (10**17, False), (-1, False)])
+def test_an_entry_of_a_time_that_no_calendar_has_is_refused(setting, right, message_id, verdict, tmp_path, time, holds):
+    def dated(_index, encoded):
+        return replace(parse_directory_entry(encoded), time=time).encoded()
+
+    assert verdict(relogged(setting, right, Log.DIRECTORY, dated)) is holds
+    late = relogged(setting, right, Log.ACCESS, changed_entry(message_id, Event.RECALL, time=time))
+    assert verdict(late) is holds
+    (tmp_path / "late.zip").write_bytes(late)
+    shown = run(setting.clients[ANNA], "evidence", "verify", str(tmp_path / "late.zip"))
+    assert shown.exit_code == (0 if holds else 5), shown.output
+
+
 def test_an_auditor_of_the_originators_office_writes_a_package_that_both_believe(
     setting, message_id, verdict, tmp_path
 ):

@@ -107,7 +107,7 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     )
     # 7. openings and recalls
     _check_openings(found)
-    # 8. receipts: each signed, each logged, none of one who had not opened
+    # 8. receipts: each signed, each logged after an opening by its device
     _check_receipts(found)
     # 9. the policy that the label pins; 10. agreements between the offices
     _check_policy(found)
@@ -189,9 +189,13 @@ def _signer(directory: Directory, device_id: bytes, at: int, what: str) -> Devic
 
 
 def _entries(package: Package, vkeys: list[NoteVerifier]) -> list[tuple[int, AccessEntry]]:
-    found = [(index, parse_access_entry(entry)) for index, entry in _logged(package, "access", vkeys)]
-    latest = 0
-    for index, entry in found:
+    found, latest = list[tuple[int, AccessEntry]](), 0
+    for index, encoded in _logged(package, "access", vkeys):
+        try:
+            entry = parse_access_entry(encoded)
+        except LiaisonError as problem:
+            raise Unverified(f"access entry {index} does not hold: {problem}") from problem
+        found.append((index, entry))
         latest = max(latest, entry.time)
         if entry.time < latest - TOLERANCE:
             raise Unverified(f"access entry {index} is dated before one in front of it")
@@ -241,8 +245,14 @@ def _check_openings(found: Evidence) -> None:
 
 
 def _check_receipts(found: Evidence) -> None:
-    logged = {(entry.device_id, entry.detail) for _index, entry in found.entries if entry.event is Event.ACKNOWLEDGE}
-    opened = {entry.device_id for _index, entry in found.entries if entry.event is Event.OPEN}
+    logged, opened = set[tuple[bytes, str]](), set[bytes]()
+    for index, entry in found.entries:
+        if entry.event is Event.OPEN:
+            opened.add(entry.device_id)
+        elif entry.event is Event.ACKNOWLEDGE:
+            if entry.device_id not in opened:
+                raise Unverified(f"access entry {index}: an acknowledgement by a device that had not opened")
+            logged.add((entry.device_id, entry.detail))
     for name in (name for name in found.package.members if name.startswith("receipts/")):
         signed = parse_sign1(found.package.members[name], RECEIPT)
         receipt = read_receipt(signed)
@@ -251,8 +261,8 @@ def _check_receipts(found: Evidence) -> None:
         if (receipt.message_id, receipt.message_ref, stated) != own:
             raise Unverified(f"{name}: a receipt for another message, or of another device")
         verify_sign1(signed, _signer(found.directory, receipt.device_id, receipt.at, name).signature_public)
-        if (receipt.device_id, receipt.state) not in logged or receipt.device_id not in opened:
-            raise Unverified(f"{name}: a receipt that was not logged, or of one who had not opened")
+        if (receipt.device_id, receipt.state) not in logged:
+            raise Unverified(f"{name}: a receipt that was not logged")
         logged.remove((receipt.device_id, receipt.state))
     if logged:
         raise Unverified("the package lacks a receipt that was logged")

@@ -9,7 +9,7 @@ entitled to them, and so that an entry withheld after its retention leaves a tre
     warrant        = [signed object...]: the signed words of the persons who may order it; of a hold and a recall only
     DirectoryEntry = [1, kind, time, salt, payload] or, with approvals, [1, kind, time, salt, payload, [approval...]]
 
-Times are milliseconds since 1970 as the relay saw them.
+Times are milliseconds since 1970 as the relay saw them, to the end of the year 9999.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .errors import Malformed
 MAX_APPROVALS = 8
 MAX_WARRANT = 1 + MAX_APPROVALS
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
+LAST_TIME = 253_402_300_799_999  # of the year 9999: no calendar of a reader's goes on after it
 
 
 class Event(StrEnum):
@@ -83,7 +84,7 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
     """Read an access-log entry. Raises Malformed."""
     fields = read_map(encoded, _FIELDS, _WARRANT, "access-log entry")
     expect_version(fields[1], "access-log entry")
-    for key, kind in ((2, str), (3, int), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
+    for key, kind in ((2, str), (6, str), (7, str), (8, str), (12, bool), (13, list), (16, str)):
         expect(fields[key], kind, f"access-log entry: field {key}")
     for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
         if fields[key] is not None:
@@ -94,7 +95,7 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
         raise Malformed("access-log entry: a hold or a recall has a warrant, and nothing else has one")
     return AccessEntry(
         event=Event(fields[2]),
-        time=fields[3],
+        time=_time(fields[3], "access-log entry: time"),
         salt=expect_bytes(fields[4], 16, "access-log entry: salt"),
         device_id=expect_bytes(fields[5], 16, "access-log entry: device"),
         address=fields[6],
@@ -110,6 +111,12 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
         detail=fields[16],
         warrant=_warrant(fields[17]) if 17 in fields else (),
     )
+
+
+def _time(value: object, what: str) -> int:
+    if not 0 <= (time := expect(value, int, what)) <= LAST_TIME:
+        raise Malformed(f"{what}: {time} is no time from 1970 to the end of 9999")
+    return int(time)
 
 
 def _warrant(value: object) -> tuple[bytes, ...]:
@@ -164,7 +171,7 @@ def parse_directory_entry(encoded: bytes) -> DirectoryEntry:
         raise Malformed(f"directory entry: {change!r:.40} is unknown", hint="a newer relay needs a newer program")
     return DirectoryEntry(
         change=Change(change),
-        time=expect(time, int, "directory entry: time"),
+        time=_time(time, "directory entry: time"),
         salt=expect_bytes(salt, 16, "directory entry: salt"),
         payload=expect(payload, bytes, "directory entry: payload"),
         approvals=read_approval_list(fields[5]) if len(fields) == 6 else (),

@@ -202,11 +202,19 @@ func (e *evidence) logged(log string) [][]byte {
 	return entries
 }
 
+// entryTime reads the time of a log entry: milliseconds, from 1970 to the end of the year 9999.
+func entryTime(value any) int64 {
+	at := must(asInt(value, "entry: time"))
+	refuse(at < 0 || at > 253_402_300_799_999, "entry: %d is no time", at)
+	return at
+}
+
 func (e *evidence) readDirectory() {
 	for _, entry := range e.logged("directory") {
 		fields := must(readArray(entry, -1, "directory entry"))
 		// a sixth field is approvals: whether a change needed them is for the whole directory to say
 		refuse(len(fields) != 5 && len(fields) != 6, "directory entry: not an array of 5 or 6")
+		entryTime(fields[2])
 		change, _ := fields[1].(string)
 		err := e.apply(change, must(asBytes(fields[4], -1, "directory entry: payload")))
 		refuse(err != nil, "directory entry, %s: %v", change, err)
@@ -316,7 +324,7 @@ func (e *evidence) readEntries() {
 		refuse((i == 0) != (entry[2] == "accept"), "access entries: not one acceptance, first")
 		about := []any{"accept", "open", "acknowledge", "recall"}
 		refuse(!slices.Contains(about, entry[2]), "access entry: %v is no evidence", entry[2])
-		at := must(asInt(entry[3], "access entry: time"))
+		at := entryTime(entry[3])
 		refuse(at < latest-60_000, "access entry: dated before one in front of it")
 		latest = max(latest, at)
 		e.entries = append(e.entries, entry)
@@ -416,6 +424,7 @@ func (e *evidence) checkReceipts() {
 		if entry[2] == "open" {
 			opened[hex.EncodeToString(device)] = true
 		} else if state, _ := entry[16].(string); entry[2] == "acknowledge" {
+			refuse(!opened[hex.EncodeToString(device)], "access entry: an acknowledgement by a device that had not opened")
 			logged[hex.EncodeToString(device)+"-"+state] = true
 		}
 	}
@@ -432,8 +441,7 @@ func (e *evidence) checkReceipts() {
 		refuse(by+"-"+fields[4].(string) != stated || !same(fields[1], e.id) || !same(fields[2], e.ref),
 			"%s: for another message, or of another device", name)
 		could := e.devices[string(device)] == signer && signer.couldSign(fields[5].(int64))
-		refuse(!logged[stated] || !opened[by] || !could,
-			"%s: not logged, or of one who had not opened, or could not sign", name)
+		refuse(!logged[stated] || !could, "%s: not logged, or of one who could not sign", name)
 		delete(logged, stated)
 	}
 	refuse(len(logged) > 0, "package: lacks %d receipts that were logged", len(logged))
