@@ -41,9 +41,10 @@ def entry(event=Event.OPEN, **fields):
     return AccessEntry(event, **given)
 
 
-def written(form, *entries, withheld=0):
+def written(form, *entries, withheld=0, erased=0):
     pulled = [PulledEntry(index, bytes([index]) * 32, each) for index, each in enumerate(entries)]
-    pulled += [PulledEntry(len(pulled) + more, b"h" * 32, None) for more in range(withheld)]
+    for more in range(withheld + erased):
+        pulled.append(PulledEntry(len(pulled), b"h" * 32, None, is_erased=more >= withheld))
     client = SimpleNamespace(labels=SimpleNamespace(label_of=lambda label: label, marking=lambda label: label))
     return list(FORMS[form](pulled, client))
 
@@ -150,6 +151,20 @@ def test_an_entry_out_of_scope_is_its_hash_and_nothing_else():
     assert {name: cell for name, cell in zip(head, row, strict=True) if cell} == {
         "v": "1", "index": "0", "leaf_hash": (b"h" * 32).hex(),
     }  # fmt: skip
+
+
+def test_an_entry_that_was_erased_says_so_and_does_not_pass_for_one_out_of_scope():
+    hidden, gone = map(json.loads, written("jsonl", withheld=1, erased=1))
+    assert ("erased" in hidden, gone["erased"]) == (False, True)
+    assert [row["erased"] for row in csv.DictReader(written("csv", withheld=1, erased=1))] == ["", "true"]
+    hidden, gone = written("syslog", withheld=1, erased=1)
+    assert MESSAGE.fullmatch(hidden)["text"] == "withheld: out of scope, known by its hash"
+    assert MESSAGE.fullmatch(gone)["text"] == "erased: after its retention, known by its hash"
+    assert values(gone) == {"index": "1", "leaf_hash": (b"h" * 32).hex(), "erased": "true"}
+    record = "messages=1 entries=1 policies="
+    (told,) = map(json.loads, written("ocsf", entry(Event.DESTROY, address="relay", detail=record), erased=1))
+    check_ocsf(told)
+    assert told["status_detail"] == record  # what has no time is named by what has one
 
 
 def test_an_auditor_writes_every_form_from_what_was_verified(auditor, tmp_path):

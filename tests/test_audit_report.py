@@ -78,9 +78,11 @@ WEEKS = [
 ]  # fmt: skip
 
 
-def summed(entries, withheld=0, zone=UTC, hours=(7, 19)):
+def summed(entries, withheld=0, zone=UTC, hours=(7, 19), erased=0):
     rows = [PulledEntry(index, bytes(32), each) for index, each in enumerate(entries)]
-    return tally([*rows, *(PulledEntry(len(rows) + more, bytes(32), None) for more in range(withheld))], zone, hours)
+    for more in range(withheld + erased):
+        rows.append(PulledEntry(len(rows), bytes(32), None, is_erased=more >= withheld))
+    return tally(rows, zone, hours)
 
 
 def written(sums, marking=MARKING, log="relay.example/access", zone=UTC, ends=()):
@@ -159,6 +161,14 @@ def test_the_page_says_what_was_counted_and_under_which_tree():
         "2026-03-10 03:12", "2026-03-09", "median absolute deviation", "before 07:00 or from 19:00 on",
     ):  # fmt: skip
         assert expected in words
+
+
+def test_what_was_erased_after_its_retention_is_a_figure_of_its_own():
+    sums = summed(WEEKS, withheld=7, erased=3)
+    assert (sums.entries, sums.withheld, sums.erased) == (len(WEEKS) + 10, 7, 3)
+    words = [word for word in Reader(written(sums)).words if word]
+    for count, name in (("7", "of them out of scope"), ("3", "of them erased after their retention")):
+        assert words[words.index(name) - 1] == count
 
 
 def device(address, days, number=1, office=None):

@@ -3,7 +3,8 @@
 The rules:
   - an exporter writes what it is given, and is given verified entries only;
   - text from the log cannot act where it is read: no control characters, no formulas, no forged fields or lines;
-  - an entry out of scope is its index and its hash. OCSF has no event without a time: there it is left out.
+  - an entry out of scope is its index and its hash; one that was erased after its retention says so besides. OCSF has
+    no event without a time: there both are left out, and the event that erased them names those that it erased.
 
 Sources: RFC 4180; OWASP, CSV Injection; RFC 5424, section 6; OCSF 1.6.0, API Activity (class 6003).
 """
@@ -24,7 +25,7 @@ from .safe_text import for_one_line
 
 PRODUCT = "Liaison Relay"
 COLUMNS = (
-    "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash",
+    "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash", "erased",
 )  # fmt: skip
 
 # A spreadsheet takes these, and their full-width forms, for the beginning of a formula.
@@ -85,13 +86,14 @@ def syslog(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
         line = entry.as_json(marking)
         denied = line.get("decision") == "deny"
         priority = _AUDIT_FACILITY + (_NOTICED if denied else _INFORMED)
-        event = line["event"] or "withheld"
+        event = line["event"] or ("erased" if entry.is_erased else "withheld")
         fields = " ".join(
             f'{name}="{syslog_value(_text(line[name]))}"'
             for name in COLUMNS
             if line.get(name) is not None and name not in {"v", "time", "event"}
         )
-        verb = _VERB.get(line.get("decision", ""), "out of scope, known by its hash")
+        unseen = "after its retention" if entry.is_erased else "out of scope"
+        verb = _VERB.get(line.get("decision", ""), f"{unseen}, known by its hash")
         head = f"<{priority}>1 {line.get('time', '-')} - liaison-relay - {event}"
         yield f"{head} [{STRUCTURE} {fields}] {event}: {verb}\n"
 
@@ -137,6 +139,8 @@ def _api_activity(pulled: PulledEntry, entry: AccessEntry, line: dict[str, Any])
         event["api"]["request"] = {"uid": entry.request.hex()}
     if entry.rules:
         event["status_detail"] = ", ".join(entry.rules)
+    elif entry.event is Event.DESTROY:
+        event["status_detail"] = entry.detail
     if entry.message_id is not None:
         event["resources"] = [{"type": "message", "uid": entry.message_id.hex()}]
     return event
@@ -150,9 +154,9 @@ def _actor(entry: AccessEntry) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return " ".join(value) if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " ".join(value)
+    return "" if value is None else "true" if value is True else str(value)
 
 
 FORMS: dict[str, Callable[[Iterable[PulledEntry], Client], Iterator[str]]] = {

@@ -120,6 +120,7 @@ def _numbers(sums: Tally, ends: Sequence[Ending]) -> str:
     tiles = (
         ("entries verified", sums.entries),
         ("of them out of scope", sums.withheld),
+        ("of them erased after their retention", sums.erased),
         ("messages released", sums.released.total()),
         ("openings", sums.opened.total()),
         ("requests denied", sums.denied.total()),

@@ -26,7 +26,7 @@ h1 { margin: .5rem 0 .25rem; font-size: 1.7rem; line-height: 1.2; }
 h2 { margin: 0 0 .5rem; font-size: 1.15rem; }
 header p, section > p { margin: 0 0 .5rem; color: var(--soft); max-width: 46rem; overflow-wrap: anywhere; }
 section { margin-top: 1.75rem; }
-.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: .75rem; margin: 0; }
+.tiles { display: grid; grid-template-columns: repeat(3, 1fr); gap: .75rem; margin: 0; }
 .tiles div { display: flex; flex-direction: column; padding: .7rem .75rem; background: var(--panel);
   border: 1px solid var(--line); border-radius: 6px; }
 .tiles dd { margin: 0; font-size: 1.6rem; font-weight: 600; line-height: 1.2; font-variant-numeric: tabular-nums; }

@@ -1,7 +1,7 @@
 """What an auditor's verified entries add up to. Pure: no clock, no profile.
 
 The rules:
-  - an entry out of scope is counted as one, and tells nothing else;
+  - an entry out of scope is counted as one, an erased one as one of those, and tells nothing else;
   - a denial is two entries with one request, one behind the other: it is counted once, with the rules of both;
   - what grows is sums, by office, day, device and label; of openings out of hours the first LISTED are kept;
   - days and hours are those of the zone that the auditor names.
@@ -43,6 +43,7 @@ class Volume:
 class Tally:
     entries: int = 0
     withheld: int = 0
+    erased: int = 0
     first: int | None = None  # milliseconds
     last: int | None = None
     released: Counter[str] = field(default_factory=Counter)  # by office
@@ -67,7 +68,8 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
         sums.entries += 1
         entry = found.entry
         if entry is None:
-            sums.withheld += 1
+            sums.erased += found.is_erased
+            sums.withheld += not found.is_erased
             continue
         local = datetime.fromtimestamp(entry.time / 1000, zone)
         _count(sums, entry, local, hours)

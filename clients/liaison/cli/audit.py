@@ -41,7 +41,7 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
     """Fetch new entries, verify them, then print them.
 
     jsonl and ocsf (API Activity) are one JSON object per line, syslog is one RFC 5424 message per line. ocsf leaves
-    out what is out of the auditor's scope: such an entry has no time.
+    out what is out of the auditor's scope or was erased after its retention: such an entry has no time.
     """
     with session.client() as client:
         client.sync()
