@@ -4,7 +4,8 @@ The rules:
   - every leaf is hashed anew, every full tile and every root computed from the leaves, every signature verified;
   - checkpoints that others hold are compared on the way, where the tree has their size;
   - a page at a time: memory does not grow with the log;
-  - an entry that was erased is taken by its leaf hash. Nothing else may be missing.
+  - an entry that was erased is taken by its leaf hash, and a destruction record after it names it. Nothing else may be
+    missing.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.merkle import leaf_hash
+from relay.protocol.retention import Erased
 from relay.protocol.tiletree import TileTree
 from relay.protocol.tlog import Checkpoint
 from relay.store import log as log_rows
@@ -53,6 +55,7 @@ class LogWalk:
     speaks_of: Callable[[Sequence[tuple[int, AccessEntry]]], Iterator[Fault]] = lambda _page: iter(())
     directory: Directory = field(default_factory=Directory)
     _tree: TileTree = field(default_factory=lambda: TileTree(_nothing))
+    _erased: Erased = field(default_factory=Erased)
 
     @property
     def name(self) -> str:
@@ -93,6 +96,8 @@ class LogWalk:
             if self._tree.size < before + min(PAGE, size - before):
                 yield Fault(f"{self.name}, entry {self._tree.size}", "is missing, and what follows cannot be checked")
                 return
+        for index in self._erased.left():
+            yield Fault(f"{self.name}, entry {index}", "was erased, and no record says so")
         yield from self._check_extent(size)
 
     def _read(
@@ -109,9 +114,12 @@ class LogWalk:
         try:
             if self.log is Log.DIRECTORY:
                 self.directory.apply(bytes(entry or b""))
-            elif entry is not None:
+            elif entry is None:
+                self._erased.add(index)
+            else:
                 found = parse_access_entry(bytes(entry))
                 spoken.append((index, found))
+                self._erased.read(index, found)
                 if (found.office, found.concerns) != columns:
                     raise Unverified("its columns name other offices than the entry")
         except LiaisonError as problem:

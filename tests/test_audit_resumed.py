@@ -10,12 +10,12 @@ from acts import run, screen
 from liaison.audit import AuditPull
 from liaison.dating import TOLERANCE, Dating, Mark
 from liaison.trust import ACCESS
-from liaison.walk import Erased
 from octets import flipped
 from relay.protocol.canonical import decode, encode
 from relay.protocol.errors import Unavailable, Unverified
 from relay.protocol.identity import Kind
 from relay.protocol.merkle import Edge, MerkleTree, leaf_hash
+from relay.protocol.retention import Erased
 from simulator import lying
 from world import clearance, world
 
@@ -231,6 +231,7 @@ def test_an_erased_entry_stays_until_a_record_names_it():
     assert erased.first() is None
     for index in (7, 8, 1000):
         erased.add(index)
+    assert list(erased.left()) == [7, 8, 1000]
     for index, left in ((7, 8), (999, 8), (8, 1000), (5000, 1000), (1000, None)):
         erased.account(index)
         assert erased.first() == left

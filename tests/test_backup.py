@@ -168,6 +168,7 @@ def test_an_accepted_loss_is_told(backup, place):
 
 HARMS = {
     "access log, entry 7: the leaf hash": "UPDATE log_entry SET entry = zeroblob(9) WHERE log = 2 AND idx = 7",
+    "access log, entry 6: was erased, and no record says so": "UPDATE log_entry SET entry = NULL, office = '', concerns = '' WHERE log = 2 AND idx = 6",
     "access log, entry 8: is missing": "DELETE FROM log_entry WHERE log = 2 AND idx = 8",
     "access log, node 0 of level 1": "UPDATE log_node SET hash = zeroblob(32) WHERE log = 2",
     "access log, checkpoint of": "UPDATE checkpoint SET note = (SELECT note FROM checkpoint WHERE log = 2 AND size = 0) WHERE log = 2 AND size > 0",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from databases import BOTH, fresh_database
 from forge import call
 from liaison.audit import AuditPull
 from liaison.holding import state_hold
+from processes import told
 from relay.core.retention import Sweep, Swept
 from relay.protocol.access import Judge
 from relay.protocol.entry import Event, parse_access_entry
@@ -314,6 +316,8 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
         for index, (_entry, leaf) in zip(about, before, strict=True)
     ]
     assert {entry["event"] for entry in shown} >= {"expire", "destroy"}
+    settings = fresh_offices.settings
+    told("check", "--data", settings.data, *(["--database", settings.database] if settings.database else []))
     # He who pulled before, he who has only seen the hashes, and the Go program: the tree holds.
     for auditor in (fresh_offices.clients[AUDITOR], fresh):
         assert "hold" in run(auditor, "audit", "verify").output
@@ -339,11 +343,21 @@ def publish(built, folder) -> int:
     return size
 
 
-def test_an_entry_that_was_emptied_without_a_record_is_found_and_named(fresh_offices):
-    (index, *_) = entries_of(fresh_offices, sent(fresh_offices))
-    with sqlite3.connect(fresh_offices.settings.data / "relay.sqlite") as connection:
-        connection.execute("UPDATE log_entry SET entry = NULL WHERE log = 2 AND idx = ?", (index,))
+def test_an_entry_that_was_emptied_without_a_record_is_found_and_named(fresh_offices, tmp_path):
+    (index, *_, last) = entries_of(fresh_offices, sent(fresh_offices))
+    data = fresh_offices.settings.data
+    with sqlite3.connect(data / "relay.sqlite") as connection:
+        for each in (index, last):
+            connection.execute("UPDATE log_entry SET entry = NULL WHERE log = 2 AND idx = ?", (each,))
     connection.close()
+    faults = [f"access log, entry {each}: was erased, and no record says so" for each in (index, last)]
+    assert set(faults) <= set(told("check", "--data", data, code=5).stdout.splitlines())
+    told("backup", tmp_path / "file", "--data", data)
+    (tmp_path / "other").mkdir()
+    shutil.copy(data / "log-keys.json", tmp_path / "other")
+    restored = told("restore", tmp_path / "file", "--data", tmp_path / "other", "--accept-loss", code=5)
+    assert faults[0] in restored.stderr
+    assert not list((tmp_path / "other").glob("relay.sqlite*"))
     with pytest.raises(Unverified, match=f"entry {index} of the access log was erased, and no record says so"):
         AuditPull(fresh_offices.clients[AUDITOR]).verify()
 

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .entry import AccessEntry, Event
 from .errors import Malformed
 from .label import Label, fold
 from .policy import Policy
@@ -79,6 +80,37 @@ def parse_destruction(detail: str) -> Destruction:
     except ValueError as problem:
         raise Malformed("destruction record: a policy that is no digest") from problem
     return Destruction(int(messages), tuple(_indexes(run for run in runs.split(",") if run)), digests)
+
+
+class Erased:
+    """Entries that were erased, until a later record names them. One bit for an entry: most of an old log is erased."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray()
+
+    def add(self, index: int) -> None:
+        self._bits.extend(bytes(max(0, index // 8 + 1 - len(self._bits))))
+        self._bits[index // 8] |= 1 << index % 8
+
+    def account(self, index: int) -> None:
+        if index // 8 < len(self._bits):
+            self._bits[index // 8] &= ~(1 << index % 8)
+
+    def read(self, index: int, entry: AccessEntry) -> None:
+        """A record accounts for what stands in front of it. Raises Malformed for one that is not in its form."""
+        if entry.event is Event.DESTROY:
+            for each in parse_destruction(entry.detail).entries:
+                if each < index:
+                    self.account(each)
+
+    def left(self) -> Iterator[int]:
+        """Those that no record has named."""
+        for place, octet in enumerate(self._bits):
+            if octet:
+                yield from (8 * place + bit for bit in range(8) if octet >> bit & 1)
+
+    def first(self) -> int | None:
+        return next(self.left(), None)
 
 
 def _runs(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
