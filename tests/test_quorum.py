@@ -72,6 +72,46 @@ def test_an_altered_share_is_found_by_the_digest_inside(profile, tmp_path):
         combine_shares(mine[:2])
 
 
+def drilled(folder, monkeypatch):
+    (folder / "words").mkdir(exist_ok=True)
+    for name, (_path, passphrase) in zip(NAMES, holders(folder), strict=True):
+        (folder / "words" / name).write_text(passphrase)
+    monkeypatch.chdir(folder)
+    shares = [f"{name}.share" for name in NAMES]
+    return CliRunner().invoke(main, ["--no-input", "authority", "drill", *shares, "--passphrases", "words"])
+
+
+def spoil(holder, share):
+    vault = open_vault(*holder)
+    vault.secrets["share"] = share
+    vault.store()
+
+
+@pytest.mark.parametrize("who", range(3))
+@pytest.mark.parametrize("share", [b"zzzz not a share", b"\xff"])
+def test_a_drill_tries_every_share_and_names_the_one_that_recovers_nothing(profile, tmp_path, monkeypatch, who, share):
+    mine = holders(tmp_path)
+    split_authority(profile, 2, mine)
+    assert "recovered from anna, ewa, jan" in drilled(tmp_path, monkeypatch).stdout
+    spoil(mine[who], share)
+    told = drilled(tmp_path, monkeypatch)
+    assert (told.exit_code, told.stdout) == (5, "")
+    assert f"nothing is recovered with {NAMES[who]}.share: " in told.stderr
+
+
+def test_a_drill_of_a_share_that_two_people_have_says_so_and_one_that_nothing_holds_names_nobody(
+    profile, tmp_path, monkeypatch
+):
+    mine = holders(tmp_path)
+    split_authority(profile, 2, mine)
+    spoil(mine[2], open_vault(*mine[0]).secrets["share"])
+    assert "jan.share is the same share as anna.share" in drilled(tmp_path, monkeypatch).stderr
+    for holder in mine[1:]:
+        spoil(holder, b"none of %b" % holder[1].encode())
+    told = drilled(tmp_path, monkeypatch)
+    assert (told.exit_code, "no choice of these shares" in told.stderr) == (5, True)
+
+
 @pytest.mark.parametrize("threshold", [0, 1, 4])
 def test_one_of_many_and_more_than_there_are_is_no_quorum(profile, tmp_path, threshold):
     with pytest.raises(Refused, match="no quorum"):

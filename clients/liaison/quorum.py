@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -67,6 +68,51 @@ def combine_shares(holders: Sequence[tuple[Path, str]]) -> Recovered:
 
     Raises Unauthenticated (a passphrase), Refused (too few), Unverified (mixed, or not what the statement says).
     """
+    opened = _open_shares(holders)
+    # Exactly as many as it takes; the others were opened, and are of the same splitting.
+    return opened.rebuilt(sorted(set(opened.shares))[: opened.needed])
+
+
+def drill_shares(holders: Sequence[tuple[Path, str]]) -> Recovered:
+    """The same, and with every one of these shares: raises Unverified with the names of those that recover nothing."""
+    opened = _open_shares(holders)
+    for number, share in enumerate(opened.shares):
+        if (earlier := opened.shares.index(share)) < number:
+            raise Unverified(f"{holders[number][0]} is the same share as {holders[earlier][0]}")
+    good = next(filter(opened.recovers, combinations(opened.shares, opened.needed)), None)
+    if good is None:
+        raise Unverified("no choice of these shares makes the authority's keys: some of them were altered")
+    others = [each for each in zip(holders, opened.shares, strict=True) if each[1] not in good]
+    if useless := [str(path) for (path, _), share in others if not opened.recovers((share, *good[1:]))]:
+        raise Unverified(f"nothing is recovered with {', '.join(useless)}: altered, where the other shares are good")
+    return opened.rebuilt(good)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Opened:
+    """Shares of one splitting, in the order of their holders."""
+
+    shares: list[str]
+    needed: int
+    sealed: bytes
+    kid: bytes
+
+    def rebuilt(self, shares: Sequence[str]) -> Recovered:
+        try:
+            secret = AESGCM(combine_mnemonics(shares)).decrypt(_NONCE, self.sealed, self.kid)
+        except (MnemonicError, InvalidTag) as problem:
+            raise Unverified("these shares do not make the authority's keys: one of them was altered") from problem
+        return _held_against_its_statement(secret)
+
+    def recovers(self, shares: Sequence[str]) -> bool:
+        try:
+            self.rebuilt(shares)
+        except Unverified:
+            return False
+        return True
+
+
+def _open_shares(holders: Sequence[tuple[Path, str]]) -> _Opened:
     opened = [open_vault(path, passphrase).secrets for path, passphrase in holders]
     for secrets in opened:
         if secrets.keys() != {"kid", "sealed", "share", "threshold"}:
@@ -74,17 +120,11 @@ def combine_shares(holders: Sequence[tuple[Path, str]]) -> Recovered:
     for (path, _passphrase), secrets in zip(holders, opened, strict=True):
         if (secrets["kid"], secrets["sealed"]) != (opened[0]["kid"], opened[0]["sealed"]):
             raise Unverified(f"{path} is a share of another authority, or of another splitting than {holders[0][0]}")
-    shares = {secrets["share"].decode() for secrets in opened}
+    shares = [secrets["share"].decode("ascii", "replace") for secrets in opened]
     needed = int(expect(decode(opened[0]["threshold"], "share: threshold"), int, "share: threshold"))
-    if len(shares) < needed:
-        raise Refused(f"{len(shares)} different shares; it takes {needed}", rules=("quorum",))
-    try:
-        # Exactly as many as it takes; the others were opened, and are of the same splitting.
-        key = combine_mnemonics(sorted(shares)[:needed])
-        secret = AESGCM(key).decrypt(_NONCE, opened[0]["sealed"], opened[0]["kid"])
-    except (MnemonicError, InvalidTag) as problem:
-        raise Unverified("these shares do not make the authority's keys: one of them was altered") from problem
-    return _held_against_its_statement(secret)
+    if len(set(shares)) < needed:
+        raise Refused(f"{len(set(shares))} different shares; it takes {needed}", rules=("quorum",))
+    return _Opened(shares, needed, opened[0]["sealed"], opened[0]["kid"])
 
 
 def _held_against_its_statement(secret: bytes) -> Recovered:

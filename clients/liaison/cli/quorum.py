@@ -11,7 +11,7 @@ import click
 
 from liaison.passphrase import PassphraseSource
 from liaison.profile import create_profile, home_folder
-from liaison.quorum import combine_shares, split_authority
+from liaison.quorum import combine_shares, drill_shares, split_authority
 from relay.protocol.errors import Malformed
 from relay.protocol.words import words_for
 
@@ -71,8 +71,8 @@ def _holders(session: Session, shares: Sequence[Path], passphrases: Path | None)
 @json_option
 @pass_session
 def drill(session: Session, shares: Sequence[Path], passphrases: Path | None, *, as_json: bool) -> None:
-    """Prove that these shares recover the authority: rebuild its keys, compare, write nothing, print a record."""
-    rebuilt = combine_shares(_holders(session, shares, passphrases))
+    """Prove that each of these shares recovers the authority: rebuild its keys, write nothing, print a record."""
+    rebuilt = drill_shares(_holders(session, shares, passphrases))
     record = {
         "drill": datetime.now(UTC).isoformat(timespec="seconds"),
         "office": rebuilt.statement.office,
