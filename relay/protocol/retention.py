@@ -27,7 +27,8 @@ DEFAULT_RETENTION = 30 * 86400
 EVERYONE = "*"
 """In an entry's `office`: every auditor may read it. No office has that name."""
 
-_RECORD = re.compile(r"messages=(0|[1-9]\d{0,8}) entries=((?:\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)?) policies=([0-9a-f,]*)")
+_RUN = r"[0-9]{1,18}(?:-[0-9]{1,18})?"
+_RECORD = re.compile(rf"messages=(0|[1-9][0-9]{{0,8}}) entries=((?:{_RUN}(?:,{_RUN})*)?) policies=([0-9a-f,]*)")
 
 
 def message_end(policy: Policy | None, label: Label | None, expires: int) -> int | None:
