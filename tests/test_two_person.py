@@ -147,6 +147,14 @@ def test_the_relay_and_the_reader_ask_for_the_second_signature_themselves(client
     assert refused_by_relay_and_reader(clients, rule="two-person-release")
 
 
+def test_a_draft_that_nobody_could_release_is_not_sealed(clients):
+    luc = clients[LUC]
+    before = luc.profile.cabinet.chain(), len(list(luc.records()))
+    with pytest.raises(Refused, match="nobody else in your office"):
+        circulate_plan(luc, luc.plan([ANNA], label="TEST SEALED", body=TEXT))
+    assert (luc.profile.cabinet.chain(), len(list(luc.records()))) == before
+
+
 WRONG = {
     "the drafter's own": lambda clients: [clients[ANNA]],
     "of one officer twice": lambda clients: [clients[PIOTR], clients[PIOTR]],

@@ -30,6 +30,8 @@ from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
 
+_NOBODY = f"your security officer enrols another officer with the role {RELEASING_ROLE}"
+
 
 @dataclass(frozen=True, slots=True)
 class SealedDraft:
@@ -111,6 +113,10 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
     Raises Refused for what stands against the message beside the second signature, TooLarge.
     """
     plan.require_permitted()
+    officers = _for_release(client, plan.draft.label, "")
+    if not officers.released:  # before anything is sealed and a number of the chain is used
+        rules = tuple(dict.fromkeys(rule for verdict in officers.verdicts for rule in verdict.rules))
+        raise Refused("nobody else in your office may release this", rules=rules, hint=_NOBODY)
     plan = replace(plan, draft=replace(plan.draft, portions=_all_in_memory(plan.draft.portions)))
     keys = fresh_keys(len(plan.draft.portions))
     sealed = client.outgoing().prepare(plan, int(time.time()), client.keeper(plan, DRAFTED), keys)
@@ -120,15 +126,18 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
 
 def circulate(client: Client, packed: PortionContent, label: Label, message_id: bytes) -> Sent:
     """Send a packed draft of this message to every releasing officer of the office but oneself."""
-    plan = client.plan(
+    return client.release(_for_release(client, label, f"Draft {message_id.hex()[:12]}", packed))
+
+
+def _for_release(client: Client, label: Label, subject: str, *packed: PortionContent) -> Plan:
+    return client.plan(
         [f"{RELEASING_ROLE}@{client.profile.statement.office}"],
         exempt=[client.profile.pins.address],
         label=label,
         body="A draft for release.\n",
-        subject=f"Draft {message_id.hex()[:12]}",
-        enclosed=Enclosed((packed,)),
+        subject=subject,
+        enclosed=Enclosed(packed),
     )
-    return client.release(plan)
 
 
 def open_draft(client: Client, message_id: bytes) -> SealedDraft:
