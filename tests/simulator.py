@@ -66,6 +66,9 @@ class LyingRelay:
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         return self.honest.events(after)
 
+    def once(self) -> LyingRelay:
+        return self
+
     def close(self) -> None:
         self.honest.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import threading
@@ -11,13 +12,17 @@ import pytest
 from sqlalchemy import func, select
 
 import liaison.stock
-from liaison import Client
+from acts import run
+from liaison import Client, Waiting
 from liaison.record import FAILED, IN
 from liaison.stock import LOW, TARGET, refill, stock
+from liaison.transport import HttpTransport
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
+from relay.protocol.entry import parse_access_entry, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_submission
-from relay.protocol.errors import Malformed, Refused, Unavailable
+from relay.protocol.errors import Malformed, Refused, TooMany, Unavailable, Unverified
+from relay.protocol.header import Precedence
 from relay.protocol.prekey import KEY_BATCH, read_key_batch
 from relay.store.schema import message
 from simulator import double, lying
@@ -129,6 +134,94 @@ def test_a_refusal_by_the_relay_is_told_and_the_record_says_failed(anna, monkeyp
     assert refused.value.rules == ("banner",)
     assert waiting(anna) == []
     assert list(anna.records())[-1][1].state == FAILED
+
+
+def cut(monkeypatch, answer):
+    """Nothing but messages is kept from the relay; how to end it."""
+    honest = HttpTransport.post
+
+    def post(self, path, *given):
+        if path == "/v1/messages":
+            raise answer
+        return honest(self, path, *given)
+
+    monkeypatch.setattr(HttpTransport, "post", post)
+    return lambda: monkeypatch.setattr(HttpTransport, "post", honest)
+
+
+@pytest.mark.parametrize("answer", [Unavailable("cut off"), TooMany("cut off")])
+def test_a_message_that_waits_is_named_and_announced_when_it_goes(anna, jean, monkeypatch, answer):
+    words = ["send", "--yes", "--to", JEAN, "--label", OPEN]
+    join = cut(monkeypatch, answer)
+    text, told = run(anna, *words, body="One."), run(anna, *words, "--json", body="Two.")
+    join()
+    one, two = waiting(anna)
+    waits = "is sealed and waits; it goes with your next command; do not send it again"
+    assert (text.exit_code, text.stdout) == (7, f"{one.hex()}\n")
+    assert f"liaison: error: cut off\nliaison: hint: message {one.hex()} {waits}\n" in text.stderr
+    assert f"liaison: message {one.hex()} waits: cut off\n" in told.stderr
+    row = json.loads(told.stdout)
+    assert (told.exit_code, row["message_id"], row["state"]) == (7, two.hex(), "waiting")
+    assert (row["released_to"], row["refused"]) == ([JEAN], [])
+    following = run(anna, "inbox")
+    assert following.exit_code == 0
+    gone = [line for line in following.stderr.splitlines() if "waited and has gone; logged as entry" in line]
+    assert [line.split()[2] for line in gone] == [one.hex(), two.hex()]
+    assert waiting(anna) == []
+    assert jean.read(two).portions[0].text == "Two."
+
+
+def test_what_waits_keeps_nothing_back_and_the_urgent_goes_first(anna):
+    def no_room(**_query):
+        raise TooMany("no room")
+
+    with lying(anna) as relay:
+        relay.invent("POST", r"^/v1/messages$", no_room)
+        for precedence in (Precedence.ROUTINE, Precedence.FLASH, Precedence.ROUTINE):
+            with pytest.raises(Waiting):
+                anna.send([JEAN], label=SEALED, body=SECRET, precedence=precedence)
+    early, flash, late = waiting(anna)
+    with lying(anna) as relay:
+        anna.sync()
+    order = [parse_logged_entry(answer).index for _, path, answer in relay.heard if path == "/v1/messages"]
+    assert order == sorted(order)
+    accepted = [parse_access_entry(parse_logged_entry(answer).entry).message_id for *_, answer in relay.heard[-3:]]
+    assert accepted == [flash, early, late]
+
+
+def test_a_relay_that_lies_about_what_waits_ends_the_command(anna):
+    def garbage(_answer):
+        return b""
+
+    with lying(anna) as relay:
+        relay.lie("POST", r"^/v1/messages$", garbage)
+        for act in (lambda: anna_sends_into(relay, anna), anna.sync):
+            with pytest.raises(Unverified):
+                act()
+    anna.sync()
+    assert waiting(anna) == []
+
+
+def test_what_waits_is_tried_once_and_nobody_pauses_for_it(anna, monkeypatch):
+    def no_room(**_query):
+        raise TooMany("no room", retry_after=9)
+
+    with lying(anna) as relay, pytest.raises(Waiting):
+        anna_sends_into(relay.invent("POST", r"^/v1/messages$", no_room), anna)
+    tried, honest = [], HttpTransport._attempt
+
+    def attempt(self, method, path, *given):
+        if path == "/v1/messages":
+            tried.append(path)
+            no_room()
+        return honest(self, method, path, *given)
+
+    monkeypatch.setattr(HttpTransport, "_attempt", attempt)
+    anna.sync()
+    assert len(tried) == len(waiting(anna)) == 1
+    monkeypatch.setattr(HttpTransport, "_attempt", honest)
+    anna.sync()
+    assert waiting(anna) == []
 
 
 # -- two at once ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import create_engine
 
+from acts import run
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem
 from liaison.transport import HttpTransport
@@ -303,3 +304,18 @@ def test_the_client_that_would_wait_too_long_says_when_to_try_again(relay, forge
             transport.post("/v1/messages", sealed(forge))
         assert told.value.hint.startswith("try again in ")
         assert told.value.retry_after > 30
+
+
+def test_routine_over_the_rate_waits_and_neither_urgent_traffic_nor_reading_waits_for_it(relay, forge):
+    anna, reader = forge.client, f"reader@{office_of(forge)}"
+    received = relay.clients[reader].send([anna.profile.pins.address], label="TEST OPEN", body="For you.").message_id
+    words = ["send", "--yes", "--to", reader, "--label", "TEST OPEN"]
+    with limited(relay, quota_messages=1, quota_burst=1):
+        assert run(anna, *words, body="One.").exit_code == 0
+        assert run(anna, *words, body="Two.").exit_code == 7
+        assert run(anna, *words, "--precedence", "FLASH", body="Three.").exit_code == 0
+        assert run(anna, "read", received.hex()).exit_code == 0
+        listed = run(anna, "inbox")
+        assert (listed.exit_code, listed.stderr.count(" waits: relay: ")) == (0, 1)
+    anna.sync()
+    assert anna.profile.cabinet.outbox() == []

@@ -9,16 +9,18 @@ import pytest
 
 from acts import agree, gets_nothing, no_rules_at_the_relay, refuses, run, screen, slots_of
 from forge import Forge, problem
+from liaison import Waiting
 from liaison.drafting import circulate, circulate_plan, draft_downgrade, open_draft, pack_draft, release_draft
 from liaison.seal import fresh_keys
 from relay.protocol.access import Circle
 from relay.protocol.decision import Action
 from relay.protocol.endorsement import ENDORSEMENT, Endorsement
 from relay.protocol.envelope import Submission, parse_message, parse_submission
-from relay.protocol.errors import LiaisonError, Refused, Unverified
+from relay.protocol.errors import LiaisonError, Refused, Unavailable, Unverified
 from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.identity import Kind
 from relay.protocol.label import Succession, label_bytes
+from simulator import lying
 from world import TEST_SPIF, clearance, world
 
 ANNA, PIOTR, OLGA, ADAM, JEAN, LUC = (
@@ -145,6 +147,28 @@ def test_an_officer_without_the_role_cannot_release(clients):
 
 def test_the_relay_and_the_reader_ask_for_the_second_signature_themselves(clients):
     assert refused_by_relay_and_reader(clients, rule="two-person-release")
+
+
+def test_a_drafter_who_was_revoked_is_released_by_nobody_and_what_waits_of_his_stands_in_nobodys_way(offices, clients):
+    adela, piotr = offices.device("adela@lo-warsaw"), clients[PIOTR]
+    early, late = (circulate_plan(adela, adela.plan([JEAN], label="TEST SEALED", body=TEXT)) for _ in range(2))
+    released, found = (opened(piotr, each.sent.message_id) for each in (early, late))
+
+    def unreachable(**_query):
+        raise Unavailable("the relay cannot be reached")
+
+    with lying(piotr) as relay:
+        relay.invent("POST", r"^/v1/messages$", unreachable)
+        with pytest.raises(Waiting) as told:
+            release_draft(piotr, released)
+    assert told.value.sent.message_id == early.message_id
+    offices.authorities["lo-warsaw"].revoke("adela@lo-warsaw", "left")
+    listed = run(piotr, "inbox")
+    assert (listed.exit_code, piotr.profile.cabinet.outbox()) == (0, [])
+    assert f"message {early.message_id.hex()} will not be posted again: " in listed.stderr
+    with pytest.raises(Refused, match="no longer enrolled"):
+        release_draft(piotr, found)
+    assert piotr.profile.cabinet.outbox() == []
 
 
 def test_a_draft_that_nobody_could_release_is_not_sealed(clients):

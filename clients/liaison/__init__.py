@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     from .client import Client
     from .composing import Attachment
     from .profile import home_folder
+    from .waiting import Waiting
 
-__all__ = ["Attachment", "Client", "home_folder"]
-_HOME = {"Attachment": "composing", "Client": "client", "home_folder": "profile"}
+__all__ = ["Attachment", "Client", "Waiting", "home_folder"]
+_HOME = {"Attachment": "composing", "Client": "client", "Waiting": "waiting", "home_folder": "profile"}
 
 
 def __getattr__(name: str) -> Any:

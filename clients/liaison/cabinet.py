@@ -275,6 +275,10 @@ class Cabinet:
         """(message_id, message), oldest first."""
         return [(key[0], message) for key, message in self._shelves["outbox"].rows()]
 
+    def waits(self, message_id: bytes) -> bool:
+        """Whether it is in the outbox."""
+        return self._shelves["outbox"].get([_octets(message_id, 16, "message_id")]) is not None
+
     def drop_outbox(self, message_id: bytes) -> None:
         """Gone already is fine: two processes may have delivered the same message."""
         self._shelves["outbox"].drop([_octets(message_id, 16, "message_id")])

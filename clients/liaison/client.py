@@ -33,7 +33,7 @@ from .inbox import InboxItem, item_of, waiting
 from .incoming import Incoming, Opened
 from .labels import LabelReader
 from .meter import Meter, no_meter
-from .outgoing import FINAL, Keep, Outgoing, Sent
+from .outgoing import Keep, Outgoing, Sent, Tell
 from .plan import Draft, Plan, plan_of
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
@@ -49,6 +49,7 @@ class Client:
 
     def __init__(self, profile: Profile, transport: Transport) -> None:
         self.meter: Meter = no_meter
+        self.tell: Tell = lambda _line: None  # what became of messages that waited
         self.profile = profile
         self.transport = transport
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
@@ -84,7 +85,7 @@ class Client:
         report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
-            self._post_outbox()
+            self.outgoing().post_waiting(self.tell)
         return own
 
     @property
@@ -139,7 +140,9 @@ class Client:
         return plan_of(draft, self.profile, self.trust, self.judge, now)
 
     def release(self, plan: Plan) -> Sent:
-        """Seal and post a plan. Raises Refused if the rules leave nobody to send to, or ask for a second officer."""
+        """Seal and post a plan. Raises Refused if the rules leave nobody to send to, or ask for a second officer;
+        Waiting if it is sealed and the relay cannot take it yet: it goes with the next `sync`, and is not sent again.
+        """
         return self.outgoing().release(plan, int(time.time()), self.keeper(plan))
 
     def keeper(self, plan: Plan, state: str = SENT) -> Keep:
@@ -158,12 +161,6 @@ class Client:
     def send(self, to: Sequence[str], **draft: object) -> Sent:
         """`plan` and `release` at once; the answer names who was refused. Arguments as for `plan`."""
         return self.release(self.plan(to, **draft))  # type: ignore[arg-type]  # plan checks them
-
-    def _post_outbox(self) -> None:
-        """Post again what an earlier run sealed but got no receipt for."""
-        for message_id, submission in self.profile.cabinet.outbox():
-            with suppress(*FINAL):  # its record says that it failed; it must not stand in the way of what follows
-                self.outgoing().post(message_id, submission)
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from relay.protocol.community import ROSTER, Roster
@@ -31,6 +32,7 @@ from .passing import (
 from .plan import Draft, Plan, plan_of
 from .portions import PortionContent, PortionKind
 from .record import IN, Record
+from .waiting import Waiting
 
 
 class Desk:
@@ -138,7 +140,8 @@ class Desk:
         )
         asked = client.plan([role], label=plan.draft.label, body=text, subject=f"Mapping wanted: {names}")
         if asked.released:
-            client.release(asked)
+            with suppress(Waiting):  # nobody's message but ours, and the sender's own goes on
+                client.release(asked)
         return offices
 
     def send_blind(self, plan: Plan, sent: Sent, addresses: Sequence[str]) -> list[Sent]:

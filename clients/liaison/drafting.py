@@ -22,7 +22,7 @@ from relay.protocol.obligations import officers_needed
 
 from .client import Client
 from .composing import MAX_CONTENT, Enclosed
-from .outgoing import Sent
+from .outgoing import NOT_YET, Sent
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
 from .portions import PortionContent, PortionKind
@@ -83,8 +83,13 @@ def endorse(draft: SealedDraft, profile: Profile) -> SealedDraft:
 
 
 def still_needed(draft: SealedDraft, client: Client) -> int:
-    """How many more officers must sign. Raises Refused if those who have signed may not, or are the drafter."""
+    """How many more officers must sign.
+
+    Raises Refused if those who have signed may not or are the drafter, or the drafter no longer may.
+    """
     core = draft.message.core
+    if client.trust.directory.device(core.sender_device, int(time.time())) is None:
+        raise Refused(f"{core.sender}, who drafted this, is no longer enrolled with that device", rules=("sender",))
     label = label_of(core.label)
     policy = client.judge.policy_of(core.office, label.policy)
     if policy is None:
@@ -151,7 +156,7 @@ def open_draft(client: Client, message_id: bytes) -> SealedDraft:
 def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
     """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
 
-    The answer is (signatures still needed, index of the accept entry or -1).
+    The answer is (signatures still needed, index of the accept entry or -1). Raises Waiting as `Client.release` does.
     """
     client.sync()
     signed, core = endorse(draft, client.profile), draft.message.core
@@ -160,7 +165,9 @@ def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
         return needed, -1
     submission = signed.submission.encoded()
     client.profile.cabinet.put_outbox(core.message_id, submission)
-    return 0, client.outgoing().post(core.message_id, submission)
+    to = tuple(each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED)
+    sent = Sent(core.message_id, core.handling.dtg, to, (), NOT_YET, ())
+    return 0, client.outgoing().post_kept(sent, submission).index
 
 
 def draft_downgrade(

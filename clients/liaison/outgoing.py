@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,9 +11,19 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_slot, parse_submission
-from relay.protocol.errors import Conflict, Malformed, Refused, TooLarge, Unverified
+from relay.protocol.errors import (
+    Conflict,
+    LiaisonError,
+    Malformed,
+    Refused,
+    TooLarge,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+    Unverified,
+)
 from relay.protocol.grants import accept_detail, grants_of
-from relay.protocol.header import Addressee, AddresseeKind, Core, Portion, fresh_message_id
+from relay.protocol.header import Addressee, AddresseeKind, Core, Portion, Precedence, fresh_message_id
 from relay.protocol.label import Label
 from relay.protocol.policy import is_at_or_above
 from relay.protocol.prekey import KeyPackage
@@ -28,11 +39,14 @@ from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
 from .transport import Transport
 from .trust import Trust, relayed
+from .waiting import Waiting
 
 MANY = 10  # devices; sealing to fewer is done before anybody looks
+NOT_YET = -1  # the index of a message without an accept entry
 FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that asking again does not change
 Chunks = Mapping[bytes, tuple[bytes, ...]]  # digests of the chunks of large parts, by their part's
 _NOT_HASHED: Chunks = {}
+Tell = Callable[[str], None]  # a line for the person whose messages they are
 Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]], Mapping[int, SealedFile]], None]
 
 
@@ -70,7 +84,7 @@ class Outgoing:
     meter: Meter = no_meter
 
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:
-        """Seal to everyone the plan releases to, and post. Raises Refused if that is nobody.
+        """Seal to everyone the plan releases to, and post. Raises Refused if that is nobody, Waiting.
 
         `keep` writes the sender's own copy, in the transaction that fills the outbox.
         """
@@ -78,15 +92,15 @@ class Outgoing:
         if plan.needs_release:
             raise Refused("another officer must release this", rules=(TWO_PERSON,), hint="use: liaison draft")
         sealed = self.prepare(plan, now, keep)
-        index = self.post(sealed.core.message_id, sealed.submission, sealed.chunks)
-        return Sent(
+        sent = Sent(
             message_id=sealed.core.message_id,
             dtg=sealed.core.handling.dtg,
             released_to=tuple(verdict.addressee.address for verdict in sealed.verdicts if verdict.is_released),
             refused=tuple(verdict for verdict in sealed.verdicts if not verdict.is_released),
-            index=index,
+            index=NOT_YET,
             last_resort=sealed.last_resort,
         )
+        return self.post_kept(sent, sealed.submission, sealed.chunks)
 
     def prepare(self, plan: Plan, now: int, keep: Keep, content_keys: list[bytes] | None = None) -> SealedMessage:
         """Claim keys, seal, sign and keep. With `content_keys` it is a draft, which waits for release.
@@ -136,6 +150,30 @@ class Outgoing:
         threshold = policy.extensions.one_time_key_from if policy is not None else None
         return policy is None or not is_at_or_above(policy, label.classification, threshold)
 
+    def post_kept(self, sent: Sent, submission: bytes, chunks: Chunks = _NOT_HASHED) -> Sent:
+        """Post what has just come into the outbox. Raises Waiting if it stays there for now, and what `post` raises."""
+        try:
+            return replace(sent, index=self.post(sent.message_id, submission, chunks))
+        except (Unavailable, TooMany) as answer:
+            raise Waiting(answer, sent) from answer
+
+    def post_waiting(self, tell: Tell) -> None:
+        """Post once more what got no receipt before, the most urgent first, then the oldest.
+
+        Nothing of it stands in the way of what follows, and each is told of. Raises Unverified: the relay is lying.
+        """
+        cabinet, once = self.profile.cabinet, replace(self, transport=self.transport.once())
+        for message_id, submission in sorted(cabinet.outbox(), key=lambda each: -_precedence(each[1])):
+            try:
+                index = once.post(message_id, submission)
+            except Unverified:
+                raise
+            except LiaisonError as answer:
+                state = "waits" if cabinet.waits(message_id) else "will not be posted again"
+                tell(f"message {message_id.hex()} {state}: {answer}")
+            else:
+                tell(f"message {message_id.hex()} waited and has gone; logged as entry {index}")
+
     def post(self, message_id: bytes, submission: bytes, chunks: Chunks = _NOT_HASHED) -> int:
         """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.
 
@@ -152,7 +190,12 @@ class Outgoing:
             precedence = message.core.handling.precedence
             answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:
-            self._give_up(message_id)
+            self.give_up(message_id)
+            raise
+        except Unauthenticated:
+            # What another wrote and was released here: if he may not act any more, no relay takes it.
+            if self.trust.directory.device(message.core.sender_device, int(time.time())) is None:
+                self.give_up(message_id)
             raise
         with relayed():
             logged = parse_logged_entry(answer)
@@ -165,11 +208,19 @@ class Outgoing:
         self.profile.cabinet.drop_outbox(message_id)
         return logged.index
 
-    def _give_up(self, message_id: bytes) -> None:
+    def give_up(self, message_id: bytes) -> None:
+        """It is not posted again, and its record says that it failed."""
         cabinet = self.profile.cabinet
         with cabinet.transaction():
             cabinet.drop_outbox(message_id)
             change(cabinet, message_id, state=FAILED)
+
+
+def _precedence(submission: bytes) -> Precedence:
+    try:
+        return parse_message(parse_submission(submission).message).core.handling.precedence
+    except Malformed:  # of an older format, perhaps: `post` gives it up
+        return Precedence.ROUTINE
 
 
 def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage]) -> Verdict:

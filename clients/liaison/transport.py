@@ -12,7 +12,8 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from copy import copy
+from typing import Any, Protocol, Self
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -50,6 +51,9 @@ class Transport(Protocol):
 
     def events(self, after: int) -> Iterator[dict[str, Any]]: ...
 
+    def once(self) -> Transport:
+        """The same, but nothing is tried again: for what can wait on, where something else waits for it."""
+
     def close(self) -> None: ...
 
 
@@ -60,7 +64,13 @@ class HttpTransport:
         self._url = url.rstrip("/")
         self._authority = self._url.partition("://")[2].lower()
         self._keyid, self._key = keyid, key
+        self._pauses: tuple[float, ...] = _PAUSES
         self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=5.0), follow_redirects=False)
+
+    def once(self) -> Self:
+        impatient = copy(self)
+        impatient._pauses = ()  # noqa: SLF001 - of a copy of ourselves
+        return impatient
 
     def close(self) -> None:
         self._client.close()
@@ -90,7 +100,7 @@ class HttpTransport:
     def _request(
         self, method: str, path: str, body: bytes | None, headers: dict[str, str], digest: bytes | None = None
     ) -> bytes:
-        for pause in _PAUSES:
+        for pause in self._pauses:
             try:
                 return self._attempt(method, path, body, headers, digest)
             except Unavailable:

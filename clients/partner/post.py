@@ -9,7 +9,8 @@ has. LIAISON_HOME is the system's profile, LIAISON_PASSPHRASE_FILE the file with
 
 Exit codes are those of `liaison`; the first line that fails ends the run, and its number is said on standard error.
 0 done, 1 failed, 2 wrong usage, 4 not enrolled, 5 verification failed, 6 refused by policy, 7 relay unreachable.
-Only 7 is worth trying again, from the line that was named.
+Only 7 is worth trying again, from the line that was named. A line whose receipt has "state": "waiting" is sealed, goes
+with the next run, and is not posted again.
 """
 
 # ruff: noqa: INP001, T201 - a program of its own, for pipes
@@ -23,7 +24,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from liaison import Client
+from liaison import Client, Waiting
+from liaison.outgoing import Sent
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
@@ -45,6 +47,10 @@ def read_message(line: str, to: list[str], label: str | None) -> dict[str, Any]:
 def post(client: Client, message: dict[str, Any]) -> dict[str, Any]:
     """Send one message; the receipt. Raises LiaisonError."""
     sent = client.send(message["to"], label=message["label"], subject=message["subject"], body=message["body"])
+    return receipt_of(sent)
+
+
+def receipt_of(sent: Sent) -> dict[str, Any]:
     return {
         "v": 1,
         "message_id": sent.message_id.hex(),
@@ -66,6 +72,10 @@ def main() -> int:
                 number += 1
                 receipt = post(client, read_message(line.removesuffix("\n"), given.to, given.label))
                 print(json.dumps(receipt), flush=True)
+    except Waiting as waiting:
+        print(json.dumps({**receipt_of(waiting.sent), "state": "waiting"}), flush=True)
+        print(f"post: line {number + 1}: go on from here; the one before waits: {waiting}", file=sys.stderr)
+        return 7
     except LiaisonError as error:
         print(f"post: line {number}: {error}", file=sys.stderr)
         return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)

@@ -15,6 +15,7 @@ import click
 
 from liaison.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
+from liaison.waiting import Waiting
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ Exit codes:
   4    not enrolled or not authenticated
   5    verification failed: a signature, a proof or a binding does not hold
   6    refused by policy
-  7    the relay cannot be reached; trying again is safe
+  7    the relay cannot be reached; trying again is safe, unless a message is said to wait
   130  interrupted
 """
 
@@ -60,6 +61,7 @@ class Session:
     no_input: bool
     color: str
     debug: bool
+    as_json: bool = False  # of the command that is run
 
     def confirm(self, question: str) -> None:
         """Ask on the terminal; raise Cancelled for anything but yes."""
@@ -81,7 +83,9 @@ class Session:
             )
         client = Client.open(passphrase=self.passphrase.current())
         asked = click.get_current_context(silent=True)
-        if sys.stderr.isatty() and not (asked and asked.params.get("as_json")):
+        self.as_json = bool(asked and asked.params.get("as_json"))
+        client.tell = _once(say)
+        if sys.stderr.isatty() and not self.as_json:
             from liaison.render import meter  # noqa: PLC0415
 
             client.meter = meter
@@ -99,6 +103,18 @@ class Session:
                 hint="this is for the security officer: set LIAISON_HOME to the authority's profile",
             )
         return _warned(Authority.open(passphrase=self.passphrase.current()))
+
+
+def _once(speak: Callable[[str], None]) -> Callable[[str], None]:
+    """A command may ask the relay about the same message several times."""
+    said = set[str]()
+
+    def speak_if_new(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            speak(for_one_line(text))
+
+    return speak_if_new
 
 
 def _warned(opened: Opened) -> Opened:
@@ -160,6 +176,10 @@ class LiaisonProgram(click.Group):
         except LiaisonError as error:
             if context.params.get("debug"):
                 raise
+            if isinstance(error, Waiting):
+                from .send import show_sent  # noqa: PLC0415 - render's table is not loaded for every command
+
+                show_sent(error.sent, as_json=context.obj.as_json)
             fail(error)
         except (Cancelled, click.Abort) as reason:
             say(str(reason) or "cancelled")

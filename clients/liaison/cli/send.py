@@ -16,9 +16,10 @@ from liaison.client import Client
 from liaison.composing import DEFAULT_LIFETIME, Attachment
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
-from liaison.outgoing import Sent
+from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
 from liaison.release import UNKNOWN_ADDRESS, Verdict
+from liaison.waiting import Waiting
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Precedence
 
@@ -74,7 +75,12 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
             return
         Desk(client).check_blind(plan, given["blind"])
         confirm_release(session, client, plan, yes=given["yes"])
-        sent = client.release(plan)
+        try:
+            sent = client.release(plan)
+        except Waiting:
+            if given["blind"]:
+                say(f"no blind copy was made for {', '.join(given['blind'])}")
+            raise
         show_sent(sent, as_json=given["as_json"])
         for copy in Desk(client).send_blind(plan, sent, given["blind"]):
             say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
@@ -119,15 +125,19 @@ def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) 
 
 
 def show_sent(sent: Sent, *, as_json: bool) -> None:
+    waits = sent.index == NOT_YET
     if as_json:
         put({
             "message_id": sent.message_id.hex(),
             "dtg": render.dtg(sent.dtg),
             "released_to": list(sent.released_to),
             "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in sent.refused],
+            **({"state": "waiting"} if waits else {}),
         })  # fmt: skip
         return
     click.echo(sent.message_id.hex())
+    if waits:  # the error that follows says so
+        return
     say(f"released {render.dtg(sent.dtg)} to {', '.join(sent.released_to)}; logged as entry {sent.index}")
     for address in sent.last_resort:
         say(f"note: {address} had no one-time key left; its last-resort key was used")
