@@ -16,6 +16,7 @@ from sqlalchemy import make_url, select
 from acts import as_json, gets_nothing, run, screen, slots_of
 from databases import BOTH, fresh_database
 from forge import call, problem
+from liaison import Waiting
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
@@ -24,7 +25,7 @@ from octets import flipped
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_access_entry
-from relay.protocol.errors import Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.errors import Malformed, Unauthenticated, Unavailable, Unknown, Unverified
 from relay.protocol.identity import Kind
 from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled, recall_detail, verify_recalled
 from relay.store.engine import open_writer
@@ -102,6 +103,39 @@ def test_after_a_recall_no_slot_is_stored_and_a_device_that_had_opened_is_given_
     assert (again.status_code, problem(again)["detail"]) == (404, "no such message is available to this device")
     # what it opened it may finish reading
     assert call(jean, "GET", f"/v1/messages/{message_id.hex()}/parts/0").status_code == 200
+
+
+def test_what_still_waits_is_taken_back_without_being_posted(setting, people):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=False)
+    result = run(anna, "recall", message_id.hex()[:12], "--reason", "Wrong annex", "--yes", "--json")
+    assert json.loads(result.stdout) == {"v": 1, "message_id": message_id.hex(), "state": "withdrawn"}
+    assert anna.profile.cabinet.outbox() == []
+    anna.sync()
+    assert {entry.event for entry in last_entries(setting, message_id)} == {Event.DENY}
+    assert gets_nothing(luc, message_id)
+
+
+def test_what_waits_for_a_receipt_that_was_lost_is_recalled_with_proof(setting, people):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=True)
+    row = as_json(anna, "recall", message_id.hex(), "--reason", "Wrong annex", "--yes")
+    assert (row["address"], row["state"]) == (BAS, "destroyed unread")
+    assert anna.profile.cabinet.outbox() == []
+    assert gets_nothing(luc, message_id)
+
+
+def waits(anna, *, lost: bool) -> bytes:
+    """A message in the outbox, to Luc; with `lost` the relay has it too."""
+
+    def unreachable(*_answer):
+        raise Unavailable("cut off")
+
+    with lying(anna) as relay:
+        (relay.lie if lost else relay.invent)("POST", r"^/v1/messages$", unreachable)
+        with pytest.raises(Waiting) as told:
+            sent(anna, BAS)
+    return told.value.sent.message_id
 
 
 def test_who_had_opened_it_still_proves_that_and_nobody_else_does(setting, people):

@@ -73,8 +73,11 @@ class Client:
         self.transport.close()
         self.profile.close()
 
-    def sync(self) -> Device:
-        """Bring the directory up to date, refill keys, post what waits. The own device, or Unauthenticated."""
+    def sync(self, *, but: bytes = b"") -> Device:
+        """Bring the directory up to date, refill keys, post what waits save message `but`.
+
+        The own device, or Unauthenticated.
+        """
         witnessing.sync(self.trust, self.transport)
         own = self.trust.directory.device(self.profile.signing.device_id, int(time.time()))
         if own is None or not self.trust.is_trusted(own):
@@ -85,7 +88,7 @@ class Client:
         report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
-            self.outgoing().post_waiting(self.tell)
+            self.outgoing().post_waiting(self.tell, but)
         return own
 
     @property
@@ -187,6 +190,9 @@ class Client:
         if len(prefix) == 32:
             return bytes.fromhex(prefix)
         known = {message_id for message_id, _ in self.profile.cabinet.messages()}
+        matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
+        if len(matching) == 1 and self.profile.cabinet.waits(matching[0]):
+            return matching[0]  # to ask the relay would post it, and whoever names it may want it back
         known |= {item.message_id for item in self.inbox()}
         matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
         if len(matching) != 1:

@@ -157,13 +157,15 @@ class Outgoing:
         except (Unavailable, TooMany) as answer:
             raise Waiting(answer, sent) from answer
 
-    def post_waiting(self, tell: Tell) -> None:
-        """Post once more what got no receipt before, the most urgent first, then the oldest.
+    def post_waiting(self, tell: Tell, but: bytes = b"") -> None:
+        """Post once more what got no receipt before, save message `but`: the most urgent first, then the oldest.
 
         Nothing of it stands in the way of what follows, and each is told of. Raises Unverified: the relay is lying.
         """
         cabinet, once = self.profile.cabinet, replace(self, transport=self.transport.once())
         for message_id, submission in sorted(cabinet.outbox(), key=lambda each: -_precedence(each[1])):
+            if message_id == but:
+                continue
             try:
                 index = once.post(message_id, submission)
             except Unverified:

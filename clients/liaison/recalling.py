@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, parse_access_entry
-from relay.protocol.errors import Unverified
+from relay.protocol.errors import Unknown, Unverified
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.recall import (
     RECALL,
@@ -59,15 +59,32 @@ def sign_recall(client: Client, message_id: bytes, reason: str, *, spill: bool) 
     return client.profile.signing.sign_object(RECALL, stated.payload())
 
 
-def recall(client: Client, message_id: bytes, reason: str, *, spill: bool, beside: Sequence[bytes] = ()) -> TakenBack:
-    """Take the message back, with the signatures of others beside one's own. Raises Unknown if it is not ours to."""
-    client.sync()
+def recall(
+    client: Client, message_id: bytes, reason: str, *, spill: bool, beside: Sequence[bytes] = ()
+) -> TakenBack | None:
+    """Take the message back, with the signatures of others beside one's own. Raises Unknown if it is not ours to.
+
+    One of our own that still waits is not posted first. The relay is asked all the same, since its receipt may have
+    been lost; if it has no such message there is nothing to prove, and the message waits no more: None.
+    """
+    cabinet = client.profile.cabinet
+    # A spill, or one who signs beside us, can be denied with the same Unknown though the message is there.
+    withdrawn = not spill and not beside and cabinet.waits(message_id) and cabinet.message(message_id) is not None
+    client.sync(but=message_id if withdrawn else b"")
     signed = sign_recall(client, message_id, reason, spill=spill)
     path = f"/v1/messages/{message_id.hex()}/recall"
-    answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
+    try:
+        answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
+    except Unknown:
+        if not withdrawn:
+            raise
+        client.outgoing().give_up(message_id)
+        return None
     asked = Recall(message_id, client.profile.signing.device_id, spill, reason, 0)
     with relayed():
-        return _verified(client, parse_recalled(answer), asked)
+        taken = _verified(client, parse_recalled(answer), asked)
+    cabinet.drop_outbox(message_id)
+    return taken
 
 
 def _verified(client: Client, answer: Recalled, asked: Recall) -> TakenBack:

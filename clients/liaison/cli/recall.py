@@ -51,7 +51,10 @@ def recall(  # noqa: PLR0913 - one parameter for each option
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Destroy what nobody has opened yet, and learn, proven by the log, who has."""
+    """Destroy what nobody has opened yet, and learn, proven by the log, who has.
+
+    A message that is still waiting here is not posted any more.
+    """
     with session.client() as client:
         found = client.find(message_id)
         if sign_only is not None:
@@ -63,7 +66,10 @@ def recall(  # noqa: PLR0913 - one parameter for each option
             session.confirm(f"Take back message {found.hex()} for good?")
         others = [dearmor(path.read_bytes(), _KIND) for path in beside]
         taken = take_back(client, found, reason, spill=spill, beside=others)
-        rows = taken.as_json(client)
+        rows = taken.as_json(client) if taken is not None else []
+    if taken is None:
+        _show_withdrawn(found, as_json=as_json)
+        return
     if as_json:
         for row in rows:
             put({"message_id": found.hex(), **row})
@@ -73,6 +79,13 @@ def recall(  # noqa: PLR0913 - one parameter for each option
     say(f"recalled with entry {taken.index} of the access log, verified")
     if read_recall_detail(taken.entry.detail).held:
         say("a legal hold stands: nobody opens it any more, and nothing is destroyed before the hold is lifted")
+
+
+def _show_withdrawn(message_id: bytes, *, as_json: bool) -> None:
+    if as_json:
+        put({"message_id": message_id.hex(), "state": "withdrawn"})
+    else:
+        say("it waited here, and the relay says that it has no such message: it will not be posted")
 
 
 def _opened(opened: dict[str, int] | None) -> str:
