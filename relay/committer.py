@@ -8,7 +8,7 @@ The rules:
   - Anything else that goes wrong rolls the whole batch back and runs its jobs again one by one, so the one at
     fault fails alone. A database that does not take a transaction at all is nobody's fault: all are told.
   - Another process may have written since: every batch begins by locking the log heads and taking in what is
-    new, so indexes never collide and a revocation elsewhere holds here.
+    new, so indexes never collide and a revocation elsewhere holds here. What these keys did not sign is not taken in.
 State ownership: the two trees and the directory belong to whoever runs `commit`; one thread at a time.
 Crash states: before the database commit nothing happened; after it everything did, checkpoint included. A commit
 whose answer is lost is one of the two: nobody is answered, nothing is run again, the next batch finds out which.
@@ -17,7 +17,6 @@ whose answer is lost is one of the two: nobody is answered, nothing is run again
 from __future__ import annotations
 
 import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -60,9 +59,9 @@ class Committer:
         self.directory = Directory()
         self._trees = {log: TileTree(self._loader(log)) for log in Log}
         with self._engine.begin() as connection:
-            sizes = self._take_in(connection)
-            for log in Log:
-                self._own(connection, log, sizes[log])
+            for log, size in log_rows.lock_sizes(connection).items():
+                self._own(connection, log, size)
+            self._take_in(connection)
 
     def commit(
         self,
@@ -169,7 +168,8 @@ class Committer:
         """Go on under the keys that signed the newest checkpoint, or begin the log. Under the lock: two hosts agree."""
         note = log_rows.checkpoint_at(connection, log, size)
         if note is None:
-            self._sign(connection, log, int(time.time()))
+            if size == 0:  # entries that nothing signed are not taken in
+                self._sign(connection, log, int(time.time()))
             return
         try:
             self._keys.read_checkpoint(self.origins[log], note)
@@ -201,17 +201,22 @@ class Committer:
         return sizes
 
     def _caught_up(self, connection: Connection, log: Log, size: int) -> TileTree:
-        """The tree of the stored leaves, if it is the one that was signed: nothing grows on a tampered one."""
-        tree = self._trees[log]
-        if 0 < size - tree.size <= _NEAR:
-            for leaf in log_rows.hashes(connection, log, 0, tree.size, size - tree.size):
-                tree.append(bytes(leaf))
-            tree.commit()
-        else:
-            tree = TileTree(self._loader(log), size)
-        note = log_rows.checkpoint_at(connection, log, size)
-        if note is None or note.split(b"\n", 3)[2] != b64encode(tree.root()):
-            raise LiaisonError(f"the rows of the {log.name.lower()} log are not those that its checkpoint signed")
+        """The tree of the stored leaves, if it is the one that these keys signed: nothing grows on a tampered one."""
+        tree, note = self._trees[log], log_rows.checkpoint_at(connection, log, size)
+        try:
+            stated = self._keys.read_checkpoint(self.origins[log], note or b"")
+            if 0 < size - tree.size <= _NEAR:
+                for leaf in log_rows.hashes(connection, log, 0, tree.size, size - tree.size):
+                    tree.append(bytes(leaf))
+            else:
+                tree = TileTree(self._loader(log), size)
+            if (stated.size, stated.root) != (size, tree.root(size)):
+                raise Unverified("another tree")
+        except LiaisonError as problem:  # to whoever asks it is no fault of theirs
+            raise LiaisonError(
+                f"the rows of the {log.name.lower()} log are not those that its checkpoint signed"
+            ) from problem
+        tree.commit()  # not before: what was refused once is refused the next time
         return tree
 
     def _replay(self, connection: Connection, size: int) -> None:

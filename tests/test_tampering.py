@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,12 +22,20 @@ import pytest
 from click.testing import CliRunner
 
 from liaison.cli import main
+from relay.batch import Job
+from relay.committer import Committer
+from relay.house import migrate, prepare_data
 from relay.logkeys import load_log_keys
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import parse_access_entry
+from relay.protocol.errors import LiaisonError
 from relay.protocol.identity import Kind
 from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.settings import Settings
+from relay.store.engine import open_readers, open_writer
+from relay.store.migrate import relay_name
 from served import Served
+from test_relay_concurrency import log_one
 from world import PASSPHRASE, clearance, world
 
 RELAY = Path(sys.executable).parent / "relay"
@@ -35,6 +43,7 @@ ANNA, EWA = "anna.nowak@lo-warsaw", "ewa.lis@lo-warsaw"
 LABEL = "TEST SEALED RELEASABLE TO FRA, POL"
 FULL = [clearance(nations=["FRA", "POL"])]
 DAY = 86_400_000
+OTHER_LINE = "\u2014 nobody AAAAAAA=\n".encode()
 
 
 @dataclass(frozen=True)
@@ -284,6 +293,75 @@ def test_an_entry_that_is_dated_ahead_is_found_by_the_time_in_the_signature_over
         for profile in ("auditor", "newcomer"):
             said = " ".join(found(folder, profile=profile).split())
             assert f"entry {scene.held + 1} of the access log is dated after a tree of " in said
+
+
+# -- that the relay itself does not go on -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def committer(tmp_path):
+    """One that has served: it knows of three entries."""
+    settings = Settings(data=tmp_path / "relay")
+    migrate(settings)
+    writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
+    made = Committer(writer, readers, prepare_data(settings), relay_name(readers))
+    assert [each.error for each in made.commit([Job(log_one)] * 3)] == [None] * 3
+    yield made
+    made.close()
+    readers.dispose()
+
+
+def grow(connection, _data):
+    """As another host would: one entry more."""
+    connection.execute(
+        "INSERT INTO log_entry (log, idx, leaf_hash, entry, office, concerns) "
+        "SELECT log, idx + 1, leaf_hash, entry, office, concerns FROM log_entry WHERE log = 2 ORDER BY idx DESC LIMIT 1"
+    )
+
+
+def grow_elsewhere(connection, data):
+    """From a copy that lacks what was answered here."""
+    rewrite(connection, 2, address="somebody.else@lo-warsaw")
+    grow(connection, data)
+
+
+def unsigned(connection, data):
+    """The root is right, and nobody has signed it."""
+    signed(grow)(connection, data)
+    (note,) = connection.execute("SELECT note FROM checkpoint WHERE log = 2").fetchone()
+    text = note.partition(b"\n\n")[0]
+    connection.execute("UPDATE checkpoint SET note = ? WHERE log = 2", (text + b"\n\n" + OTHER_LINE,))
+
+
+def signed_before(connection, data):
+    """An older note of ours where the newest belongs."""
+    (note,) = connection.execute("SELECT note FROM checkpoint WHERE log = 2 AND size = 3").fetchone()
+    signed(grow)(connection, data)
+    connection.execute("UPDATE checkpoint SET note = ? WHERE log = 2", (note,))
+
+
+def lost(connection, data):
+    signed(grow)(connection, data)
+    connection.execute("DELETE FROM log_entry WHERE log = 2 AND idx = 3")
+
+
+@pytest.mark.parametrize("change", [signed(grow_elsewhere), unsigned, signed_before, lost])
+def test_nothing_is_signed_over_what_others_wrote_and_our_keys_did_not_sign_however_often_it_is_asked(
+    committer, tmp_path, change
+):
+    tampered(tmp_path / "relay", change)
+    for jobs in ([Job(log_one)], [Job(log_one)] * 2, [Job(log_one)]):
+        for outcome in committer.commit(jobs):
+            assert type(outcome.error) is LiaisonError
+            assert "not those that its checkpoint signed" in str(outcome.error)
+    with closing(sqlite3.connect(tmp_path / "relay" / "relay.sqlite")) as connection:
+        assert connection.execute("SELECT max(size) FROM checkpoint WHERE log = 2").fetchone() == (4,)
+
+
+def test_what_another_host_wrote_and_signed_is_gone_on_from(committer, tmp_path):
+    tampered(tmp_path / "relay", signed(grow))
+    (outcome,) = committer.commit([Job(log_one)])
+    assert outcome.value.index == 4
 
 
 # -- what an auditor learns of others ---------------------------------------------------------------------------------
