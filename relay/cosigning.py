@@ -23,6 +23,7 @@ import httpx2
 
 from relay.batch import checkpoint_size
 from relay.core import Relay
+from relay.observe import going_on
 from relay.protocol.canonical import decode
 from relay.protocol.errors import LiaisonError, Malformed, Unavailable, Unverified
 from relay.protocol.note import MAX_NOTE, MAX_SIGNATURES, NoteVerifier
@@ -85,7 +86,8 @@ class Cosigning:
         async with httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client:
             while not self._ended.is_set():
                 for log in Log:
-                    with suppress(Unavailable):  # the database is away; so is whatever there was to cosign
+                    # Unavailable: the database is away; so is whatever there was to cosign.
+                    with going_on("cosigning failed"), suppress(Unavailable):
                         await self._round(client, log)
                 await asyncio.to_thread(self._ended.wait, self._interval)
 

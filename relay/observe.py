@@ -18,7 +18,8 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ STORED = Gauge("relay_messages_stored", "Messages in the database, counted once 
 DATABASE_ERRORS = Count("relay_database_errors", "Batches that the database did not take", registry=REGISTRY)
 LIMITED = Count("relay_limited", "Requests refused with 429", ["route"], registry=REGISTRY)
 DRAINING = Gauge("relay_draining", "1 while the relay finishes what it has begun", registry=REGISTRY)
+SWEPT = Gauge("relay_swept_time_seconds", "When this process last ended a whole sweep, since 1970", registry=REGISTRY)
 
 
 def serve_metrics(host: str, port: int, count_messages: Callable[[], int]) -> None:
@@ -156,6 +158,15 @@ def tell(level: int, event: str, **fields: object) -> None:
     error = fields.get("error")
     exc_info = error if isinstance(error, BaseException) else None
     log.log(level, event, exc_info=exc_info, extra={"told": {k: v for k, v in fields.items() if v is not exc_info}})
+
+
+@contextmanager
+def going_on(failed: str) -> Iterator[None]:
+    """For what is done again and again with no caller behind it: whatever fails is told, and done the next time."""
+    try:
+        yield
+    except Exception as problem:  # noqa: BLE001 - one fault that nobody thought of would end it for good
+        tell(logging.ERROR, failed, error=problem)
 
 
 class JsonLines(logging.Formatter):

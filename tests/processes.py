@@ -29,21 +29,25 @@ class Serving:
         self.url = f"http://{host}:{self.port}"
         where = ["--data", data, "--host", host, "--port", str(self.port)]
         self._command = [*prefix, RELAY, "serve", *where, *(["--database", database] if database else [])]
+        self._log = data.with_name(data.name + ".log")
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Self:
-        log = self.data.with_name(self.data.name + ".log")
-        with log.open("a") as said:  # a file: a pipe that nobody empties would stop it
+        with self._log.open("a") as said:  # a file: a pipe that nobody empties would stop it
             self.process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=said, text=True)
         if "serving on" not in self.process.stdout.readline():
             self.__exit__()
-            raise AssertionError(log.read_text())
+            raise AssertionError(self.said())
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
         self.process.stdout.close()
+
+    def said(self) -> str:
+        """On stderr, by all processes that served here."""
+        return self._log.read_text()
 
     def world(self, folder: Path) -> World:
         keys = json.loads(httpx2.get(f"{self.url}/v1/relay").content)["keys"]

@@ -374,6 +374,8 @@ def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna,
     stray = offices.settings.data / "parts" / os.urandom(16).hex()  # a relay killed between row and chunks
     stray.mkdir()
     (stray / "0").write_bytes(b"nobody's")
+    foreign = stray.with_name("lost+found")
+    foreign.mkdir()
     before = set((offices.settings.data / "parts").iterdir())
     long_ago = update(upload).values(begun=1).where(upload.c.digest != hashlib.sha256(fresh).digest())
     with offices.relay._committer._engine.begin() as connection:
@@ -383,7 +385,7 @@ def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna,
         connection.execute(long_ago)
     asyncio.run(offices.relay.sweeper.sweep())
     gone = before - set((offices.settings.data / "parts").iterdir())
-    assert stray in gone
+    assert (stray in gone, foreign in gone) == (True, False)
     assert decode(begun(anna, old).content) == [0]
     assert decode(begun(anna, fresh).content) == []
     assert {path.name for path in gone} <= {stray.name, *(upload_id.hex() for upload_id in unbound)}

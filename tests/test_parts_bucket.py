@@ -67,3 +67,10 @@ def test_a_large_file_goes_through_a_bucket(bucket, tmp_path):
 def test_a_bucket_that_is_not_there_is_unavailable(bucket):
     with pytest.raises(Unavailable, match="store of large parts"):
         Bucket("s3://nowhere/parts").put(bytes(16), 0, [b"x"])
+
+
+def test_a_bucket_that_goes_away_before_chunks_are_removed_is_unavailable(bucket, monkeypatch):
+    blobs = Bucket("s3://nowhere/parts")
+    monkeypatch.setattr(blobs, "_paths", lambda _prefix: [f"{bytes(16).hex()}/0"])  # they were still listed
+    with pytest.raises(Unavailable, match="store of large parts"):
+        blobs.remove(bytes(16))

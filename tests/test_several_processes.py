@@ -76,6 +76,13 @@ def test_mail_that_one_relay_accepts_wakes_who_waits_at_the_other(pair):
     # polling alone would have found nothing within the wait
 
 
+def test_a_notice_that_no_relay_sent_makes_none_deaf(pair):
+    world, _second = pair
+    with world.relay._committer._engine.begin() as connection:
+        connection.exec_driver_sql("NOTIFY relay_mail, 'anybody'")
+    test_mail_that_one_relay_accepts_wakes_who_waits_at_the_other(pair)
+
+
 def test_two_relays_append_to_one_log_without_a_gap_or_a_double(pair):
     world, second = pair
     forge = Forge(world.clients[ANNA]).prepare(JEAN, label="TEST OPEN")

@@ -79,3 +79,14 @@ def test_what_is_due_goes_with_its_chunks_and_what_is_not_stays(tmp_path, monkey
         assert serving.process.poll() is None
     relay("check", "--data", home)
     assert soon != late
+
+
+def test_a_sweep_that_fails_is_told_and_the_next_one_does_its_work(tmp_path, monkeypatch):
+    home, away = tmp_path / "relay", tmp_path / "relay" / "away"
+    monkeypatch.setenv("RELAY_SWEEP_EVERY", "0.3")
+    with Serving(home) as serving, closing(serving.world(tmp_path)) as world:
+        (home / "parts").rename(away)  # as a volume that is not mounted
+        wait_until(lambda: '"event": "sweep failed", "error": "builtins.FileNotFoundError"' in serving.said())
+        away.rename(home / "parts")
+        _soon, late = filled(world, a_file(tmp_path, 2))
+        wait_until(lambda: left(home) == ({late}, 1, 1))

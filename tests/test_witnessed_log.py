@@ -187,6 +187,22 @@ def test_a_witness_that_never_answers_stops_nobody(offices, anna, three):
         cosigning.close()
 
 
+def test_a_round_that_fails_is_told_and_the_next_one_is_made(offices, anna, monkeypatch, caplog):
+    keep, failed = offices.relay.keep_cosigned, []
+
+    async def fail_once(log, note):
+        if failed:
+            return await keep(log, note)
+        failed.append(log)
+        raise ZeroDivisionError
+
+    up_to_date(offices)
+    monkeypatch.setattr(offices.relay, "keep_cosigned", fail_once)
+    anna.send([JEAN], label=LABEL, body="All quiet.")
+    up_to_date(offices)
+    assert (len(failed), "cosigning failed" in caplog.text) == (1, True)
+
+
 def test_a_log_that_went_back_is_told_to_the_operator_and_not_cosigned(tmp_path, caplog):
     relay = open_relay(Settings(data=tmp_path / "relay"))
     vkeys = relay.vkeys

@@ -42,8 +42,8 @@ class Sweeper:
         while await self._writer.submit(keyroom.drop_ended, precedence=Precedence.DEFERRED):
             pass
         await reading_database(lambda: forget_erased(self._readers))
-        await self._sweep_parts()
         await self._tend_partitions()
+        await self._sweep_parts()  # last: where they lie may be away for long
         return Swept(messages, entries)
 
     async def _sweep_parts(self) -> None:

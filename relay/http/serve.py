@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import uvicorn
 from fastapi import FastAPI
@@ -20,7 +20,7 @@ from relay.core import Relay
 from relay.cores import keep_to_one
 from relay.cosigning import Cosigning
 from relay.house import open_relay
-from relay.observe import Watched, log_as_json, serve_metrics, tell
+from relay.observe import SWEPT, Watched, going_on, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
 
@@ -122,8 +122,9 @@ class DrainingServer(uvicorn.Server):
 async def _sweep(relay: Relay, every: float) -> None:
     """Now and every so many seconds, as long as the relay serves; what fails now is done the next time."""
     while True:
-        with suppress(LiaisonError):
+        with going_on("sweep failed"):
             await relay.sweeper.sweep()
+            SWEPT.set_to_current_time()
         await asyncio.sleep(every)
 
 

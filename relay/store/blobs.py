@@ -11,9 +11,10 @@ The rules:
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -73,10 +74,18 @@ class Files:
             return set()
 
     def uploads(self) -> set[bytes]:
-        return {bytes.fromhex(path.name) for path in self._root.iterdir()}
+        return uploads_among(path.name for path in self._root.iterdir())
 
     def remove(self, upload: bytes) -> None:
         shutil.rmtree(self._root / upload.hex(), ignore_errors=True)
+
+
+_UPLOAD = re.compile(r"[0-9a-f]{32}")
+
+
+def uploads_among(names: Iterable[str]) -> set[bytes]:
+    """What else lies there, such as a volume's lost+found, is not ours."""
+    return {bytes.fromhex(name) for name in names if _UPLOAD.fullmatch(name)}
 
 
 def _sync(folder: Path) -> None:

@@ -7,6 +7,8 @@ from datetime import timedelta
 
 from relay.protocol.errors import LiaisonError, Unavailable
 
+from .blobs import uploads_among
+
 try:
     import obstore
     from obstore.exceptions import AlreadyExistsError, BaseError
@@ -43,15 +45,20 @@ class Bucket:
             raise _away() from problem
 
     def chunks(self, upload: bytes) -> set[int]:
-        return {int(path.rpartition("/")[2]) for path in self._paths(upload.hex())}
+        names = (path.rpartition("/")[2] for path in self._paths(upload.hex()))
+        return {int(name) for name in names if name.isdecimal()}
 
     def uploads(self) -> set[bytes]:
-        return {bytes.fromhex(path.split("/")[-2]) for path in self._paths(None)}
+        return uploads_among(f"/{path}".split("/")[-2] for path in self._paths(None))
 
     def remove(self, upload: bytes) -> None:
+        """Raises Unavailable."""
         paths = self._paths(upload.hex())
-        if paths:
-            obstore.delete(self._store, paths)
+        try:
+            if paths:
+                obstore.delete(self._store, paths)
+        except (BaseError, FileNotFoundError) as problem:
+            raise _away() from problem
 
     def _paths(self, prefix: str | None) -> list[str]:
         try:

@@ -6,6 +6,7 @@ hexadecimal, or nothing: "look, all of you". It is a wake-up and no more: who mi
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -19,6 +20,7 @@ from .prepared import Prepared
 _CHANNEL = "relay_mail"
 _MOST = 240  # devices in one notice: PostgreSQL takes 8000 octets
 _AGAIN = 1.0  # seconds between attempts to listen
+_log = logging.getLogger(__name__)
 _NOTIFY = Prepared(select(func.pg_notify(bindparam("channel"), bindparam("devices"))))
 
 
@@ -49,6 +51,9 @@ class Ear(threading.Thread):
                     self._heard([])  # what came while nobody listened
                     self._listen(connection)
             except self._engine.dialect.loaded_dbapi.Error:  # the database is away; mail is polled for meanwhile
+                self._ended.wait(_AGAIN)
+            except Exception:  # noqa: BLE001 - such as a notice that is not ours: anybody in the database may send one
+                _log.exception("listening for mail")
                 self._ended.wait(_AGAIN)
 
     def _listen(self, connection: Any) -> None:
