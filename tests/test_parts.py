@@ -9,8 +9,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +25,7 @@ from liaison import Attachment
 from liaison.desk import Desk
 from liaison.meter import no_meter
 from liaison.sealed import save
+from relay.core.uploads import Chunks, known
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import TooLarge, Unverified
@@ -271,6 +274,50 @@ def test_an_upload_that_is_not_what_it_said_is_refused_and_can_be_begun_again(of
     assert decode(begun(anna, sealed).content) == [0, 1]
     assert [put(anna, sealed, chunk).status_code for chunk in (1, 0)] == [200, 200]
     assert decode(begun(anna, sealed).content) == []
+
+
+def test_what_another_process_remembers_of_an_upload_that_was_spoiled_completes_none(offices, anna, monkeypatch):
+    here, sealed = offices.relay._chunks, os.urandom(2 * CHUNK + 5)
+    there = Chunks(here._blobs)
+
+    def put_at(chunks, *chunk):
+        monkeypatch.setattr(offices.relay, "_chunks", chunks)
+        return put(anna, sealed, *chunk).status_code
+
+    begun(anna, sealed)
+    assert [put_at(there, 0), put_at(here, 1, bytes(CHUNK)), put_at(here, 2), put_at(there, 1)] == [200, 200, 422, 404]
+    assert decode(begun(anna, sealed).content) == [0, 1, 2]
+    assert [put_at(there, 1), put_at(there, 2)] == [200, 200]
+    assert decode(begun(anna, sealed).content) == [0]
+    assert put_at(here, 0) == 200
+    assert decode(begun(anna, sealed).content) == []
+
+
+def test_a_chunk_that_was_under_way_when_its_upload_was_spoiled_completes_none(offices, anna, monkeypatch):
+    here, sealed, held, go = offices.relay._chunks, os.urandom(CHUNK + 5), threading.Event(), threading.Event()
+    keep = here._blobs.put
+
+    def keep_slowly(upload_id, chunk, pieces):
+        if b"".join(pieces) == sealed[CHUNK:]:
+            held.set()
+            assert go.wait(20)
+        return keep(upload_id, chunk, pieces)
+
+    begun(anna, sealed)
+    assert put(anna, sealed, 1, b"wrong").status_code == 200
+    monkeypatch.setattr(here._blobs, "put", keep_slowly)
+    with ThreadPoolExecutor() as pool:
+        late = pool.submit(put, anna, sealed, 1)
+        assert held.wait(20)
+        assert put(anna, sealed, 0).status_code == 422
+        go.set()
+        assert late.result().status_code == 404
+    assert decode(begun(anna, sealed).content) == [0, 1]
+    assert [put(anna, sealed, chunk).status_code for chunk in (0, 1)] == [200, 200]
+    assert decode(begun(anna, sealed).content) == []
+    asyncio.run(offices.relay.sweeper.sweep())
+    with offices.relay._readers.connect() as connection:
+        assert here.stored() <= known(connection)  # nothing is left of the late one
 
 
 def test_a_chunk_that_is_not_the_one_that_was_signed_for_is_refused_and_not_kept(offices, anna):

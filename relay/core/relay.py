@@ -20,7 +20,7 @@ from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking
 from relay.protocol.entry import Change
-from relay.protocol.errors import Refused, Unknown
+from relay.protocol.errors import Refused, Unknown, Unverified
 from relay.protocol.header import Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.witness_policy import WitnessPolicy
@@ -138,8 +138,15 @@ class Relay:
         row = await self.room.look(lambda connection: uploads.own(connection, caller.device.office, digest), caller)
         if row is None:
             raise Unknown("no such upload", hint="begin it again")
-        if await asyncio.to_thread(self._chunks.take, row, chunk, pieces, stated):
-            await self._writer.submit(lambda batch: uploads.complete(batch, bytes(row.upload_id)))
+        upload_id = bytes(row.upload_id)
+        try:
+            whole = await asyncio.to_thread(self._chunks.take, row, chunk, pieces, stated)
+        except Unverified:
+            if await self._writer.submit(lambda batch: uploads.spoil(batch, upload_id)):
+                await asyncio.to_thread(self._chunks.remove, upload_id)
+            raise
+        if whole:
+            await self._writer.submit(lambda batch: uploads.complete(batch, upload_id))
 
     async def acknowledge(self, request: Request, message_id: bytes, seen: int) -> bytes:
         """Take a reader's signed receipt; the answer is its LoggedEntry."""

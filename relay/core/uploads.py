@@ -3,7 +3,8 @@
 The rules:
   - an upload is an office's: to every other one it is not there. Any device of the office may go on with it;
   - its length is stated first and held against the limit and the office's quota;
-  - it is complete when all its chunks are durable and together have the digest under which it was begun;
+  - it is complete when all its chunks are durable and together have the digest under which it was begun; if they have
+    another, it is no more, and who begins again begins another one: no chunk changes or goes while its upload is there;
   - what no message has taken up ORPHAN_AFTER its last beginning is removed; what one points to never is: the
     database itself refuses, by its foreign key.
 `relay/store/blobs.py` has the crash states.
@@ -22,7 +23,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
-from relay.protocol.errors import Malformed, TooLarge, Unverified
+from relay.protocol.errors import Malformed, TooLarge, Unknown, Unverified
 from relay.protocol.header import Core
 from relay.protocol.httpsig import verify_body
 from relay.protocol.parts import MAX_PART, chunk_count, chunk_length, joined_digest
@@ -107,9 +108,18 @@ def bind(batch: Batch, uploaded: dict[int, bytes]) -> None:
 
 
 def complete(batch: Batch, upload_id: bytes) -> Answer:
-    """All chunks are durable and have the digest."""
-    batch.connection.execute(update(upload).where(upload.c.upload_id == upload_id).values(complete=True))
+    """All chunks are durable and have the digest. Raises Unknown if one under way at that time had spoiled it."""
+    completed = batch.connection.execute(update(upload).where(upload.c.upload_id == upload_id).values(complete=True))
+    if not completed.rowcount:
+        raise Unknown("no such upload any more", hint="begin it again")
     return lambda _committed: None
+
+
+def spoil(batch: Batch, upload_id: bytes) -> Answer:
+    """All chunks are durable and have another digest. Whether this ended it: then nobody reaches them any more."""
+    spoiled = batch.connection.execute(delete(upload).where(upload.c.upload_id == upload_id, ~upload.c.complete))
+    ended = spoiled.rowcount > 0
+    return lambda _committed: ended
 
 
 def drop_orphans(batch: Batch) -> Answer:
@@ -134,7 +144,10 @@ class _Running:
 
 
 class Chunks:
-    """The chunks of all uploads. Safe to call from any thread; `_running` saves time and nothing depends on it."""
+    """The chunks of all uploads. Safe to call from any thread; `_running` saves time and nothing depends on it.
+
+    What it remembers stays true, whoever else serves: `put` never replaces, and a spoiled upload is not gone on with.
+    """
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -148,7 +161,10 @@ class Chunks:
         return sorted(set(range(count)) - self._blobs.chunks(bytes(row.upload_id))) or [count - 1]
 
     def take(self, row: Row[Any], chunk: int, pieces: Sequence[bytes], stated: str | None) -> bool:
-        """Keep a chunk; whether it was the last and the digest holds. Raises Malformed, Unauthenticated, Unverified."""
+        """Keep a chunk; whether it was the last and the digest holds. Raises Malformed, Unauthenticated.
+
+        Unverified if the digest does not hold: then the upload is to be given up.
+        """
         count, upload_id, length = chunk_count(row.length), bytes(row.upload_id), sum(map(len, pieces))
         if chunk >= count or length != chunk_length(row.length, chunk):
             raise Malformed(f"upload: chunk {chunk} of {length} octets does not belong to it")
@@ -172,7 +188,6 @@ class Chunks:
                 return False
             self._running.pop(upload_id, None)
             if joined_digest([running.digests[each] for each in range(count)]) != bytes(row.digest):
-                self._blobs.remove(upload_id)
                 raise Unverified("upload: its chunks together have another digest", hint="upload it again")
         return True
 
