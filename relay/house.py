@@ -16,6 +16,7 @@ from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.core.register import name_approvers
 from relay.core.retention import Swept
+from relay.core.sweeper import tend_partitions
 from relay.core.uploads import Chunks
 from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
@@ -30,7 +31,7 @@ from relay.store.blobs import open_blobs
 from relay.store.engine import open_readers, open_snapshot, open_writer
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
-from relay.store.partitions import Widths, tend
+from relay.store.partitions import Widths
 
 
 def prepare_data(settings: Settings) -> LogKeys:
@@ -52,7 +53,7 @@ def migrate(settings: Settings) -> None:
     prepare_data(settings)
     engine = open_writer(settings.database_url)
     upgrade(engine, settings.name or f"relay-{secrets.token_hex(4)}")
-    tend(engine, int(time.time()) // 86400, widths(settings))
+    tend_partitions(engine, widths(settings))
     engine.dispose()
 
 

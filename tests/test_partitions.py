@@ -164,6 +164,74 @@ def test_a_partition_goes_when_the_last_message_in_it_is_gone(tmp_path):
         engine.dispose()
 
 
+def test_a_message_for_days_that_are_gone_stops_neither_messages_nor_log(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        tend(engine, 100, WIDTHS)
+        tend(engine, 110, WIDTHS)
+        add_all(engine, 100)  # a host whose clock was set back
+        assert tend(engine, 111, WIDTHS)
+        with engine.connect() as connection:
+            assert held_by(connection, "message", 111)
+            assert filled(connection, "message") == ["message_default"]
+        add_all(engine, 200)  # and for three months nobody tended them
+        assert tend(engine, 200, WIDTHS)
+        add_all(engine, 201)
+        with engine.connect() as connection:
+            assert filled(connection, "message") == [held_by(connection, "message", 201), "message_default"]
+            connection.execute(message_place.delete().where(message_place.c.day < 201))
+            connection.commit()
+        assert tend(engine, 203, WIDTHS)
+        with engine.connect() as connection:
+            assert filled(connection, "message") == [held_by(connection, "message", 201)]
+        engine.dispose()
+
+
+def test_a_message_from_a_clock_that_is_far_ahead_stops_nothing(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        tend(engine, 100, WIDTHS)
+        add_all(engine, 250)
+        assert tend(engine, 101, WIDTHS)
+        with engine.connect() as connection:
+            assert filled(connection, "message") == [held_by(connection, "message", 250)]
+        engine.dispose()
+
+
+def test_a_range_of_days_is_there_for_who_is_a_little_late(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        tend(engine, 100, WIDTHS)
+        tend(engine, 102, WIDTHS)
+        add_all(engine, 100)
+        with engine.connect() as connection:
+            assert filled(connection, "message") == [held_by(connection, "message", 100)]
+        engine.dispose()
+
+
+def test_the_log_has_its_partitions_though_those_of_the_messages_cannot_be_made(tmp_path, caplog):
+    settings = Settings(data=tmp_path / "relay", **SMALL)
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        with engine.begin() as connection:
+            first = max(end for _first, end in _ranges(connection, "message").values())
+            connection.exec_driver_sql(f"CREATE TABLE message_{first} ()")  # the name is taken
+        migrate(settings.model_copy(update={"database": url}))
+        assert "partitions not tended" in caplog.text
+        with engine.connect() as connection:
+            assert [len(_ranges(connection, table)) > 1 for table in ("log_entry", "message")] == [True, False]
+        engine.dispose()
+
+
+def add_all(engine, day: int) -> None:
+    with engine.begin() as connection:
+        add_message(connection, bytes([day]) * 16, day)
+
+
 def held_by(connection, table: str, day: int) -> str:
     return next(name for name, (first, end) in _ranges(connection, table).items() if (first or 0) <= day < end)
 

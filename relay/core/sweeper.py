@@ -42,7 +42,7 @@ class Sweeper:
         while await self._writer.submit(keyroom.drop_ended, precedence=Precedence.DEFERRED):
             pass
         await reading_database(lambda: forget_erased(self._readers))
-        await self._tend_partitions()
+        await asyncio.to_thread(tend_partitions, self._readers, self.widths)
         await self._sweep_parts()  # last: where they lie may be away for long
         return Swept(messages, entries)
 
@@ -53,10 +53,11 @@ class Sweeper:
         for upload_id in stored - await self._room.look(uploads.known):
             await asyncio.to_thread(self._chunks.remove, upload_id)
 
-    async def _tend_partitions(self) -> None:
-        today = int(time.time()) // 86400
-        try:
-            if not await reading_database(lambda: tend(self._readers, today, self.widths)):
-                tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
-        except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
-            tell(logging.ERROR, "partitions not tended", error=problem)
+
+def tend_partitions(engine: Engine, widths: Widths) -> None:
+    """What cannot be done now is told, and done the next time: nothing is refused for want of a partition."""
+    try:
+        if not tend(engine, int(time.time()) // 86400, widths):
+            tell(logging.WARNING, "partitions not tended", reason="a reader is in the way")
+    except DBAPIError as problem:  # such as a role that owns no tables: then `relay migrate` has to do it
+        tell(logging.ERROR, "partitions not tended", error=problem)
