@@ -15,7 +15,9 @@ from forge import CBOR, Forge, call, problem, signed_headers, stored
 from octets import flipped
 from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
 from relay.http.app import create_app
+from relay.protocol.canonical import encode
 from relay.protocol.httpsig import content_digest
+from served import Served
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 PATH = "/v1/messages"
@@ -75,6 +77,28 @@ def test_a_request_from_before_the_relay_started_is_refused_since_its_nonce_is_n
         assert "before this relay started" in problem(answer)["detail"]
     finally:
         doorkeeper._started = started
+
+
+def test_a_request_that_was_signed_ahead_of_the_relays_clock_is_used_once_though_the_relay_is_killed(tmp_path):
+    served = Served(tmp_path / "relay").start()
+    try:
+        built = served.world(tmp_path)
+        built.office("lo-warsaw", "POL")
+        early, claim = built.device("anna.nowak@lo-warsaw"), encode([bytes(16)])
+        asked = [("GET", "/v1/inbox", None), ("POST", "/v1/keys/claim", claim)]
+        ahead = [(*each, signed_headers(early, *each, created=int(time.time()) + 25)) for each in asked]
+
+        def answers():
+            return [post(served, body, fields, path, method=method) for method, path, body, fields in ahead]
+
+        assert [each.status_code for each in answers()] == [200, 200]
+        served.kill()
+        served.start()
+        assert ["used before" in problem(each)["detail"] for each in answers()] == [True, True]
+        assert call(early, "GET", "/v1/inbox").status_code == 200
+        built.close()
+    finally:
+        served.kill()
 
 
 def test_a_body_that_is_not_the_digested_one_is_refused(two_offices, anna, body):

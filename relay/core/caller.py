@@ -1,14 +1,17 @@
 """Who is calling: a signed request, by a device that may act now, once.
 
-A nonce is remembered until its request is stale. Requests created before this process started are refused, so
-that the memory of used nonces is complete although it is only memory; a client signs again and goes on.
+A nonce is remembered until its request is stale. Requests created before this process started are refused, and those
+that came early, by a clock that is ahead of ours, are in the database (door.py): so the memory of used nonces is
+complete although it is only memory. A client signs again and goes on.
 """
 
 from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
@@ -48,14 +51,15 @@ class Caller:
     nonce: bytes
     expires: int = 0
     digest: bytes = b""
+    early: bool = False  # signed in a second that has not begun here
 
 
 class Doorkeeper:
     """Authenticates requests; remembers nonces. Safe to call from any thread."""
 
-    def __init__(self, started: int) -> None:
+    def __init__(self, started: int, used: Mapping[tuple[bytes, bytes], int] = MappingProxyType({})) -> None:
         self._started = started
-        self._used: dict[tuple[bytes, bytes], int] = {}
+        self._used = dict(used)
         self._sweep_at = started
         self._lock = threading.Lock()
 
@@ -76,7 +80,7 @@ class Doorkeeper:
             follows=request.follows,
         )
         self._use(device.device_id, signature, now)
-        return Caller(device, signature.nonce, signature.expires, digest)
+        return Caller(device, signature.nonce, signature.expires, digest, signature.created > now)
 
     def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
         if signature.created < self._started:

@@ -4,7 +4,8 @@ The rules:
   - nothing that a request says is believed before its signature verifies;
   - a device that is not known here may have been enrolled by another process: it is looked for once more after
     catching up;
-  - a nonce is used once, by this process or, where several serve from one database, by any (nonces.py).
+  - a nonce is used once, by this process or, where several serve from one database, by any (nonces.py); where one
+    serves, by the next one too.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from relay.protocol.header import Precedence
 from relay.writer import Writer
 
 from .caller import Caller, Doorkeeper, Request, UnknownDevice
-from .nonces import once, use_up
+from .nonces import once, use_up, used
 from .readingroom import ReadingRoom
 
 _LONG = 64 * 1024  # octets
@@ -35,11 +36,12 @@ class Door:
     async def await_own_second(self) -> None:
         """Where used nonces are this process's memory alone, begin a second that no earlier process has served in.
 
-        A signature's time is in whole seconds; what was signed before this one is refused from now on.
+        A signature's time is in whole seconds; what was signed before this one is refused from now on. What was signed
+        for later, and used already, is remembered.
         """
         if not self._shared:
             first = int(time.time()) + 1
-            self._doorkeeper = Doorkeeper(first)
+            self._doorkeeper = Doorkeeper(first, await self._room.look(used))
             await asyncio.sleep(first - time.time())
 
     async def authenticate(self, request: Request) -> Caller:
@@ -54,6 +56,9 @@ class Door:
             caller = await self._identify(request)
         if self._shared:
             await self._room.note(lambda connection: use_up(connection, caller))
+        elif caller.early:
+            look = once(caller, Job(lambda _batch: lambda _committed: None))
+            await self._writer.submit(look.run, look.needs)
         return caller
 
     async def _identify(self, request: Request) -> Caller:
@@ -78,7 +83,7 @@ class Door:
             caller = yield from self.check(request)
             prepared = prepare(caller)
             job = prepared if isinstance(prepared, Job) else (yield from prepared)
-            return once(caller, job) if self._shared else job
+            return once(caller, job) if self._shared or caller.early else job
 
         try:
             answer: bytes = await self._writer.check(check(), precedence)

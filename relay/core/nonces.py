@@ -3,7 +3,7 @@
 Each process remembers the nonces that it has seen (`Doorkeeper`). Between processes they meet in a table: a
 request that changes something puts its nonce there in its own transaction, which the lock on the log heads sets
 one after another; one that only looks does so before it looks. Of a request that failed nothing is kept, as
-nothing was done.
+nothing was done. Where one process serves, only the nonces of requests that came early are there, for the next one.
 """
 
 from __future__ import annotations
@@ -62,6 +62,12 @@ def use_up(connection: Connection, caller: Caller) -> None:
         _USE.run(connection, [_row(caller)])
     except IntegrityError:
         raise _used() from None
+
+
+def used(connection: Connection) -> dict[tuple[bytes, bytes], int]:
+    """Every nonce that is in the table, and when its request expires."""
+    rows = connection.execute(select(nonce.c.device_id, nonce.c.nonce, nonce.c.expires))
+    return {(bytes(device_id), bytes(value)): expires for device_id, value, expires in rows}
 
 
 def _row(caller: Caller) -> dict[str, object]:
