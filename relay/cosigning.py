@@ -23,7 +23,7 @@ import httpx2
 
 from relay.batch import checkpoint_size
 from relay.core import Relay
-from relay.observe import going_on
+from relay.observe import DISAGREED, going_on, name_of, tell
 from relay.protocol.canonical import decode
 from relay.protocol.errors import LiaisonError, Malformed, Unavailable, Unverified
 from relay.protocol.note import MAX_NOTE, MAX_SIGNATURES, NoteVerifier
@@ -34,13 +34,13 @@ from relay.store.log import Log
 _TIMEOUT = 5.0  # seconds for one answer
 _GRACE = 0.5  # seconds for the others, once there are enough
 _LONGEST_PAUSE = 60.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Asked:
-    """One witness, about one log."""
+    """One witness, about one log; its number is that of its first line in the policy."""
 
+    number: int
     url: str
     names: dict[NoteVerifier, str]
     size: int = 0  # of the tree that it cosigned last, as far as we know
@@ -68,9 +68,12 @@ class Cosigning:
         self._relay, self._policy = relay, policy
         self._interval, self._refresh = interval, refresh
         by_url: dict[str, dict[NoteVerifier, str]] = {}
-        for name, each in reachable.items():
-            by_url.setdefault(each.url.rstrip("/"), {})[each.verifier] = name
-        self._asked = {log: [Asked(url, names) for url, names in by_url.items()] for log in Log}
+        numbers: dict[str, int] = {}
+        for number, (name, each) in enumerate(policy.witnesses.items(), 1):
+            if name in reachable:
+                by_url.setdefault(url := each.url.rstrip("/"), {})[each.verifier] = name
+                numbers.setdefault(url, number)
+        self._asked = {log: [Asked(numbers[url], url, names) for url, names in by_url.items()] for log in Log}
         self._kept = {log: Kept() for log in Log}
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="relay-cosigning", daemon=True)
@@ -119,8 +122,7 @@ class Cosigning:
             async with asyncio.timeout(_TIMEOUT):
                 found = await self._cosignatures(client, asked, log, note)
         except (LiaisonError, httpx2.HTTPError, httpx2.InvalidURL, TimeoutError) as problem:
-            if not asked.pause or isinstance(problem, Unverified):
-                _log.warning("witness %s: %s", asked.url, problem or type(problem).__name__)
+            _tell_of(asked, problem)
             asked.pause = min(max(2 * asked.pause, self._interval), _LONGEST_PAUSE)
             asked.due = time.monotonic() + asked.pause
             return {}
@@ -157,3 +159,13 @@ class Cosigning:
                 if len(answer) > MAX_NOTE:
                     raise Malformed("its answer is too long")
         return response.status_code, answer
+
+
+def _tell_of(asked: Asked, problem: Exception) -> None:
+    """A witness that is away is told of once; one that saw another history, each time."""
+    which = f"witness {asked.number} of the policy"
+    if isinstance(problem, Unverified):
+        DISAGREED.inc()
+        tell(logging.ERROR, "witness disagrees", reason=f"{which}: {problem}")
+    elif not asked.pause:
+        tell(logging.WARNING, "witness away", reason=f"{which}: {name_of(problem)}")

@@ -53,6 +53,9 @@ LOG_SIZE = Gauge("relay_log_entries", "Size of a log as of this process's last c
 STORED = Gauge("relay_messages_stored", "Messages in the database, counted once a minute", registry=REGISTRY)
 DATABASE_ERRORS = Count("relay_database_errors", "Batches that the database did not take", registry=REGISTRY)
 LIMITED = Count("relay_limited", "Requests refused with 429", ["route"], registry=REGISTRY)
+DISAGREED = Count(
+    "relay_witness_disagreements", "Answers of witnesses that saw another history of our logs", registry=REGISTRY
+)
 DRAINING = Gauge("relay_draining", "1 while the relay finishes what it has begun", registry=REGISTRY)
 SWEPT = Gauge("relay_swept_time_seconds", "When this process last ended a whole sweep, since 1970", registry=REGISTRY)
 

@@ -7,6 +7,8 @@ alarm is kept where the relay signed two histories, and not where witnesses are 
 from __future__ import annotations
 
 import asyncio
+import io
+import json
 import logging
 import shutil
 import socket
@@ -25,6 +27,7 @@ from liaison.witnessing import pin_policy, sync
 from logcheck import read_checkpoint
 from relay.cosigning import Cosigning
 from relay.house import open_relay
+from relay.observe import JsonLines
 from relay.protocol.canonical import decode, encode
 from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, Change, Event, parse_directory_entry
@@ -172,6 +175,17 @@ def test_without_enough_witnesses_messages_go_on_and_the_last_good_checkpoint_st
     up_to_date(offices)
 
 
+@pytest.fixture
+def said():
+    """The lines that an operator would read, so far."""
+    lines, relay = io.StringIO(), logging.getLogger("relay")
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(JsonLines())
+    relay.addHandler(handler)
+    yield lambda: [json.loads(line) for line in lines.getvalue().splitlines()]
+    relay.removeHandler(handler)
+
+
 def test_a_witness_that_never_answers_stops_nobody(offices, anna, three):
     """It takes the connection and says nothing: the others' cosignatures are served meanwhile."""
     _folder, some = three
@@ -203,7 +217,7 @@ def test_a_round_that_fails_is_told_and_the_next_one_is_made(offices, anna, monk
     assert (len(failed), "cosigning failed" in caplog.text) == (1, True)
 
 
-def test_a_log_that_went_back_is_told_to_the_operator_and_not_cosigned(tmp_path, caplog):
+def test_a_log_that_went_back_is_told_to_the_operator_and_not_cosigned(tmp_path, said):
     relay = open_relay(Settings(data=tmp_path / "relay"))
     vkeys = relay.vkeys
     relay.close()
@@ -215,10 +229,24 @@ def test_a_log_that_went_back_is_told_to_the_operator_and_not_cosigned(tmp_path,
             up_to_date(built)
         shutil.rmtree(tmp_path / "relay")
         (tmp_path / "earlier").rename(tmp_path / "relay")
-        with world(tmp_path, witness_policy=tmp_path / "policy") as built, caplog.at_level(logging.WARNING):
-            with cosigned_by(built):
-                eventually(lambda: "our directory log, which has 0" in caplog.text)
+        with world(tmp_path, witness_policy=tmp_path / "policy") as built, cosigned_by(built):
+            eventually(lambda: any("our directory log, which has 0" in line.get("reason", "") for line in said()))
             assert b"witness.example" not in cosigned(built, "directory")
+        told = next(line for line in said() if "which has 0" in line.get("reason", ""))
+        assert (told["level"], told["event"]) == ("error", "witness disagrees")
+        assert told["reason"].startswith("witness 1 of the policy: ")
+
+
+def test_a_witness_that_is_away_is_told_of_as_that(offices, anna, three, said):
+    """Not as one that saw another history."""
+    _folder, some = three
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        gone = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    away = parse_witness_policy(policy(some, 1).decode().replace(some[0].url, gone).encode())
+    cosigning = Cosigning(offices.relay, away, interval=0.02)
+    cosigning.start()
+    eventually(lambda: [line["event"] for line in said() if "witness" in line["event"]] == ["witness away"] * 2)
+    cosigning.close()
 
 
 def test_a_cosigned_checkpoint_does_not_give_way_to_an_older_one(offices, anna):
