@@ -10,7 +10,7 @@ COPY clients clients
 COPY migrations migrations
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
  && python -m venv /opt/relay \
- && /opt/relay/bin/pip install --no-cache-dir "$(ls /wheel/*.whl)[server,postgres]"
+ && /opt/relay/bin/pip install --no-cache-dir "$(ls /wheel/*.whl)[server,postgres,s3]"
 
 FROM python:3.13-slim
 RUN useradd --system --uid 8440 --no-create-home --shell /usr/sbin/nologin relay \

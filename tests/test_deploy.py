@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import httpx2
@@ -83,7 +84,7 @@ def test_every_setting_that_the_files_name_exists():
 
 def test_the_manifests_are_whole():
     kinds = [document["kind"] for document in documents("kubernetes.yaml")]
-    assert kinds == ["Deployment", "Service", "Service", "PodDisruptionBudget"]
+    assert kinds == ["Deployment", "PersistentVolumeClaim", "Service", "Service", "PodDisruptionBudget"]
     deployment = documents("kubernetes.yaml")[0]["spec"]
     assert deployment["replicas"] == 2
     (container,) = deployment["template"]["spec"]["containers"]
@@ -91,6 +92,21 @@ def test_the_manifests_are_whole():
     services = documents("compose.yaml")[0]["services"]
     assert set(services) == {"postgres", "migrate", "relay", "caddy"}
     assert services["relay"]["read_only"]
+
+
+def test_a_relay_writes_to_nothing_that_the_manifest_mounts_to_be_read(tmp_path):
+    pod = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    given = {each["name"]: each.get("value") for each in container["env"]}
+    writable = {each["mountPath"] for each in container["volumeMounts"] if not each.get("readOnly")}
+    assert given["RELAY_PARTS"] in writable
+    assert pod["enableServiceLinks"] is False  # or the service would set RELAY_PORT to an address
+    data, database = tmp_path / "data", f"sqlite:///{tmp_path / 'relay.sqlite'}"
+    migrate = [Path(sys.executable).parent / "relay", "migrate", "--data", data, "--database", database]
+    subprocess.run(migrate, check=True, capture_output=True)
+    served = Served(data, database=database, parts=tmp_path / "parts").start()
+    assert served.stop() == 0
+    assert [path.name for path in data.iterdir()] == ["log-keys.json"]
 
 
 def test_a_relay_has_the_time_to_drain_before_it_is_killed():
