@@ -97,8 +97,30 @@ def test_a_quote_holds_what_the_reader_could_read_and_nothing_of_the_rest(office
     plan = Desk(luc).plan_reply(sent.message_id, "Thanks.", label=None, quote=True)
     assert marking(luc, plan) == "TEST OPEN"
     record = anna.read(luc.release(plan).message_id)
-    assert "> Open to all." in record.portions[0].text
-    assert "Secret" not in record.portions[0].text
+    assert [each.text for each in record.portions.values()] == ["Thanks.", "> Open to all.\n"]
+
+
+def test_a_quote_stays_under_its_own_label_whatever_mark_the_reply_ends_under(offices, anna, jean):
+    opened = anna.labels.portion_mark(anna.labels.read("TEST OPEN"))
+    message_id = received(anna, jean, body=f"Agent X.\n({opened}) Fair weather.\n")
+    plan = Desk(jean).plan_reply(message_id, f"({opened}) Received.\n", label=None, quote=True)
+    portions = anna.read(jean.release(plan).message_id).portions.values()
+    assert [(anna.labels.marking(anna.labels.label_of(each.label)), each.text) for each in portions] == [
+        (BANNER, ""),
+        ("TEST OPEN", "Received.\n"),
+        (BANNER, "> Agent X.\n"),
+        ("TEST OPEN", "> Fair weather.\n"),
+    ]
+
+
+def test_only_text_is_quoted_not_what_programs_say_to_each_other(anna, jean):
+    message_id = received(anna, jean, originator_controlled=True, attachments=[ATTACHED])
+    asked = Desk(jean).ask_consent(message_id, "lo-oslo", "Why.")
+    anna.read(asked.message_id)
+    for client, quoted in ((jean, message_id), (anna, asked.message_id)):
+        plan = Desk(client).plan_reply(quoted, "Yes.", label=None, quote=True)
+        text = client.read(quoted).portions[0].text
+        assert [each.text for each in plan.draft.portions[1:]] == ["".join(f"> {each}\n" for each in text.splitlines())]
 
 
 def test_an_answer_keeps_the_purpose_for_which_the_message_was_shared(anna, jean):

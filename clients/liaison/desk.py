@@ -16,7 +16,7 @@ from relay.protocol.label import Label, label_bytes, label_of
 
 from .authority import DAY
 from .client import Client
-from .composing import Enclosed
+from .composing import NOTHING, Enclosed
 from .outgoing import Sent
 from .passing import (
     consent_request,
@@ -24,6 +24,7 @@ from .passing import (
     derived_label,
     forwarded_portions,
     originals_of,
+    quoted_portions,
     read_request,
     readable_labels,
     refs_of,
@@ -50,9 +51,6 @@ class Desk:
         record = self._received(message_id)
         core = record.message.core
         head = record.portions.get(0)
-        if quote:
-            texts = [each.text for each in record.portions.values() if each.kind is not PortionKind.ATTACHMENT]
-            body += "\n" + "".join(f"> {line}\n" for text in texts for line in text.splitlines())
         subject = f"Re: {head.name.removeprefix('Re: ')}" if head is not None and head.name else ""
         return self.client.plan(
             [core.sender],
@@ -62,6 +60,7 @@ class Desk:
             references=[message_id],
             precedence=core.handling.precedence if precedence is None else precedence,
             purpose=core.handling.purpose,
+            enclosed=Enclosed(tuple(quoted_portions(record))) if quote else NOTHING,
         )
 
     def plan_forward(self, message_id: bytes, to: Sequence[str], note: str, *, label: str | None) -> Plan:

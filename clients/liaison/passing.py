@@ -25,7 +25,8 @@ from .portions import PortionContent, PortionKind
 from .profile import Profile
 from .record import Record
 
-QUOTED = (PortionKind.BODY, PortionKind.PARAGRAPH, PortionKind.ATTACHMENT)
+TEXT = (PortionKind.BODY, PortionKind.PARAGRAPH)
+PASSED_ON = (*TEXT, PortionKind.ATTACHMENT)
 
 
 def derived_label(policy: Policy, parents: Sequence[Label], wanted: Label | None, now: int) -> Label:
@@ -53,9 +54,17 @@ def originals_of(record: Record) -> tuple[bytes, ...]:
 def forwarded_portions(record: Record) -> Iterator[PortionContent]:
     """What of a message may be passed on: all of it that this profile could read, each under its own label."""
     for portion in record.portions.values():
-        if portion.kind in QUOTED:
+        if portion.kind in PASSED_ON:
             kind = PortionKind.PARAGRAPH if portion.kind is PortionKind.BODY else portion.kind
             yield PortionContent(kind, portion.label, portion.content, portion.name, portion.media_type, portion.apart)
+
+
+def quoted_portions(record: Record) -> Iterator[PortionContent]:
+    """A message's text for a reply to it, each portion under its own label: no mark of the reply's body covers it."""
+    for portion in record.portions.values():
+        if portion.kind in TEXT and portion.content:
+            text = "".join(f"> {line}\n" for line in portion.text.splitlines())
+            yield PortionContent(PortionKind.PARAGRAPH, portion.label, text.encode())
 
 
 @dataclass(frozen=True, slots=True)

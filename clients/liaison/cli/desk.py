@@ -25,7 +25,7 @@ from .send import confirm_release, message_options, plan_from, show_plan, show_s
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.option("--label", help="Not lower than what the reply contains; default: exactly that.")
-@click.option("--quote", is_flag=True, help="Quote the message.")
+@click.option("--quote", is_flag=True, help="Quote the text, each portion under its own label.")
 @click.option("--dry-run", is_flag=True)
 @yes_option
 @json_option
