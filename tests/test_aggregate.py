@@ -18,7 +18,7 @@ from relay.protocol.aggregate import (
     join,
     translate,
 )
-from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
+from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, Sharing, decide
 from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.label import Succession
@@ -164,6 +164,50 @@ def test_releases_without_a_common_reader_join_to_nobody():
     policy = acme()
     mock, phony = (label(policy, "CONFIDENTIAL", {"Releasable To": [name]}) for name in ("MOCK", "PHONY"))
     assert join(policy, [mock, phony]) is NOBODY
+
+
+def kept_home(policy, name):
+    return replace(policy, extensions=replace(policy.extensions, absent=((name, "owner_only"),)))
+
+
+def test_a_label_that_stays_in_its_owners_office_keeps_there_what_it_is_joined_with():
+    policy = kept_home(meridian(), "Release")
+    home, aster, birch = (label(policy, "GUARDED", chosen(Release=release)) for release in ([], ["ASTER"], ["BIRCH"]))
+    for labels in ([home, aster], [aster, home], [aster, birch], [home, aster, birch]):
+        assert join(policy, labels) == home
+    assert join(policy, [aster, aster]) == aster
+    assert dominates(policy, home, aster)
+    assert not dominates(policy, aster, home)
+
+
+@given(st.lists(meridian_rows, min_size=1, max_size=3), st.sets(st.sampled_from(["ASTER", "BIRCH", "GARDEN"])))
+def test_nobody_outside_the_office_may_read_a_join_who_may_not_read_all_that_went_in(several, held):
+    policy = kept_home(meridian(), "Release")
+    labels = [label(policy, rank, chosen(Release=sorted(release))) for rank, release in several]
+    ranks = ["OPEN", "GUARDED", "OLDEN", "BURIED"]
+    grant = clearance(policy, ranks, chosen(Release=sorted(held)))
+    values = chosen(Release=["ASTER", "BIRCH", "GARDEN", "CEDAR"])
+    outside = Sharing("ag", "MERIDIAN", "2.999.1", tuple(ranks), label(policy, "OPEN", values).categories, 0, NOW, True)
+
+    def may_read(one):
+        return "permissive" not in decide(Action.READ, one, grant, outside, NEED, policy, NOW).failing
+
+    joined = join(policy, labels)
+    assert all(dominates(policy, joined, one) and (may_read(one) or not may_read(joined)) for one in labels)
+
+
+def test_where_no_label_can_both_stay_and_carry_a_codeword_there_is_none():
+    policy = kept_home(meridian(), "Codeword")
+    home, iris = label(policy, "OPEN"), label(policy, "OPEN", {"Codeword": ["IRIS"]})
+    assert join(policy, [home, iris]) is NOBODY
+    assert join(policy, [iris, iris]) == iris
+
+
+def test_an_owners_release_stays_said_where_to_leave_it_out_would_narrow_it():
+    one = label(nato(), "SECRET", {"Context": ["NATO"], "Releasable To": ["NATO", "SWE"]})
+    (joined,) = join(nato(), [one]).categories
+    assert joined.tag_name == "Context"
+    assert join(kept_home(nato(), "Releasable To"), [one]) == one
 
 
 def test_an_unlimited_label_does_not_lift_anothers_release():

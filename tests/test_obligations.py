@@ -31,6 +31,7 @@ DEMANDING = read_spif(
     ),
 )[0]
 STRONGER = read_spif(TEST_SPIF, parse_extensions(b"minimum_suite = 2\n"))[0]
+HOME = read_spif(TEST_SPIF, parse_extensions(b'absent = { "Releasable To" = "owner_only" }\n'))[0]
 LAX = read_spif(TEST_SPIF)[0]
 JEAN = Addressee(AddresseeKind.ACTION, "jean@lo-paris")
 SAFE = Addressee(AddresseeKind.INFO, "safe@lo-warsaw")
@@ -98,6 +99,15 @@ def test_a_banner_below_one_of_its_portions_fails_and_nothing_else_does():
 def test_portions_that_nobody_may_read_together_have_no_banner():
     apart = [label("OPEN", nations=["POL"]), label("OPEN", nations=["FRA"])]
     assert failing(LAX, core(label("SEALED", nations=["POL"]), *apart)) == ("banner",)
+
+
+def test_a_banner_carries_a_release_only_if_every_portion_and_original_does():
+    released, own = label("SEALED", nations=["FRA", "POL"]), label("SEALED")
+    assert failing(HOME, core(released, released, own)) == ("banner",)
+    assert failing(HOME, core(own, released, own)) == ()
+    assert failing(HOME, core(own, label("OPEN", nations=["FRA"]), label("OPEN", nations=["POL"]))) == ()
+    assert failing(HOME, core(released), originals=[passed_on(core(own))]) == ("derived-label",)
+    assert failing(HOME, core(own), originals=[passed_on(core(released))]) == ()
 
 
 def test_a_suite_below_the_policys_minimum_fails():

@@ -11,6 +11,7 @@ from sqlalchemy import select
 from acts import as_json, gets_nothing, no_rules_at_the_relay, refuses, run, screen, slots_of, stored_message
 from forge import Forge, problem, stored
 from liaison import Attachment
+from liaison.desk import Desk
 from liaison.seal import unseal_part, unseal_slot
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import LiaisonError, Malformed, Refused
@@ -213,6 +214,35 @@ def test_a_banner_below_its_portions_is_refused_before_anything_leaves(offices):
     with pytest.raises(Refused, match="policy does not permit") as told:
         offices.clients[ANNA].release(plan)
     assert told.value.rules == ("banner",)
+
+
+def test_where_what_is_not_released_stays_in_the_office_no_answer_or_forward_carries_it_out(tmp_path):
+    with world(tmp_path) as built:
+        extensions = MARKS + b'absent = { "Releasable To" = "owner_only" }\n'
+        for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
+            built.office(office, nation, policy=None).publish_policy(TEST_SPIF, extensions)
+        built.agreement("lo-warsaw", "lo-paris")
+        anna, piotr, jean = (
+            built.device(address, clearances=[clearance(nations=[nation])])
+            for address, nation in ((ANNA, "POL"), (PIOTR, "POL"), (JEAN, "FRA"))
+        )
+        released, body = "TEST SEALED RELEASABLE TO POL, FRA", "(S REL POL, FRA) Ferry.\n(S) Agent X.\n"
+        with pytest.raises(Refused) as told:
+            anna.send([PIOTR, JEAN], label=released, body=body)
+        assert told.value.rules == ("banner",)
+        sent = anna.send([PIOTR, JEAN], label="TEST SEALED", body=body)
+        assert [each.text for each in jean.read(sent.message_id).portions.values()] == ["Ferry.\n"]
+        portions = piotr.read(sent.message_id).portions.values()
+        assert piotr.labels.highest(piotr.labels.label_of(each.label) for each in portions) == "TEST SEALED"
+        desk = Desk(piotr)
+        for plan in (
+            desk.plan_reply(sent.message_id, "Seen.", label=None, quote=True),
+            desk.plan_forward(sent.message_id, [JEAN], "See.", label=None),
+        ):
+            assert piotr.labels.marking(plan.draft.label) == "TEST SEALED"
+        with pytest.raises(Refused) as told:
+            desk.plan_reply(sent.message_id, "Seen.", label=released, quote=True)
+        assert told.value.rules == ("derived-label",)
 
 
 def test_where_the_policy_withholds_silently_a_reader_is_not_told_that_there_was_more(tmp_path):

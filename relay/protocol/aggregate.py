@@ -5,9 +5,12 @@ The rules:
     ADatP-4774.1 section 4.4 rules 5 and 6 drop a release tag that is empty or not common, which is not an
     upper bound; here an absent release tag means everyone, the tags present are intersected, and nothing in
     common is NOBODY, which needs a person;
+  - where the policy keeps a label without a tag in its owner's office (`owner_only`), to lack the tag is the
+    narrowest release: a member that lacks it, or nothing in common, makes a join that lacks it;
   - a join may turn out invalid under its policy (`policy.validate`): then no label expresses it;
   - bounds presume clearances without gaps (`clearance_gaps`): a list down to the lowest classification, and
-    what the policy's extensions say an owner holds.
+    what the policy's extensions say an owner holds. What an office keeps to itself it shows to those who
+    may read what it releases.
 """
 
 from __future__ import annotations
@@ -86,14 +89,18 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
         joined = _join_tag(policy, key, members)
         if joined is NOBODY:
             return NOBODY
-        categories.append(joined)
+        if joined is not None:
+            categories.append(joined)
     _drop_owned(policy, categories)
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
-    return Label(policy=policy.ref, classification=name, categories=tuple(categories))
+    bound = Label(policy=policy.ref, classification=name, categories=tuple(categories))
+    # a codeword in a tag set that is owner_only too can neither go nor stay
+    return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
 
 
-def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | Nobody:
+def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | Nobody | None:
+    """The tag's joined values; None if the join lacks the tag, which keeps it in its owner's office."""
     tag_set = policy.index.by_oid.get(key[0])
     if tag_set is None or key not in policy.index.tags:
         raise Malformed(f"join: {policy.name} has no {key[1].name} tag set {key[0]}")
@@ -106,13 +113,22 @@ def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | N
     values = lists[0]
     for other in lists[1:]:
         values = _common(policy, key, values, other) if key[1] is TagType.PERMISSIVE else values | other
-    if not values:
-        return NOBODY
     known = policy.index.values[key]
     unknown = values - known.keys()
     if unknown:
         raise Malformed(f"join: {tag_set.name} has no value {min(unknown)!r}")
+    if key[1] is not TagType.RESTRICTIVE and fold(tag_set.name) in _owner_only(policy):
+        lacking = any(all(each.tag_set_oid != key[0] for each in label.categories) for label in labels)
+        if lacking or not values:
+            return None
+    if not values:
+        return NOBODY
     return Category(tag_set.name, tag_set.oid, key[1], tuple(known[value][0].name for value in values))
+
+
+def _owner_only(policy: Policy) -> frozenset[str]:
+    """The tag sets, folded, without which a label stays in its owner's office."""
+    return frozenset(fold(name) for name, means in policy.extensions.absent if means == "owner_only")
 
 
 def _common(policy: Policy, key: Key, left: frozenset[str], right: frozenset[str]) -> frozenset[str]:
@@ -139,6 +155,8 @@ def _drop_owned(policy: Policy, categories: list[Category]) -> None:
     }
     for owner in policy.extensions.owners:
         name, owners = fold(owner.tag_set), frozenset({fold(owner.owner_value)})
+        if name in _owner_only(policy):  # there its absence narrows
+            continue
         if released.get(fold(owner.owner_set)) == owners and fold(owner.value) in released.get(name, NO_VALUES):
             categories[:] = [
                 each for each in categories if fold(each.tag_name) != name or each.type is not TagType.PERMISSIVE
@@ -157,9 +175,14 @@ def dominates(policy: Policy, high: Label, low: Label) -> bool:
     released = {key: values for key, values, _ in upper.permissive}
     if not all(values <= required.get(key, NO_VALUES) for key, values, _ in lower.restrictive):
         return False
+    if not set(lower.owner_only) <= set(upper.owner_only):
+        return False
+    kept = set(map(fold, upper.owner_only))
     return all(
-        (key in released and released[key] <= values) or _is_owned(policy, released, key, values)
-        for key, values, _ in lower.permissive
+        fold(category.tag_name) in kept
+        or (key in released and released[key] <= values)
+        or _is_owned(policy, released, key, values)
+        for key, values, category in lower.permissive
     )
 
 
