@@ -12,9 +12,12 @@ from acts import as_json, gets_nothing, no_rules_at_the_relay, refuses, run, scr
 from forge import Forge, problem, stored
 from liaison import Attachment
 from liaison.desk import Desk
+from liaison.marks import paragraphs
 from liaison.seal import unseal_part, unseal_slot
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import LiaisonError, Malformed, Refused
+from relay.protocol.marking_reader import parse_marking
+from relay.protocol.spif import read_spif
 from relay.store.schema import part
 from world import TEST_SPIF, clearance, world
 
@@ -207,6 +210,52 @@ def test_an_agreement_withdrawn_before_he_opens_leaves_him_nothing_at_once(offic
 def test_a_portion_mark_that_the_policy_does_not_have_is_an_error(offices):
     with pytest.raises(Malformed, match="not a portion mark"):
         offices.clients[ANNA].plan([JEAN], label=BANNER, body="(C REL FRN) mistyped\n")
+
+
+def cut(offices, body):
+    labels = offices.clients[ANNA].labels
+    return [(labels.portion_mark(label), text) for label, text in labels.paragraphs(body, labels.read("TEST SEALED"))]
+
+
+@pytest.mark.parametrize(
+    "before", ["  ", "\t", "\u00a0", "\ufeff", "\u200b ", "2. ", "2.1 ", "a) ", "(1) ", "IV. ", "- ", " • "]
+)
+def test_blanks_what_is_invisible_and_a_lists_number_may_stand_before_a_portion_mark(offices, before):
+    kept = before.strip("\ufeff\u200b").lstrip()
+    body = f"(O) Fair weather.\n{before}(S) Agent X.\n"
+    assert cut(offices, body) == [("S", ""), ("O", "Fair weather.\n"), ("S", f"{kept}Agent X.\n")]
+
+
+LOOK_ALIKES = ["(Seald)", "2. (Seald)", "(s)", "[S]", "{Sealed}", "（S）", "> (S)", '"(S)"', "**[S]**", "(see annex)"]  # noqa: RUF001
+LONG = "(Test Seald releasable to Poland, France, Norway, Sweden, Finland, Denmark)"
+
+
+@pytest.mark.parametrize("bracket", [*LOOK_ALIKES, LONG, LONG.upper()])
+def test_what_looks_like_a_portion_mark_is_refused_and_never_left_under_the_mark_before_it(offices, bracket):
+    for body in (f"(O) Fair weather.\n\n{bracket} Agent X.\n", f"Top.\n\n{bracket} Agent X.\n(O) Fair weather.\n"):
+        with pytest.raises(Malformed, match=r"^line 3: .* is not a portion mark") as told:
+            cut(offices, body)
+        assert told.value.hint
+
+
+def test_a_lists_numbers_and_a_long_remark_are_text_also_after_a_portion_mark(offices):
+    text = "Points:\n(1) one\n(a) two\n(ii) three\n(10:30) four\n(as was agreed with our friends on Friday last) five\n"
+    assert cut(offices, f"(O) {text}")[1:] == [("O", text)]
+
+
+@pytest.mark.parametrize(
+    "text", ["(see annex) x\n", "[OK] x\n", "[NATO](x)\n", "a (small) boat\n", "(Seald) x\n", "()\n"]
+)
+def test_without_portion_marks_what_is_in_brackets_is_text_under_the_messages_own_label(offices, text):
+    assert cut(offices, text) == [("S", text)]
+
+
+def test_a_portion_mark_may_be_as_long_as_a_marking_and_have_brackets_inside():
+    name = f"FOX ({'B' * 220})"
+    policy = read_spif(TEST_SPIF.replace(b'"FOX"', f'"{name}"'.encode()))[0]
+    banner = parse_marking(policy, "TEST OPEN", 0)
+    (_, top), (label, text) = paragraphs(policy, f"Top.\n(TEST SEALED {name}) Agent X.\n", banner, 0)
+    assert (top, label.categories[0].values, text) == ("Top.\n", (name,), "Agent X.\n")
 
 
 def test_a_banner_below_its_portions_is_refused_before_anything_leaves(offices):

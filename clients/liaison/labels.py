@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.label import Label, readable_label
 from relay.protocol.label_xml import read_label_xml
 from relay.protocol.marking import portion_mark
-from relay.protocol.marking_reader import parse_marking, parse_portion_mark
+from relay.protocol.marking_reader import parse_marking
 from relay.protocol.policy import Policy
 
 from .documents import Documents
+from .marks import paragraphs
 from .trust import Trust
 
 SYSTEM_HIGH = "SYSTEM HIGH - NO READABLE LABEL"
-_MARK = re.compile(r"\((?P<mark>[^()]{1,200})\)[ \t]*(?P<text>.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -129,31 +128,6 @@ class LabelReader:
         return portion_mark(policy, effective_label(label, int(time.time()))) if policy is not None else SYSTEM_HIGH
 
     def paragraphs(self, body: str, banner: Label) -> Iterator[tuple[Label, str]]:
-        """The body cut at its portion marks; text before the first mark carries the banner's label.
-
-        A bracket in capitals that is no mark of the policy raises Malformed: a mistyped mark must not leave its
-        paragraph under the lower label of the one before. Any other bracket is text.
-        """
-        policy, now = self.policy_for(banner), int(time.time())
-        label, lines = banner, list[str]()
-        for line in body.splitlines(keepends=True):
-            opened = self._mark(policy, line, now)
-            if opened is not None:
-                if "".join(lines).strip() or label is banner:
-                    yield label, "".join(lines)
-                label, lines = opened[0], [opened[1]]
-            else:
-                lines.append(line)
-        yield label, "".join(lines)
-
-    def _mark(self, policy: Policy | None, line: str, now: int) -> tuple[Label, str] | None:
-        match = _MARK.match(line)
-        if match is None or policy is None:
-            return None
-        try:
-            return parse_portion_mark(policy, match["mark"], now), match["text"]
-        except LiaisonError as problem:
-            if match["mark"] != match["mark"].upper() or not any(map(str.isalpha, match["mark"])):
-                return None
-            hint = "write the mark as the policy has it; if it is none, do not begin the line with it"
-            raise Malformed(f"({match['mark']}) is not a portion mark of {policy.name}", hint=hint) from problem
+        """The body cut at its portion marks, each piece under its label. Raises Malformed for what may be a mark."""
+        policy = self.policy_for(banner)
+        return iter([(banner, body)]) if policy is None else paragraphs(policy, body, banner, int(time.time()))

@@ -75,6 +75,14 @@ def parse_portion_mark(
     return _parse(policy, bare, now, (originator, created), portion=True)
 
 
+def begins_as_mark(policy: Policy, text: str) -> bool:
+    """Whether `text` begins as a marking or portion mark of this policy does, whatever follows."""
+    words, cursor = vocabulary(policy), Cursor(fold(unicodedata.normalize("NFC", text)))
+    start = cursor.eat(0, words.before)
+    heads = (*words.heads, *words.portion_heads)
+    return start is not None and any(cursor.eat(start, head.text) is not None for head in heads)
+
+
 def reads_back(policy: Policy, mark: str, label: Label) -> bool:
     """Whether a portion mark says exactly this label's classification and categories."""
     try:
