@@ -137,6 +137,16 @@ def test_after_the_succession_date_an_answer_may_have_the_successors_label(anna)
         derived_label(policy, [parent], low, 1_899_999_999)
 
 
+def test_where_nobody_may_read_all_of_it_no_label_is_promised_to_help(anna):
+    parents = [anna.labels.read(f"TEST SEALED RELEASABLE TO {nation}") for nation in ("FRA", "POL")]
+    policy = anna.labels.policy_for(parents[0])
+    for wanted in (None, parents[0], anna.labels.read("TEST SEALED")):
+        with pytest.raises(Refused, match="read by nobody") as told:
+            derived_label(policy, parents, wanted, 0)
+        assert "liaison send" in told.value.hint
+        assert "--label" not in told.value.hint
+
+
 # -- forward ----------------------------------------------------------------------------------------------------------
 
 

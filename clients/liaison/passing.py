@@ -32,14 +32,13 @@ PASSED_ON = (*TEXT, PortionKind.ATTACHMENT)
 def derived_label(policy: Policy, parents: Sequence[Label], wanted: Label | None, now: int) -> Label:
     """The label of a message that contains `parents`: `wanted` if it is at least their join, their join if none is.
 
-    Raises Refused with the rule if `wanted` is lower, or if nobody may read the join: then a person decides.
+    Raises Refused with the rule if `wanted` is lower, or if nobody may read the join: no label is high enough then.
     """
     parents = [effective_label(parent, now) for parent in parents]
     joined = join(policy, parents)
     if isinstance(joined, Nobody):
-        raise Refused(
-            "together these may be read by nobody", rules=("derived-label",), hint="a person decides: --label"
-        )
+        hint = "no label covers them all: answer or pass on a part with liaison send, under that part's label"
+        raise Refused("together these may be read by nobody", rules=("derived-label",), hint=hint)
     if wanted is not None and not is_at_least(policy, wanted, parents, now):
         raise Refused("the label is lower than what the message contains", rules=("derived-label",))
     return wanted if wanted is not None else joined
