@@ -252,6 +252,17 @@ def test_an_acknowledgement_is_the_readers_signed_word_and_said_once(clients):
     assert clients[EVE].read(sent.message_id).state == HANDLED
 
 
+def test_the_relay_takes_a_receipt_that_comes_late_and_none_of_the_future(clients):
+    sent, now = send(clients, [EVE]), int(time.time())
+    message = clients[EVE].read(sent.message_id).message
+    incoming = clients[EVE]._incoming()
+    with pytest.raises(Malformed, match="in the future"):
+        incoming.send_receipt(message, "acknowledged", now + 3600)
+    assert _receipts(clients, sent.message_id) == ["opened"]
+    incoming.send_receipt(message, "acknowledged", now - 90 * 86400)
+    assert _receipts(clients, sent.message_id) == ["opened", "acknowledged"]
+
+
 def test_nobody_acknowledges_what_he_sent_himself(clients):
     with pytest.raises(Refused):
         clients[ANNA].acknowledge(send(clients, [EVE]).message_id)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liaison.keys import SigningKey
-from relay.protocol.canonical import decode, encode
+from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import MAX_ENTRY, MAX_WARRANT, AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import (
@@ -76,7 +76,7 @@ def cores(draw):
     rows = [Addressee(AddresseeKind.ACTION, addresses[0])]
     rows += [Addressee(draw(st.sampled_from(AddresseeKind)), each) for each in addresses[1:]]
     action = draw(st.sampled_from(Precedence))
-    created = draw(st.integers(0, 1 << 40))
+    created = draw(st.integers(0, LAST_SECOND - 366 * 86400))
     return replace(
         CORE,
         message_id=draw(st.binary(min_size=16, max_size=16)),
@@ -160,6 +160,10 @@ WRONG_CORES = {
     "an unknown precedence": _handling(_1=6),
     "an info precedence above the action's": _handling(_2=5),
     "a DTG within a minute": _handling(_3=961),
+    "a DTG of the year 10000": _handling(_3=LAST_SECOND + 1),
+    "a DTG before 1970": _handling(_3=-60),
+    "a creation before 1970": {4: -1},
+    "an end after the year 9999": {4: LAST_SECOND, 5: LAST_SECOND + 1},
     "an unknown type": _handling(_4="game"),
     "a type that is a list": _handling(_4=["operation"]),
     "a reference of another size": _handling(_5=[bytes(15)]),
@@ -324,7 +328,7 @@ def test_a_delivery_of_another_shape_is_malformed(wrong):
         parse_delivery(encode(wrong))
 
 
-@given(st.sampled_from(["opened", "acknowledged"]), st.integers(0, 1 << 40))
+@given(st.sampled_from(["opened", "acknowledged"]), st.integers(0, LAST_SECOND))
 def test_a_receipt_reads_back(state, at):
     receipt = Receipt(bytes(16), bytes(32), KEY.device_id, state, at)
     assert read_receipt(parse_sign1(RECEIPT_BY_KEY(receipt.payload()), RECEIPT)) == receipt
@@ -346,6 +350,8 @@ SIGNED_RECEIPT = KEY.sign_object(RECEIPT, b"")
         [1, bytes(15), bytes(32), bytes(16), "opened", 0],
         [1, bytes(16), bytes(31), bytes(16), "opened", 0],
         [1, bytes(16), bytes(32), bytes(16), "opened", None],
+        [1, bytes(16), bytes(32), bytes(16), "opened", LAST_SECOND + 1],
+        [1, bytes(16), bytes(32), bytes(16), "opened", -1],
         [1, bytes(16), bytes(32), bytes(16), "opened"],
         [1, bytes(16), bytes(32), bytes(16), ["opened"], 0],
         [True, bytes(16), bytes(32), bytes(16), "opened", 0],

@@ -24,8 +24,10 @@ from liaison.keys import SigningKey, kem_public_bytes
 from liaison.portions import PortionContent, PortionKind
 from liaison.seal import Reader, seal
 from octets import flipped
+from relay.protocol.canonical import LAST_SECOND, decode, encode
+from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
-from relay.protocol.envelope import Delivery, parse_delivery, parse_message
+from relay.protocol.envelope import MESSAGE, Delivery, message_payload, parse_delivery, parse_message
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Precedence
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.protocol.note import (
@@ -331,6 +333,14 @@ def altered(fixture, **changes):
     return fixture | {"delivery": replace(parse_delivery(fixture["delivery"]), **changes).encoded()}
 
 
+def with_dtg(message, seconds):
+    """The message under another DTG, signed anew by its sender."""
+    encoded, count, root = decode(parse_sign1(message, MESSAGE).payload)
+    core = decode(encoded)
+    core[13][3] = seconds
+    return SENDER.sign_object(MESSAGE, message_payload(encode(core), count, root))
+
+
 ATTACKS = {
     "a signature altered in its Ed25519 half": (
         lambda it, given: altered(given, message=flipped(it.message)), "Ed25519 half"),
@@ -361,6 +371,8 @@ ATTACKS = {
         lambda it, given: altered(given, release=released(given["device_id"], bytes(32))), "another device or message"),
     "the release to another device": (
         lambda it, given: altered(given, release=released(bytes(16), parse_message(it.message).ref)), "another device or message"),
+    "a DTG of the year 10000": (
+        lambda it, given: altered(given, message=with_dtg(it.message, LAST_SECOND + 1)), "DTG"),
     "octets after the end": (lambda it, given: given | {"delivery": given["delivery"] + b"\x00"}, "malformed CBOR"),
     "a long spelling": (
         lambda it, given: given | {"delivery": b"\x98\x05" + given["delivery"][1:]}, "shortest form"),

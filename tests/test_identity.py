@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liaison.keys import SigningKey
-from relay.protocol.canonical import decode, encode
+from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header, verify_sign1
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.identity import (
@@ -36,7 +36,7 @@ KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 LOCALS = st.from_regex(r"[a-z0-9](?:[a-z0-9._-]{0,20}[a-z0-9])?", fullmatch=True)
 OFFICES = st.from_regex(r"[a-z0-9](?:[a-z0-9-]{0,20}[a-z0-9])?", fullmatch=True)
 ASCENDING = st.sets(OFFICES, max_size=4).map(lambda names: tuple(sorted(names)))
-TIMES = st.integers(0, 1 << 40)
+TIMES = st.integers(0, LAST_SECOND)
 
 
 @given(LOCALS, OFFICES)

@@ -13,6 +13,7 @@ from lxml import etree
 
 from policy_files import NOW, VECTORS, acme, categories, clearance, label, meridian, nato, shared
 from relay.protocol import canonical
+from relay.protocol.canonical import LAST_SECOND
 from relay.protocol.errors import LiaisonError, Malformed, TooLarge
 from relay.protocol.label import (
     Category,
@@ -76,7 +77,7 @@ rows = st.builds(
     st.lists(names, min_size=1, max_size=4),
 )
 category_lists = st.lists(rows, max_size=4, unique_by=lambda row: (row.tag_set_oid, row.type)).map(tuple)
-moments = st.one_of(st.none(), st.integers(0, 1 << 40))
+moments = st.one_of(st.none(), st.integers(0, LAST_SECOND))
 labels = st.builds(
     Label,
     st.builds(PolicyRef, names, st.just("1.2.3"), st.integers(0, 1 << 31), st.binary(min_size=32, max_size=32)),
@@ -89,7 +90,7 @@ labels = st.builds(
 )
 
 
-@given(labels, labels, st.integers(0, 1 << 40))
+@given(labels, labels, st.integers(0, LAST_SECOND))
 def test_a_label_survives_its_byte_form(one, successor, at):
     with_successor = replace(one, succession=Succession(at, successor))
     for each in (one, with_successor):

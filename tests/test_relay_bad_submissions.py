@@ -57,6 +57,7 @@ MALFORMED = {
     "an unknown precedence": lambda f: f[13].__setitem__(1, 6),
     "an info precedence above the action precedence": lambda f: f[13].__setitem__(2, 4),
     "a DTG that is no full minute": lambda f: f[13].__setitem__(3, f[13][3] + 1),
+    "a DTG that no calendar has": lambda f: f[13].__setitem__(3, 60 << 55),
     "an unknown message type": lambda f: f[13].__setitem__(4, "joke"),
     "a part that is not the signed one": set_portion(1, bytes(32)),
 }  # fmt: skip

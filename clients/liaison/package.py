@@ -22,7 +22,7 @@ import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from relay.protocol.canonical import encode, expect, expect_bytes, expect_version, read_array
+from relay.protocol.canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array
 from relay.protocol.cose import Sign1, parse_sign1
 from relay.protocol.errors import Malformed, TooLarge, Unverified
 
@@ -82,7 +82,7 @@ def read_package(octets: bytes) -> tuple[Package, Sign1]:
     package = Package(
         expect_bytes(message_id, 16, "manifest: message id"),
         expect_bytes(ref, 32, "manifest: message ref"),
-        expect(at, int, "manifest: time"),
+        expect_time(at, "manifest: time"),
         members,
     )
     if package.manifest() != signed.payload:

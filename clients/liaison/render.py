@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TextIO
 
+from relay.protocol.canonical import LAST_SECOND
+
 from .safe_text import for_one_line, for_terminal
 
 if TYPE_CHECKING:
@@ -99,11 +101,18 @@ def text(out: Page, content: str) -> None:
 
 def dtg(seconds: int) -> str:
     """Date-time group DDHHMMZ MON YY."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%d%H%MZ %b %y").upper()
+    return _calendar(seconds, "%d%H%MZ %b %y").upper()
 
 
 def moment(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%MZ")
+    return _calendar(seconds, "%Y-%m-%d %H:%MZ")
+
+
+def _calendar(seconds: int, form: str) -> str:
+    """The time in this form; one that no signed object may have is its number, so that no page is lost for it."""
+    if not 0 <= seconds <= LAST_SECOND:
+        return str(seconds)
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from relay.store.schema import receipt
 
 from .accept import earlier_receipt
 from .caller import Caller, current
+from .limits import MAX_CLOCK_AHEAD
 from .open import ROWS, not_available
 
 _STATED = given(message_id=LargeBinary(), device_id=LargeBinary(), state=String())
@@ -66,6 +67,8 @@ def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, s
         raise not_available()
     if (index := batch.find(_EARLIER, key)) is not None:
         return earlier_receipt(batch, index, seen)
+    if stated.at > batch.now + MAX_CLOCK_AHEAD:  # late is no fault: readers are offline at times
+        raise Malformed("receipt: signed in the future", hint="check the clock")
     core = parse_message(bytes(row.message)).core
     entry = AccessEntry(
         event=Event.ACKNOWLEDGE,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_texts, expect_version, read_map
+from .canonical import encode, expect, expect_bytes, expect_texts, expect_time, expect_version, read_map
 from .cose import Sign1
 from .decision import Sharing
 from .errors import Malformed
@@ -96,8 +96,8 @@ def read_agreement(payload: bytes) -> Agreement:
         communities=expect_texts(fields[7], "agreement: communities"),
         purposes=expect_texts(fields[8], "agreement: purposes"),
         onward_release=expect(fields[9], bool, "agreement: onward release"),
-        not_before=expect(fields[10], int, "agreement: not before"),
-        not_after=expect(fields[11], int, "agreement: not after"),
+        not_before=expect_time(fields[10], "agreement: not before"),
+        not_after=expect_time(fields[11], "agreement: not after"),
         nonce=expect_bytes(fields[12], 16, "agreement: nonce"),
         mappings=_mappings(fields[13]),
     )
@@ -154,5 +154,5 @@ def read_withdrawal(signed: Sign1) -> Withdrawal:
         agreement_id=expect_bytes(fields[2], 32, "withdrawal: agreement"),
         office=check_office(fields[3]),
         reason=expect(fields[4], str, "withdrawal: reason"),
-        at=expect(fields[5], int, "withdrawal: time"),
+        at=expect_time(fields[5], "withdrawal: time"),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_array
+from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
 from .directory import Device
 from .errors import Malformed
@@ -52,7 +52,7 @@ def read_alarm(signed: Sign1) -> Alarm:
         index=index,
         digest=expect_bytes(digest, 32, "alarm: entry"),
         finding=finding,
-        at=expect(at, int, "alarm: time"),
+        at=expect_time(at, "alarm: time"),
     )
 
 

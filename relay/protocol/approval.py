@@ -20,7 +20,7 @@ from enum import StrEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_array, read_map
+from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array, read_map
 from .cose import parse_sign1, verify_sign1
 from .errors import Malformed, Refused, Unknown, Unverified
 from .identity import Kind, check_office, parse_address
@@ -86,7 +86,7 @@ def read_approvers(payload: bytes) -> Approvers:
     most = min(MAX_NEEDED, len({address for address, _device in people}))
     if not all(1 <= count <= most for _matter, count in needed):
         raise Malformed(f"approvers: M is from 1 to {most}, which is how many there are or {MAX_NEEDED}")
-    version, at = expect(fields[3], int, "approvers: version"), expect(fields[6], int, "approvers: time")
+    version, at = expect(fields[3], int, "approvers: version"), expect_time(fields[6], "approvers: time")
     return Approvers(check_office(office) if office else "", version, needed, people, at)
 
 
@@ -153,7 +153,7 @@ def read_approval(payload: bytes) -> Approval:
         ref=expect_bytes(ref, 32, "approval: of what"),
         device_id=expect_bytes(device_id, 16, "approval: device"),
         address=address,
-        at=expect(at, int, "approval: time"),
+        at=expect_time(at, "approval: time"),
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_map
+from .canonical import encode, expect_bytes, expect_time, expect_version, read_map
 from .cose import Sign1
 from .identity import EVERY_OFFICE, NATION_TERM, Certificate, Statement, check_office, parse_address
 
@@ -44,8 +44,8 @@ def read_audit_grant(signed: Sign1) -> AuditGrant:
         office=check_office(fields[2]),
         device_id=expect_bytes(fields[3], 16, "audit grant: device"),
         address=fields[4],
-        not_after=expect(fields[5], int, "audit grant: not after"),
-        at=expect(fields[6], int, "audit grant: time"),
+        not_after=expect_time(fields[5], "audit grant: not after"),
+        at=expect_time(fields[6], "audit grant: time"),
         authority_kid=signed.kid,
     )
 

@@ -22,6 +22,7 @@ from .errors import Malformed
 MAX_DEPTH: Final = 8
 MAX_ITEMS: Final = 1 << 20  # arrays and maps themselves counted
 _FEW: Final = 1 << 16  # octets: no more items than that, so nobody needs to count them
+LAST_SECOND: Final = 253_402_300_799  # of the year 9999: no calendar of a reader's goes on after it
 _LEAVES = frozenset({bytes, str, bool, type(None)})
 
 
@@ -138,6 +139,13 @@ def expect(value: Any, kind: type, what: str) -> Any:
     if type(value) is not kind:
         raise Malformed(f"{what}: expected {kind.__name__}, found {type(value).__name__}")
     return value
+
+
+def expect_time(value: Any, what: str) -> int:
+    """`value` if it is a time: whole seconds since 1970, before the year 10000; else Malformed."""
+    if not 0 <= expect(value, int, what) <= LAST_SECOND:
+        raise Malformed(f"{what}: {value} is no time from 1970 to the end of 9999")
+    return int(value)
 
 
 def expect_version(value: Any, what: str) -> None:

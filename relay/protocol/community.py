@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_texts, expect_version, read_map
+from .canonical import encode, expect, expect_texts, expect_time, expect_version, read_map
 from .cose import Sign1
 from .errors import Malformed
 from .identity import office_of, parse_address
@@ -42,7 +42,7 @@ def read_community(signed: Sign1) -> Community:
     parse_address(fields[3])
     if office_of(fields[2]) != office_of(fields[3]):
         raise Malformed("community: its manager is of another office")
-    title, created = expect(fields[4], str, "community: title"), expect(fields[5], int, "community: created")
+    title, created = expect(fields[4], str, "community: title"), expect_time(fields[5], "community: created")
     return Community(fields[2], fields[3], title, created)
 
 
@@ -65,5 +65,5 @@ def read_roster(signed: Sign1) -> Roster:
     members = expect_texts(fields[4], "roster: members")
     for member in members:
         parse_address(member)
-    version, at = expect(fields[3], int, "roster: version"), expect(fields[5], int, "roster: time")
+    version, at = expect(fields[3], int, "roster: version"), expect_time(fields[5], "roster: time")
     return Roster(fields[2], version, members, at)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_array
+from .canonical import encode, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .envelope import Message, parse_message
@@ -44,7 +44,7 @@ def _read_endorsement(signed: Sign1) -> Endorsement:
         message_ref=expect_bytes(ref, 32, "endorsement: message"),
         device_id=expect_bytes(device_id, 16, "endorsement: device"),
         address=address,
-        at=expect(at, int, "endorsement: time"),
+        at=expect_time(at, "endorsement: time"),
     )
 
 
@@ -90,7 +90,7 @@ def read_consent(signed: Sign1) -> Consent:
         message_ref=expect_bytes(ref, 32, "consent: message"),
         device_id=expect_bytes(device_id, 16, "consent: device"),
         office=check_office(office),
-        not_after=expect(not_after, int, "consent: end"),
+        not_after=expect_time(not_after, "consent: end"),
     )
 
 

@@ -17,13 +17,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import decode, encode, expect, expect_bytes, expect_version, read_map
+from .canonical import LAST_SECOND, decode, encode, expect, expect_bytes, expect_version, read_map
 from .errors import Malformed
 
 MAX_APPROVALS = 8
 MAX_WARRANT = 1 + MAX_APPROVALS
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
-LAST_TIME = 253_402_300_799_999  # of the year 9999: no calendar of a reader's goes on after it
+LAST_TIME = LAST_SECOND * 1000 + 999
 
 
 class Event(StrEnum):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
@@ -237,7 +237,7 @@ def read_receipt(signed: Sign1) -> Receipt:
         message_ref=expect_bytes(ref, 32, "receipt: message"),
         device_id=expect_bytes(device_id, 16, "receipt: device"),
         state=state,
-        at=expect(at, int, "receipt: time"),
+        at=expect_time(at, "receipt: time"),
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, read_map
+from .canonical import encode, expect, expect_bytes, expect_time, read_map
 from .errors import Malformed
 from .identity import office_of, parse_address
 from .suite import Suite, suite_numbered
@@ -147,8 +147,8 @@ def parse_core(encoded: bytes) -> Core:
         sender=address,
         sender_device=expect_bytes(device_id, 16, "message core: device"),
         sender_kid=expect_bytes(kid, 32, "message core: kid"),
-        created=expect(fields[4], int, "message core: created"),
-        expires=expect(fields[5], int, "message core: expires"),
+        created=expect_time(fields[4], "message core: created"),
+        expires=expect_time(fields[5], "message core: expires"),
         label=expect(fields[6], bytes, "message core: label"),
         addressees=_addressees(fields[7]),
         portions=_portions(fields[8]),
@@ -221,7 +221,7 @@ def _handling(value: Any) -> MessageHandling:
             raise Malformed("message core: precedence is unknown")
     if fields[2] > fields[1]:
         raise Malformed("message core: info precedence is above action precedence")
-    if expect(fields[3], int, "handling: DTG") % 60:
+    if expect_time(fields[3], "handling: DTG") % 60:
         raise Malformed("message core: a DTG is a full minute")
     references = tuple(expect_bytes(item, 16, "reference") for item in expect(fields[5], list, "references"))
     return MessageHandling(

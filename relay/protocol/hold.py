@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
 from .directory import Device
 from .entry import read_approval_list
@@ -73,7 +73,7 @@ def read_hold(signed: Sign1) -> Hold:
         message_id=expect_bytes(message_id, 16, "hold: message"),
         device_id=expect_bytes(device_id, 16, "hold: device"),
         address=address,
-        at=expect(at, int, "hold: time"),
+        at=expect_time(at, "hold: time"),
         reason=check_reason(expect(reason, str, "hold: reason")),
     )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_texts, expect_version, read_map
+from .canonical import encode, expect, expect_bytes, expect_texts, expect_time, expect_version, read_map
 from .cose import Sign1, parse_sign1, thumbprint, verify_sign1
 from .errors import Malformed, Unverified
 from .label import Clearance, clearance_bytes, parse_clearance
@@ -95,7 +95,7 @@ def parse_statement(encoded: bytes) -> Statement:
         suite=suite_numbered(fields[4]).number,
         authority_public=expect(fields[5], bytes, "statement: key"),
         request_public=expect_bytes(fields[6], 32, "statement: request key"),
-        created=expect(fields[7], int, "statement: created"),
+        created=expect_time(fields[7], "statement: created"),
         relay_keys=expect_texts(fields[8], "statement: relay keys"),
     )
     verify_sign1(signed, statement.authority_public)
@@ -146,7 +146,7 @@ def parse_request(encoded: bytes) -> EnrolmentRequest:
         signature_public=expect(fields[4], bytes, "request: key"),
         request_public=expect_bytes(fields[5], 32, "request: request key"),
         authority_kid=expect_bytes(fields[6], 32, "request: authority"),
-        created=expect(fields[7], int, "request: created"),
+        created=expect_time(fields[7], "request: created"),
     )
     verify_sign1(signed, request.signature_public)
     return request
@@ -206,8 +206,8 @@ def read_certificate(signed: Sign1) -> Certificate:
         suite=suite_numbered(fields[8]).number,
         signature_public=expect(fields[9], bytes, "certificate: key"),
         request_public=expect_bytes(fields[10], 32, "certificate: request key"),
-        not_before=expect(fields[11], int, "certificate: not before"),
-        not_after=expect(fields[12], int, "certificate: not after"),
+        not_before=expect_time(fields[11], "certificate: not before"),
+        not_after=expect_time(fields[12], "certificate: not after"),
         serial=expect_bytes(fields[13], 16, "certificate: serial"),
     )
     if certificate.device_id != certificate.kid[:16]:
@@ -262,7 +262,7 @@ def read_revocation(signed: Sign1) -> Revocation:
         device_id=expect_bytes(fields[2], 16, "revocation: device"),
         address=fields[3],
         reason=expect(fields[4], str, "revocation: reason"),
-        at=expect(fields[5], int, "revocation: time"),
+        at=expect_time(fields[5], "revocation: time"),
     )
 
 

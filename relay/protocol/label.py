@@ -6,7 +6,7 @@ The rules:
   - one label or clearance has a tag set of one type at most once: a second one would widen release;
   - categories and values are kept sorted and without duplicates, so equal labels are equal bytes;
   - a label pins its policy: name, oid, version and the SHA-256 of the policy file it was written under;
-  - times are seconds since 1970 UTC.
+  - times are seconds since 1970 UTC, to the end of 9999.
 
 Whether a label is *valid* is a question to its policy (`policy.validate`), not to this module.
 """
@@ -22,7 +22,7 @@ from itertools import pairwise
 from typing import Any
 
 from . import canonical
-from .canonical import expect, expect_bytes, expect_texts, read_map
+from .canonical import expect, expect_bytes, expect_texts, expect_time, read_map
 from .errors import LiaisonError, Malformed
 
 MAX_NAME = 256  # the limit of the SPIF schema for names and phrases
@@ -59,13 +59,6 @@ def check_oid(text: Any, what: str) -> str:
     if not _OID.fullmatch(check_name(text, what)):
         raise Malformed(f"{what}: {text!r} is not an object identifier")
     return str(text)
-
-
-def check_time(value: Any, what: str) -> int:
-    """`value` if it is a count of seconds since 1970; else Malformed."""
-    if expect(value, int, what) < 0:
-        raise Malformed(f"{what}: before 1970")
-    return int(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +112,7 @@ class Succession:
     label: Label
 
     def __post_init__(self) -> None:
-        check_time(self.at, "succession time")
+        expect_time(self.at, "succession time")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +136,7 @@ class Label:
                 check_name(text, what)
         for moment, what in ((self.created, "creation time"), (self.review, "review time")):
             if moment is not None:
-                check_time(moment, what)
+                expect_time(moment, what)
         depth, step = 0, self.succession
         while step is not None:
             depth, step = depth + 1, step.label.succession
@@ -171,7 +164,7 @@ class Clearance:
             raise Malformed("clearance: no classification")
         object.__setattr__(self, "classifications", tuple(sorted(set(self.classifications))))
         object.__setattr__(self, "categories", _canonical(self.categories))
-        if check_time(self.not_before, "clearance start") > check_time(self.not_after, "clearance end"):
+        if expect_time(self.not_before, "clearance start") > expect_time(self.not_after, "clearance end"):
             raise Malformed("clearance: ends before it starts")
 
 
@@ -202,7 +195,7 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
     for key in fields.keys() & {4, 5}:
         check_name(fields[key], f"label field {key}")
     for key in fields.keys() & {6, 7}:
-        check_time(fields[key], f"label field {key}")
+        expect_time(fields[key], f"label field {key}")
     succession = None
     if 8 in fields:
         at, successor = _row(fields[8], 2, "succession")

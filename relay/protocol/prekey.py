@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_array
+from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
 from .errors import Malformed, Unverified
 from .suite import suite_sealing_with
@@ -52,8 +52,8 @@ def parse_key_package(encoded: bytes) -> KeyPackage:
         device_id=expect_bytes(device_id, 16, "key package: device"),
         kem_alg=expect(alg, int, "key package: algorithm"),
         kem_public=expect_bytes(public, suite_sealing_with(alg).kem_public, "key package: key"),
-        not_before=expect(not_before, int, "key package: not before"),
-        not_after=expect(not_after, int, "key package: not after"),
+        not_before=expect_time(not_before, "key package: not before"),
+        not_after=expect_time(not_after, "key package: not after"),
         one_time=expect(one_time, bool, "key package: one-time"),
         serial=expect(serial, int, "key package: serial"),
     )
@@ -80,7 +80,7 @@ def read_key_batch(signed: Sign1) -> KeyBatch:
         raise Unverified("key batch: signed by another device")
     if any(type(ref) is not bytes or len(ref) != 32 for ref in refs) or sorted(set(refs)) != refs:
         raise Malformed("key batch: references not in ascending order without duplicates")
-    return KeyBatch(device_id=device_id, created=expect(created, int, "key batch: created"), refs=tuple(refs))
+    return KeyBatch(device_id=device_id, created=expect_time(created, "key batch: created"), refs=tuple(refs))
 
 
 def batch_digest(signed: Sign1) -> bytes:

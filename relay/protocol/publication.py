@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .canonical import encode, expect, expect_bytes, expect_version, read_map
+from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_map
 from .cose import Sign1
 from .identity import check_office
 
@@ -45,5 +45,5 @@ def read_published_policy(signed: Sign1) -> PublishedPolicy:
         version=expect(fields[5], int, "policy: version"),
         spif_digest=expect_bytes(fields[6], 32, "policy: digest"),
         extensions_digest=None if extensions is None else expect_bytes(extensions, 32, "policy: extensions"),
-        published=expect(fields[8], int, "policy: published"),
+        published=expect_time(fields[8], "policy: published"),
     )

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .canonical import decode, encode, expect, expect_bytes, expect_version, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
 from .directory import Device
 from .entry import AccessEntry, Event, LoggedEntry, parse_access_entry, read_logged_entry
@@ -53,7 +53,7 @@ def read_recall(signed: Sign1) -> Recall:
         device_id=expect_bytes(device_id, 16, "recall: device"),
         spill=expect(spill, bool, "recall: spill"),
         reason=check_reason(expect(reason, str, "recall: reason")),
-        at=expect(at, int, "recall: time"),
+        at=expect_time(at, "recall: time"),
     )
 
 

@@ -221,6 +221,15 @@ func asInt(value any, what string) (int64, error) {
 	return number, nil
 }
 
+// A time is in seconds, from 1970 to the end of the year 9999.
+func asTime(value any, what string) (int64, error) {
+	seconds, err := asInt(value, what)
+	if err == nil && (seconds < 0 || seconds > 253402300799) {
+		err = fmt.Errorf("%s: %d is no time", what, seconds)
+	}
+	return seconds, err
+}
+
 func asHashes(value any, what string) ([]hash, error) {
 	items, err := asArray(value, -1, what)
 	if err != nil {

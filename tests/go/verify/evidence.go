@@ -21,6 +21,8 @@ var memberName = regexp.MustCompile(`^(manifest\.cose|message\.cose|grants\.cbor
 
 var recallDetail = regexp.MustCompile(`(?s)^(recall|spill)(-held)? [^ ]{64} .`)
 
+var times = map[string][]int64{"office": {7}, "certificate": {11, 12}, "revocation": {5}, "policy": {8}, "agreement": {10, 11}}
+
 type certified struct {
 	address, kind       string
 	office              string
@@ -153,7 +155,7 @@ func (e *evidence) readManifest() {
 	fields := must(readArray(payload, 5, "manifest"))
 	e.id = must(asBytes(fields[1], 16, "manifest: id"))
 	e.ref = must(asBytes(fields[2], 32, "manifest: ref"))
-	e.at = must(asInt(fields[3], "manifest: time"))
+	e.at = must(asTime(fields[3], "manifest: time"))
 	listed := encode([]any{int64(1), e.id, e.ref, e.at, rows})
 	refuse(!bytes.Equal(payload, listed), "package: not what its manifest lists")
 }
@@ -235,6 +237,9 @@ func (e *evidence) apply(change string, encoded []byte) error {
 	text := func(key int64) string { found, _ := fields[key].(string); return found }
 	octets := func(key int64) []byte { found, _ := fields[key].([]byte); return found }
 	number := func(key int64) int64 { found, _ := fields[key].(int64); return found }
+	for _, key := range times[change] {
+		must(asTime(fields[key], change))
+	}
 	by := func(name string) error {
 		_, _, _, err := verifySign1(encoded, e.offices[name].public, "application/relay-"+change+"+cose")
 		return err
@@ -344,7 +349,7 @@ func (e *evidence) checkMessage() {
 	e.message = must(openSigned(encoded, by.public))
 	core := e.message.core
 	sender := must(asArray(core[3], 3, "core: sender"))
-	refuse(!by.couldSign(must(asInt(core[4], "core: created"))) || sender[0] != by.address,
+	refuse(!by.couldSign(must(asTime(core[4], "core: created"))) || sender[0] != by.address,
 		"message: its sender is not its signer, or was not certified then")
 	_, precedence := acceptDetail(e.accept[16])
 	refuse(core[13].(map[int64]any)[1] != any(precedence), "message: it was accepted under another precedence")
@@ -440,7 +445,7 @@ func (e *evidence) checkReceipts() {
 		by := hex.EncodeToString(device)
 		refuse(by+"-"+fields[4].(string) != stated || !same(fields[1], e.id) || !same(fields[2], e.ref),
 			"%s: for another message, or of another device", name)
-		could := e.devices[string(device)] == signer && signer.couldSign(fields[5].(int64))
+		could := e.devices[string(device)] == signer && signer.couldSign(must(asTime(fields[5], name)))
 		refuse(!logged[stated] || !could, "%s: not logged, or of one who could not sign", name)
 		delete(logged, stated)
 	}

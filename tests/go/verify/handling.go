@@ -18,6 +18,11 @@ func checkCore(core map[int64]any) error {
 			return fmt.Errorf("core: field %d is unknown", key)
 		}
 	}
+	for _, key := range []int64{4, 5} {
+		if _, err := asTime(core[key], "core: created or expires"); err != nil {
+			return err
+		}
+	}
 	for _, step := range []func(map[int64]any) error{checkHandling, checkAlternatives, checkPassedOn} {
 		if err := step(core); err != nil {
 			return err
@@ -33,8 +38,8 @@ func checkHandling(core map[int64]any) error {
 	}
 	action, first := handling[1].(int64)
 	info, second := handling[2].(int64)
-	dtg, third := handling[3].(int64)
-	if !first || !second || !third || info < 0 || info > action || action > 5 || dtg%60 != 0 {
+	dtg, err := asTime(handling[3], "handling: DTG")
+	if !first || !second || err != nil || info < 0 || info > action || action > 5 || dtg%60 != 0 {
 		return fmt.Errorf("handling: precedence or DTG")
 	}
 	if kind, ok := handling[4].(string); !ok || !strings.Contains(" operation exercise project drill ", " "+kind+" ") {
@@ -171,8 +176,8 @@ func verifyEndorsement(item any, received *message, public []byte) (string, erro
 	ref, _ := fields[1].([]byte)
 	device, _ := fields[2].([]byte)
 	address, ok := fields[3].(string)
-	_, timed := fields[4].(int64)
-	if !ok || !timed || fields[0] != int64(1) || !bytes.Equal(device, kid[:16]) {
+	_, err = asTime(fields[4], "endorsement: time")
+	if !ok || err != nil || fields[0] != int64(1) || !bytes.Equal(device, kid[:16]) {
 		return "", fmt.Errorf("endorsement: not the format")
 	}
 	if !bytes.Equal(ref, received.ref[:]) {
