@@ -333,11 +333,11 @@ def altered(fixture, **changes):
     return fixture | {"delivery": replace(parse_delivery(fixture["delivery"]), **changes).encoded()}
 
 
-def with_dtg(message, seconds):
-    """The message under another DTG, signed anew by its sender."""
+def with_core(message, change):
+    """The message with its core changed, signed anew by its sender."""
     encoded, count, root = decode(parse_sign1(message, MESSAGE).payload)
     core = decode(encoded)
-    core[13][3] = seconds
+    change(core)
     return SENDER.sign_object(MESSAGE, message_payload(encode(core), count, root))
 
 
@@ -372,7 +372,9 @@ ATTACKS = {
     "the release to another device": (
         lambda it, given: altered(given, release=released(bytes(16), parse_message(it.message).ref)), "another device or message"),
     "a DTG of the year 10000": (
-        lambda it, given: altered(given, message=with_dtg(it.message, LAST_SECOND + 1)), "DTG"),
+        lambda it, given: altered(given, message=with_core(it.message, lambda core: core[13].update({3: LAST_SECOND + 1}))), "DTG"),
+    "a directory that steers a terminal": (
+        lambda it, given: altered(given, message=with_core(it.message, lambda core: core.update({12: ["\x1b[2J", 7, bytes(32)]}))), "origin"),
     "octets after the end": (lambda it, given: given | {"delivery": given["delivery"] + b"\x00"}, "malformed CBOR"),
     "a long spelling": (
         lambda it, given: given | {"delivery": b"\x98\x05" + given["delivery"][1:]}, "shortest form"),

@@ -51,6 +51,7 @@ MALFORMED = {
     "a portion without a label": set_portion(2, b""),
     "an unknown content algorithm": set_field(9, "AES-128-GCM"),
     "a sequence number that is text": set_field(10, "1"),
+    "a directory whose name clears the screen": lambda f: f[12].__setitem__(0, "\x1b[2J"),
     "a missing field": lambda f: f.pop(11),
     "an unknown field": set_field(17, 1),
     "an alternative that is no label": set_field(14, [[b"\0", b"\xff"]]),

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from liaison import render
+from liaison.cli.common import fail, say
 from liaison.safe_text import distinct_file_name, for_one_line, for_terminal, safe_file_name
+from relay.protocol.errors import Refused
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,31 @@ def test_a_windows_line_end_is_a_line_end() -> None:
 
 def test_a_subject_cannot_pretend_to_be_the_next_line() -> None:
     assert for_one_line("Subject\nNATO UNCLASSIFIED\tx") == "Subject\\nNATO UNCLASSIFIED\\tx"
+
+
+EVIL = "x\x1b[2J\x1b]52;c;ZXZpbA==\x07\nNATO UNCLASSIFIED\u202egnp.exe"
+SHOWN = "x\\x1b[2J\\x1b]52;c;ZXZpbA==\\x07\\nNATO UNCLASSIFIED\\u202egnp.exe"
+
+
+def test_whatever_a_command_says_is_one_line_that_steers_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    say(f"not verified: the sender speaks of another directory, {EVIL}")
+    with pytest.raises(SystemExit):
+        fail(Refused(EVIL, hint=EVIL, rules=(EVIL,)))
+    said = ("not verified: the sender speaks of another directory, ", "error: ", "rules: ", "hint: ")
+    assert capsys.readouterr().err.splitlines() == [f"liaison: {words}{SHOWN}" for words in said]
+
+
+@pytest.mark.parametrize(("color", "style"), [("never", "{}"), ("always", "\x1b[1;37;42m{}\x1b[0m")])
+def test_no_line_of_a_page_steers_anything_and_a_marking_keeps_its_colour(
+    capsys: pytest.CaptureFixture[str], color: str, style: str
+) -> None:
+    out = render.page(color)
+    render.banner(out, EVIL, "green")
+    out.line(EVIL)
+    render.fields(out, [("From", EVIL)])
+    render.text(out, EVIL)
+    marking = style.format(SHOWN)
+    assert capsys.readouterr().out.splitlines() == [marking, SHOWN, f"From:  {SHOWN}", *SHOWN.split("\\n")]
 
 
 @given(st.text(st.characters(codec=None)))

@@ -31,7 +31,11 @@ class Page:
     terminal: Console | None
 
     def line(self, content: str, style: str = "") -> None:
-        """One line; the style is left out on a pipe."""
+        """One line, made harmless; the style is left out on a pipe."""
+        self.lines(for_one_line(content), style)
+
+    def lines(self, content: str, style: str = "") -> None:
+        """What is harmless already, as many lines as it has."""
         if self.terminal is None:
             self.stream.write(f"{content}\n")
         else:
@@ -53,7 +57,7 @@ def page(color: str = "auto", *, stderr: bool = False) -> Page:
 
 def banner(out: Page, marking: str, color: str | None) -> None:
     """A marking line. The text says it all; the policy's colour only repeats it."""
-    out.line(for_one_line(marking), _banner_style(color) if out.terminal is not None and color else "bold")
+    out.line(marking, _banner_style(color) if out.terminal is not None and color else "bold")
 
 
 def _banner_style(color: str) -> str:
@@ -73,7 +77,7 @@ def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     safe = [[for_one_line(cell) for cell in row] for row in rows]
     if out.terminal is None:
         for row in safe:
-            out.line("\t".join(row))
+            out.lines("\t".join(row))
         return
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
@@ -91,12 +95,12 @@ def fields(out: Page, rows: Iterable[tuple[str, str]]) -> None:
     shown = [(name, value) for name, value in rows if value]
     width = max((len(name) for name, _value in shown), default=0) + 3
     for name, value in shown:
-        out.line(f"{name + ':':<{width}}{for_one_line(value)}")
+        out.line(f"{name + ':':<{width}}{value}")
 
 
 def text(out: Page, content: str) -> None:
     """Text of a message, control characters escaped; always ends its line."""
-    out.line(for_terminal(content).removesuffix("\n"))
+    out.lines(for_terminal(content).removesuffix("\n"))
 
 
 def dtg(seconds: int) -> str:

@@ -20,6 +20,7 @@ from .canonical import encode, expect, expect_bytes, expect_time, read_map
 from .errors import Malformed
 from .identity import office_of, parse_address
 from .suite import Suite, suite_numbered
+from .tlog import check_origin
 
 MAX_ADDRESSEES, MAX_PORTIONS, MAX_PASSED_ON = 2000, 256, 16
 MAX_LIFETIME = 366 * 86400  # seconds
@@ -154,7 +155,7 @@ def parse_core(encoded: bytes) -> Core:
         portions=_portions(fields[8]),
         seq=expect(fields[10], int, "message core: seq"),
         prev=expect_bytes(fields[11], 32, "message core: prev"),
-        directory=(expect(origin, str, "origin"), expect(size, int, "size"), expect_bytes(root, 32, "root")),
+        directory=(_origin(origin), expect(size, int, "size"), expect_bytes(root, 32, "root")),
         handling=_handling(fields[13]),
         alternatives=_alternatives(fields[14]),
         passed_on=_byte_strings(fields[15], MAX_PASSED_ON, "passed-on messages"),
@@ -177,6 +178,10 @@ def _items(value: Any, count: int, what: str) -> list[Any]:
     if type(value) is not list or len(value) != count:
         raise Malformed(f"message core: {what}: expected an array of {count}")
     return value
+
+
+def _origin(value: Any) -> str:
+    return check_origin(expect(value, str, "directory: origin"), "directory: origin")
 
 
 def _addressees(value: Any) -> tuple[Addressee, ...]:

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 
 from .errors import LiaisonError, Malformed, Unverified
-from .tlog import parse_base64, parse_checkpoint_body
+from .tlog import check_origin, parse_base64, parse_checkpoint_body
 
 ED25519: Final = 0x01
 ED25519_COSIGNATURE: Final = 0x04
@@ -72,9 +72,7 @@ def note_verifier(name: str, kind: int, public: bytes) -> NoteVerifier:
     """The verifier for a key. Raises Malformed for an unknown kind, a wrong size, an unfit name."""
     if _KEY_SIZE.get(kind) != len(public):
         raise Malformed(f"note key: {len(public)} octets do not make a key of type {kind:#04x}")
-    if not _NAME.fullmatch(name) or _CONTROL.search(name):
-        raise Malformed("note key: a name has no spaces and no plus sign, and is not empty")
-    return NoteVerifier(name, note_key_id(name, kind, public), kind, public)
+    return NoteVerifier(check_origin(name, "note key"), note_key_id(name, kind, public), kind, public)
 
 
 def format_vkey(verifier: NoteVerifier) -> str:

@@ -8,6 +8,7 @@ The rules:
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from .errors import Malformed
 from .merkle import HASH_SIZE
 
 MAX_SIZE: Final = (1 << 63) - 1
+_NAME = re.compile(r"[^ +]{1,255}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class Checkpoint:
     origin: str
     size: int
     root: bytes
+
+
+def check_origin(name: str, what: str) -> str:
+    """`name` if a log, or a key that signs for one, can have it, else Malformed. Strangers' are shown in errors."""
+    if not _NAME.fullmatch(name) or not name.isprintable():
+        raise Malformed(f"{what}: not a name of 1 to 255 printable characters without space and plus sign")
+    return name
 
 
 def format_checkpoint_body(origin: str, size: int, root: bytes) -> str:

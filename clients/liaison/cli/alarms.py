@@ -10,7 +10,6 @@ from liaison import render
 from liaison.alarming import office_alarms
 from liaison.client import Client
 from liaison.profile import home_folder, open_profile
-from liaison.safe_text import for_one_line
 from liaison.transport import HttpTransport
 
 from .common import Session, json_option, pass_session, put, say
@@ -32,6 +31,6 @@ def alarms(session: Session, *, as_json: bool) -> None:
             put({"entry": each.entry, "time": at, "address": each.address, "device": stated.device_id.hex(),
                  "directory_entry": stated.index, "finding": stated.finding})  # fmt: skip
         else:
-            out.line(f"{at} {each.address} directory entry {stated.index}: {for_one_line(stated.finding)}")
+            out.line(f"{at} {each.address} directory entry {stated.index}: {stated.finding}")
     if not found and not as_json:
         say("nobody of your office has raised an alarm")

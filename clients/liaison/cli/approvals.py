@@ -11,7 +11,6 @@ import click
 from liaison.approving import approve as sign_approval
 from liaison.approving import describe, read_asked
 from liaison.private_file import replace_private
-from liaison.safe_text import for_one_line
 from relay.protocol.approval import OF_AN_OFFICE, Approvers, Matter, read_approvers
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.cose import parse_sign1
@@ -37,7 +36,7 @@ def approve(session: Session, file: Any, out: Path | None, *, yes: bool, as_json
         client.sync()
         asked = read_asked(file.read(), client.trust.directory)
         for line in asked.lines:
-            say(for_one_line(line))
+            say(line)
         if not yes:
             session.confirm("Do you approve this?")
         text, own = armor(sign_approval(client, asked), "APPROVAL"), client.profile.pins.address

@@ -125,7 +125,7 @@ def _warned(opened: Opened) -> Opened:
         for warning in opened.profile.cabinet.warnings():
             if warning.alarm_id not in said:
                 said.add(warning.alarm_id)
-                say(f"warning: {for_one_line(warning.text)}")
+                say(f"warning: {warning.text}")
                 say(f"hint: ask your security officer; then: liaison status --resolve {warning.alarm_id}")
 
     def look_and_say(first: int, entries: list[bytes], directory: Directory) -> None:
@@ -193,18 +193,18 @@ class LiaisonProgram(click.Group):
 
 
 def fail(error: LiaisonError) -> NoReturn:
-    """Print the error and end with its exit code. A relay's words are shown with control characters escaped."""
-    say(f"error: {for_one_line(str(error))}")
+    """Print the error and end with its exit code."""
+    say(f"error: {error}")
     if isinstance(error, Refused) and error.rules:
-        say(f"rules: {for_one_line(', '.join(error.rules))}")
+        say(f"rules: {', '.join(error.rules)}")
     if error.hint:
-        say(f"hint: {for_one_line(error.hint)}")
+        say(f"hint: {error.hint}")
     sys.exit(next((_EXIT[kind] for kind in type(error).__mro__ if kind in _EXIT), FAILED))
 
 
 def say(text: str) -> None:
-    """Talk, on stderr."""
-    click.echo(f"liaison: {text}", err=True)
+    """Talk, on stderr, in one line: whoever's words are in it, none of them acts on the terminal."""
+    click.echo(f"liaison: {for_one_line(text)}", err=True)
 
 
 def put(value: dict[str, Any]) -> None:

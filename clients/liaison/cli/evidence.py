@@ -9,7 +9,6 @@ import click
 from liaison import render
 from liaison.evidence import verify_evidence
 from liaison.private_file import replace_private
-from liaison.safe_text import for_one_line
 from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
 from relay.protocol.errors import TooLarge
@@ -84,11 +83,8 @@ def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], 
         return
     out = render.page("never")
     for event in told["events"]:
-        out.line(
-            for_one_line(
-                f"entry {event['index']} {render.moment(event['time'] // 1000)} {event['event']} {event['address']}"
-            )
-        )
+        at = render.moment(event["time"] // 1000)
+        out.line(f"entry {event['index']} {at} {event['event']} {event['address']}")
     if told["shown_by"] == READER:
         say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:

@@ -18,7 +18,6 @@ from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
 from liaison.founding import found_device
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
-from liaison.safe_text import for_one_line
 from liaison.stock import stock
 from liaison.transport import HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
@@ -183,9 +182,9 @@ def _show_status(session: Session, known: dict[str, Any]) -> None:
     out = render.page(session.color)
     render.fields(out, [(_NAMES.get(name, name.capitalize()), value) for name, value in rows])
     for alarm in known["alarms"]:
-        out.line(f"ALARM {alarm['id']}: {for_one_line(alarm['text'])}", "bold red")
+        out.line(f"ALARM {alarm['id']}: {alarm['text']}", "bold red")
     for warning in known["warnings"]:
-        out.line(f"WARNING {warning['id']}: {for_one_line(warning['text'])}", "bold yellow")
+        out.line(f"WARNING {warning['id']}: {warning['text']}", "bold yellow")
 
 
 def _said(value: Any) -> str:

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // What a header says beside sender, label and portions, and the second signatures. Who the originals of a message
@@ -23,10 +25,24 @@ func checkCore(core map[int64]any) error {
 			return err
 		}
 	}
-	for _, step := range []func(map[int64]any) error{checkHandling, checkAlternatives, checkPassedOn} {
+	for _, step := range []func(map[int64]any) error{checkOrigin, checkHandling, checkAlternatives, checkPassedOn} {
 		if err := step(core); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// The directory log that the sender saw has a name that can be shown.
+func checkOrigin(core map[int64]any) error {
+	directory, err := asArray(core[12], 3, "core: directory")
+	if err != nil {
+		return err
+	}
+	origin, ok := directory[0].(string)
+	unfit := func(char rune) bool { return !unicode.IsPrint(char) || char == ' ' || char == '+' }
+	if length := utf8.RuneCountInString(origin); !ok || length < 1 || length > 255 || strings.ContainsFunc(origin, unfit) {
+		return fmt.Errorf("directory: origin")
 	}
 	return nil
 }
