@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from liaison.keys import SigningKey
+from relay.protocol.armor import armor, dearmor
 from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header, verify_sign1
 from relay.protocol.errors import Malformed, Unverified
@@ -126,6 +127,19 @@ def test_a_certificate_reads_back(local, roles, scope, not_after, serial):
 def test_a_revocation_reads_back(reason, at):
     revocation = Revocation(KEY.device_id, "anna@lo-warsaw", reason, at)
     assert read_revocation(parse_sign1(KEY.sign_object(REVOCATION, revocation.payload()), REVOCATION)) == revocation
+
+
+@pytest.mark.parametrize("damage", ["\u00a0", "\u00ad", "\u200b", "\ufffd", "=", "!"])
+def test_what_mail_has_damaged_is_malformed_and_to_be_copied_again(damage):
+    text = armor(bytes(200), "STATEMENT")
+    assert dearmor(text.encode(), "STATEMENT") == bytes(200)
+    with pytest.raises(Malformed, match="damaged text"):
+        dearmor(text.replace("AAAA", "AA" + damage + "AA", 1).encode(), "STATEMENT")
+
+
+def test_an_octet_that_is_no_utf_8_is_damage_too():
+    with pytest.raises(Malformed, match="damaged text"):
+        dearmor(armor(bytes(200), "STATEMENT").encode().replace(b"AAAA", b"AA\xa0AA", 1), "STATEMENT")
 
 
 WRONG_FIELDS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from .errors import Malformed
 
@@ -33,5 +32,5 @@ def dearmor(text: bytes, kind: str) -> bytes:
     inside = lines[lines.index(begin) + 1 : lines.index(end)]
     try:
         return base64.b64decode("".join(inside), validate=True)
-    except binascii.Error as problem:
+    except ValueError as problem:  # binascii.Error, or of what is not ASCII the plain one
         raise Malformed(f"{kind.lower()} file: damaged text", hint="copy the file again") from problem

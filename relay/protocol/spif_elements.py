@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from .errors import Malformed
 from .label import check_name, check_oid, fold, normalise
 from .policy_elements import (
@@ -26,6 +28,8 @@ from .spif_source import (
 )
 from .xml import Element, elements, parse_boolean, parse_datetime, place, required, text_of
 
+_HIERARCHY = re.compile(r"-?[0-9]{1,9}")
+
 
 def read_classification(element: Element, source: Source) -> Classification:
     source.check(
@@ -35,7 +39,7 @@ def read_classification(element: Element, source: Source) -> Classification:
         strict=True,
     )
     hierarchy = required(element, "hierarchy")
-    if not hierarchy.isascii() or not hierarchy.lstrip("-").isdigit() or len(hierarchy) > 9:
+    if not _HIERARCHY.fullmatch(hierarchy):
         raise Malformed(f"{place(element)}: hierarchy {hierarchy!r:.20} is not a number")
     return Classification(
         name=check_name(required(element, "name"), place(element)),

@@ -116,10 +116,9 @@ def parse_datetime(text: str, where: str) -> int:
     if match is None:
         raise Malformed(f"{where}: {text!r:.40} is not a date and time")
     try:
-        moment = datetime.fromisoformat(match[1] + (match[2] or "Z"))
-    except ValueError as problem:
+        seconds = timegm(datetime.fromisoformat(match[1] + (match[2] or "Z")).utctimetuple())
+    except (ValueError, OverflowError) as problem:  # in UTC it may be in the year 0 or 10000
         raise Malformed(f"{where}: {text!r:.40} is not a date and time") from problem
-    seconds = timegm(moment.utctimetuple())
     if seconds < 0:
         raise Malformed(f"{where}: {text!r:.40} is before 1970")
     return seconds
