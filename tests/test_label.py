@@ -415,7 +415,20 @@ def test_extensions_with_anything_unknown_are_malformed(text):
 
 
 @pytest.mark.parametrize(
-    "text", [b"mandatory = ['Nothing']", b"one_time_key_from = 'NOTHING'", b"retention = { NOTHING = 1 }"]
+    "text",
+    [
+        b"mandatory = ['Nothing']",
+        b"one_time_key_from = 'NOTHING'",
+        b"retention = { NOTHING = 1 }",
+        b"companions = [{ tag_set = 'Release', partner_set = 'Codeword', partner_value = 'IRISS' }]",
+        b"single_choices = [{ tag_set = 'Release', besides = ['ASTER', 'ASTERR'] }]",
+        b"owners = [{ tag_set = 'Release', value = 'ASTERR', owner_set = 'Codeword', owner_value = 'IRIS' }]",
+        b"owners = [{ tag_set = 'Release', value = 'ASTER', owner_set = 'Codeword', owner_value = 'IRISS' }]",
+        b"memberships = { GARDEN = ['BIRCH', 'BIRCHH'] }",
+        b"memberships = { GARDENN = ['BIRCH'] }",
+        b"memberships = { GARDEN = ['IRIS'] }",
+        b"memberships = { IRIS = ['LOTUS'] }",
+    ],
 )
 def test_extensions_that_name_nothing_of_the_policy_are_malformed(text):
     with pytest.raises(Malformed):

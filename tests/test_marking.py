@@ -18,6 +18,7 @@ from relay.protocol.marking import (
     parse_portion_mark,
     portion_mark,
 )
+from relay.protocol.marking_reader import _with
 from relay.protocol.policy import validate
 
 RELEASED = {"Context": ["NATO", "Releasable"]}
@@ -258,3 +259,9 @@ def test_any_text_is_read_or_refused(text):
             assert validate(meridian(), read(meridian(), "MERIDIAN " + text, NOW), NOW) == ()
         except Malformed:
             continue
+
+
+def test_a_value_that_a_tag_set_does_not_have_completes_no_marking():
+    policy = meridian()
+    with pytest.raises(Malformed, match="Codeword has no value 'IRISS'"):
+        _with(label(policy, "GUARDED"), policy.tag_set("Codeword"), "IRISS")

@@ -262,8 +262,10 @@ def _value_names(tag_set: TagSet) -> list[str]:
 
 
 def _with(label: Label, tag_set: TagSet, value: str) -> Label:
-    tag = next(tag for tag in tag_set.tags if fold(value) in {fold(each.name) for each in tag.values})
-    name = next(each.name for each in tag.values if fold(each.name) == fold(value))
+    named = ((tag, each.name) for tag in tag_set.tags for each in tag.values if fold(each.name) == fold(value))
+    tag, name = next(named, (None, ""))
+    if tag is None:
+        raise Malformed(f"{tag_set.name} has no value {value!r}")
     rest, values = [], {name}
     for each in label.categories:
         if (each.tag_set_oid, each.type) == (tag_set.oid, tag.type):

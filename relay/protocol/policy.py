@@ -277,8 +277,20 @@ def _check_extensions(policy: Policy) -> None:
     for name in sorted(sets):
         if policy.tag_set(name) is None:
             raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
+    _check_values(policy)
     ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
     ranks += [name for name, _ in (*extensions.retention, *extensions.entry_retention)]
     for rank in (*ranks, *(name for name, _ in extensions.portion_marks)):
         if rank is not None and policy.classification(rank) is None:
             raise Malformed(f"policy extensions: {policy.name} has no classification {rank!r}")
+
+
+def _check_values(policy: Policy) -> None:
+    for name, value in policy.extensions.values():
+        tag_set = policy.index.tag_sets[fold(name)]
+        if fold(value) not in {fold(each.name) for tag in tag_set.tags for each in tag.values}:
+            raise Malformed(f"policy extensions: {policy.name} has no value {value!r} in {name}")
+    permissive = [by_name.keys() for (_oid, kind), by_name in policy.index.values.items() if kind is TagType.PERMISSIVE]
+    for group, members in policy.extensions.memberships:
+        if not any({fold(name) for name in (group, *members)} <= names for names in permissive):
+            raise Malformed(f"policy extensions: {policy.name} has no permissive tag with {group} and all its members")

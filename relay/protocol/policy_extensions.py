@@ -21,7 +21,7 @@ The rules:
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -85,6 +85,13 @@ class PolicyExtensions:
     withhold: str = "marked"
     portion_marks: tuple[tuple[str, str], ...] = ()
     portion_prefixes: tuple[tuple[str, str], ...] = ()
+
+    def values(self) -> Iterator[tuple[str, str]]:
+        """Every value that is named as one of a tag set: (tag set, value)."""
+        yield from ((pair.partner_set, pair.partner_value) for pair in self.companions)
+        yield from ((choice.tag_set, name) for choice in self.single_choices for name in choice.besides)
+        for owner in self.owners:
+            yield from ((owner.tag_set, owner.value), (owner.owner_set, owner.owner_value))
 
     def beside(self, standard: PolicyExtensions) -> PolicyExtensions:
         """These extensions and what a standard demands; its portion marks only where there are none."""
