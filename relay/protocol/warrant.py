@@ -21,7 +21,7 @@ from .approval import CLOCKS_APART, Matter, Question, verify_approvals
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory import Device, Directory
 from .entry import AccessEntry, Event
-from .errors import LiaisonError, Unverified
+from .errors import LiaisonError, Malformed, Unverified
 from .hold import HOLD, WORDS_NEEDED, Hold, read_hold
 from .identity import SECURITY_ROLE, Kind
 from .recall import RECALL, may_recall, read_recall, read_recall_detail
@@ -117,6 +117,14 @@ def judge_recall(entry: AccessEntry, sender: str, directory: Directory) -> None:
     signers = [directory.devices[parse_sign1(each, RECALL).kid[:16]] for each in entry.warrant]
     if not may_recall(signers, sender, spill=read_recall_detail(entry.detail).spill):
         raise Unverified("recall: by nobody who may take this message back")
+
+
+def counts(entry: AccessEntry) -> bool:
+    """Whether a hold entry's word is the last that it takes: from there on held, or no longer. Raises Malformed."""
+    detail = _HOLD_DETAIL.fullmatch(entry.detail)
+    if detail is None:
+        raise Malformed("hold: its entry does not say what was ordered")
+    return detail[2] == detail[3]
 
 
 def spent_by(entry: AccessEntry) -> bytes:

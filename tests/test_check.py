@@ -1,0 +1,72 @@
+"""`relay check` over what hangs on messages: holds, recalls, grants, receipts, slots. A harm, and the place it names."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+
+import pytest
+
+from liaison.holding import state_hold
+from liaison.recalling import recall
+from processes import told
+from relay.protocol.hold import Action
+from world import world
+
+ANNA, JEAN, LEA, EWA, OLA = (
+    f"{name}@lo-warsaw" for name in ("anna.nowak", "jean.petit", "lea.roy", "ewa.lis", "ola.zak")
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Of a relay with one message read and held by two officers, one recalled, one that nobody has opened."""
+    with world(tmp_path_factory.mktemp("check")) as built:
+        built.office("lo-warsaw", "POL")
+        anna, jean, _lea = (built.device(address) for address in (ANNA, JEAN, LEA))
+        officers = [built.device(address, clearances=[], roles=["security"]) for address in (EWA, OLA)]
+        anna.sync()
+        read, recalled, _waiting = (
+            anna.send([JEAN, LEA], label="TEST OPEN", body=body).message_id for body in ("One.", "Two.", "Three.")
+        )
+        jean.read(read)
+        jean.acknowledge(read)
+        for officer in officers:
+            state_hold(officer, Action.PLACE, read, "inquiry 7")
+        recall(anna, recalled, "wrong text", spill=False)
+    told("check", "--data", built.settings.data)
+    return built.settings.data
+
+
+_WORD = "message_id, office, device_id, address, completes, encoded"
+AGAIN = f"INSERT INTO hold ({_WORD}, entry) SELECT {_WORD}, {{entry}} FROM hold WHERE completes"
+HARMS = {
+    "a hold that is gone": ("word about a hold", "DELETE FROM hold"),
+    "a hold that waits again": ("word about a hold", "UPDATE hold SET completes = 0"),
+    "a hold in other words": ("word about a hold", "UPDATE hold SET encoded = zeroblob(9)"),
+    "a hold that was never stated": ("is not its hold entry", AGAIN.format(entry="3")),
+    "a hold that is lifted by being there twice": ("is stored twice", AGAIN.format(entry="entry")),
+    "a recall that is gone": ("the recall of", "DELETE FROM recall"),
+    "a recall in other words": ("the recall of", "UPDATE recall SET encoded = x'80'"),
+    "a slot that nobody can open": ("is empty, and no recall", "UPDATE slot SET encoded = NULL"),
+    "grants that are gone": ("its grants are not those", "UPDATE message SET grants = NULL"),
+    "grants of others": ("its grants are not those", "UPDATE message SET grants = x'80'"),
+    "endorsements that are none": ("endorsements", "UPDATE message SET endorsements = x'00'"),
+    "a receipt that is none": ("receipt of", "UPDATE receipt SET encoded = x'00'"),
+    "the receipt of another state": (
+        "its columns are not those of its bytes",
+        "UPDATE receipt SET encoded = (SELECT encoded FROM receipt WHERE state = 'opened')",
+    ),
+}
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_what_hangs_on_a_message_is_held_against_its_bytes_and_the_log(folder, tmp_path, harm):
+    words, statement = HARMS[harm]
+    shutil.copytree(folder, tmp_path / "relay")
+    database = sqlite3.connect(tmp_path / "relay" / "relay.sqlite")
+    assert database.execute(statement).rowcount > 0
+    database.commit()
+    database.close()
+    said = told("check", "--data", tmp_path / "relay", code=5)
+    assert words in said.stdout, said.stdout
