@@ -383,6 +383,14 @@ def test_beyond_the_quota_the_office_is_told_so_and_the_message_is_given_up(offi
     assert anna.profile.cabinet.outbox() == []
 
 
+def test_a_quota_of_none_takes_any_part(offices, anna):
+    offices.relay._quota.office_octets = 0
+    try:
+        assert call(anna, "POST", "/v1/parts", encode([os.urandom(32), QUOTA + 1])).status_code == 200
+    finally:
+        offices.relay._quota.office_octets = QUOTA
+
+
 # -- at rest ----------------------------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ def _check_room(connection: Connection, office: str, length: int, quota: int) ->
     if length > MAX_PART:
         raise TooLarge(f"a part of {length} octets; the limit is {MAX_PART}")
     used = connection.scalar(select(func.coalesce(func.sum(upload.c.length), 0)).where(upload.c.office == office))
-    if int(used or 0) + length > quota:
+    if quota and int(used or 0) + length > quota:
         raise TooLarge(
             f"{office} has {used} octets of large parts here; {length} more exceed its quota of {quota}",
             hint="ask the relay's operator",
