@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import queue
 import threading
@@ -12,10 +13,13 @@ import httpx2
 import pytest
 
 from forge import Forge, call, problem, signed_headers
+from relay.core import register
 from relay.protocol.canonical import decode
+from relay.protocol.directory import Directory
 from relay.protocol.envelope import parse_message
+from relay.protocol.label import label_bytes
 from test_relay_revocation import revoke_elsewhere
-from world import clearance, world
+from world import TEST_SPIF, clearance, world
 
 ANNA = "anna.nowak@lo-warsaw"
 WAIT = 30  # what is asked for; that an answer comes long before it is the point of these tests
@@ -172,3 +176,49 @@ def test_a_stream_of_a_device_that_is_revoked_ends_and_tells_of_nothing_more(off
             rest.append(line)
         lines.put(None)
     assert not [line for line in rest if line.startswith(("data:", "id:"))]
+
+
+@contextmanager
+def within(monkeypatch, look):
+    """Publications to the directory, each with a look at what it has staged before it is committed."""
+    publish = register.publish
+
+    def staged(*args):
+        answer = publish(*args)
+        look()
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(register, "publish", staged)
+        yield
+
+
+def test_a_policys_new_version_hides_no_mail_while_it_is_committed(offices, reader, monkeypatch):
+    message_id, found, judged = post(offices, reader), [], []
+    own, now = reader.sync(), int(time.time())
+    label = label_bytes(reader.labels.read("TEST CLOSED"))
+
+    def look():
+        found.append(decode(call(reader, "GET", "/v1/inbox").content)[1])
+        judged.append(offices.relay.judge().judge_sender(label, own, now).permitted)
+
+    newer = TEST_SPIF.replace(b'version="1" creationDate', b'version="2" creationDate')
+    with within(monkeypatch, look):
+        offices.authorities["lo-warsaw"].publish_policy(newer)
+    ((_cursor, message),) = found[0]
+    assert parse_message(message).core.message_id.hex() == message_id
+    assert judged == [True]
+
+
+def test_a_look_during_which_a_commit_failed_is_made_again(offices, reader):
+    """What a failed commit leaves is a directory that knows nobody, and by it an inbox would be empty."""
+    relay, known = offices.relay, []
+
+    def look(_connection):
+        known.append(relay.judge().directory.size)
+        if len(known) == 1:
+            relay._committer.directory = Directory()
+        return len(known)
+
+    assert asyncio.run(relay.room.look(look)) == 2
+    assert known[0] == known[1] > 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Sequence
+from threading import Lock
 
 from sqlalchemy import Engine, select
 
@@ -15,25 +16,39 @@ from relay.protocol.spif import read_spif
 from relay.store.engine import with_reader
 from relay.store.schema import document
 
+_MOST = 256
+
 
 class PolicyShelf:
     """Looks a policy up by what the office's authority published; None whenever anything is missing or wrong."""
 
     def __init__(self, readers: Engine) -> None:
         self._readers = readers
-        self._compiled = lru_cache(maxsize=256)(self._compile)
+        self._compiled: dict[tuple[bytes, ...], Policy] = {}  # by the digests of its files, and so never a wrong one
+        self._lock = Lock()
+
+    def put(self, digests: Sequence[bytes], policy: Policy) -> None:
+        """Have it here before the directory names it: its files cannot be read until they are durable."""
+        with self._lock:
+            self._compiled[tuple(digests)] = policy
+            if len(self._compiled) > _MOST:
+                del self._compiled[next(iter(self._compiled))]
 
     def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
         """What the office has published under this name and identifier; None if that is nothing that can be read."""
         published = directory.policy_of(office, ref.name, ref.oid)
         if published is None:
             return None
+        if (held := self._compiled.get(published.digests)) is not None:
+            return held
         try:
-            return self._compiled(published.spif_digest, published.extensions_digest)
+            policy = self._compile(*published.digests)
         except LiaisonError:
             return None
+        self.put(published.digests, policy)
+        return policy
 
-    def _compile(self, spif_digest: bytes, extensions_digest: bytes | None) -> Policy:
+    def _compile(self, spif_digest: bytes, extensions_digest: bytes | None = None) -> Policy:
         extensions = NO_EXTENSIONS if extensions_digest is None else parse_extensions(self.content(extensions_digest))
         return read_spif(self.content(spif_digest), extensions)[0]
 

@@ -168,11 +168,14 @@ class ReadingRoom:
         """
 
         def find(connection: Connection) -> tuple[bool, T | None]:
-            if log_rows.sizes(connection)[Log.DIRECTORY] > self._directory().size:
+            directory = self._directory()
+            if log_rows.sizes(connection)[Log.DIRECTORY] > directory.size:
                 return False, None
             if caller is not None:
-                current(self._directory(), caller.device.device_id, int(time.time()))
-            return True, reader(connection)
+                current(directory, caller.device.device_id, int(time.time()))
+            found = reader(connection)
+            # A commit that failed meanwhile has left a directory that knows nobody: nothing is passed over for that.
+            return self._directory() is directory, found
 
         done, found = await reading_database(lambda: with_reader(self._readers, find))
         if not done:

@@ -28,6 +28,7 @@ from relay.store.prepared import Prepared
 from relay.store.schema import document
 
 from .caller import Caller, entry_of
+from .policies import PolicyShelf
 
 OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
@@ -49,6 +50,7 @@ class Publication(NamedTuple):
     payload: bytes
     files: Sequence[bytes] = ()
     approvals: Sequence[bytes] = ()
+    policy: Policy | None = None
 
 
 def read_publication(body: bytes) -> Publication:
@@ -61,17 +63,18 @@ def read_publication(body: bytes) -> Publication:
         raise Malformed(f"publication: {change!r:.40} is not for an authority to publish")
     files = [expect(item, bytes, "publication: document") for item in expect(documents, list, "publication: documents")]
     expect(payload, bytes, "publication: object")
+    policy = None
     if change == Change.POLICY:
-        check_policy(read_published_policy(parse_sign1(payload, POLICY)), files)
+        policy = check_policy(read_published_policy(parse_sign1(payload, POLICY)), files)
     elif files:
         raise Malformed("publication: only a policy comes with documents")
-    return Publication(Change(change), payload, files, read_approval_list(fields[3]) if len(fields) == 4 else ())
+    approvals = read_approval_list(fields[3]) if len(fields) == 4 else ()
+    return Publication(Change(change), payload, files, approvals, policy)
 
 
 def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     """The files are exactly those that were signed, and say what the signed object says they say."""
-    wanted = [digest for digest in (published.spif_digest, published.extensions_digest) if digest is not None]
-    if [hashlib.sha256(file).digest() for file in files] != wanted:
+    if tuple(hashlib.sha256(file).digest() for file in files) != published.digests:
         raise Malformed("publication: not the files that were signed")
     extensions = NO_EXTENSIONS if len(files) == 1 else parse_extensions(files[1])
     policy = read_spif(files[0], extensions)[0]
@@ -80,9 +83,9 @@ def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     return policy
 
 
-def publish(batch: Batch, caller: Caller, asked: Publication) -> Answer:
+def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf) -> Answer:
     """Append a signed object to the directory, a roster by its manager. The answer is [index, size]."""
-    change, payload, files, approvals = asked
+    change, payload, files, approvals, policy = asked
     if batch.directory.device(caller.device.device_id, batch.now) is None:
         raise Unauthenticated("this authority is no longer registered")
     if (caller.device.kind is Kind.AUTHORITY) != (change is not Change.ROSTER):
@@ -90,9 +93,11 @@ def publish(batch: Batch, caller: Caller, asked: Publication) -> Answer:
     if change is Change.ROSTER and batch.directory.device(parse_sign1(payload, ROSTER).kid[:16], batch.now) is None:
         raise Refused("the roster is not signed by a device that is valid now", rules=("roster",))
     batch.flush()
+    digests = [hashlib.sha256(file).digest() for file in files]
+    if policy is not None:  # or its labels would be unknown to the rest of this batch, and to every look meanwhile
+        shelf.put(digests, policy)
     index = batch.change(change, payload, approvals)
-    for file in files:
-        digest = hashlib.sha256(file).digest()
+    for digest, file in zip(digests, files, strict=True):
         if batch.find(_HELD, digest) is None:
             batch.note(_HELD, digest, digest)
             batch.add(document, {"digest": digest, "content": file})

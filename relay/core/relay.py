@@ -206,7 +206,7 @@ class Relay:
                 raise Refused("only an office authority changes the directory", rules=("authority",))
             asked = register.read_publication(request.body)
             revoked.append(asked.change is Change.REVOCATION)
-            return Job(lambda batch: register.publish(batch, caller, asked))
+            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf))
 
         revoked: list[bool] = []
         done = await self.door.commit(request, prepare)
@@ -220,7 +220,7 @@ class Relay:
         def prepare(caller: Caller) -> Job:
             require_mailbox(caller)
             asked = register.Publication(Change.ROSTER, request.body)
-            return Job(lambda batch: register.publish(batch, caller, asked))
+            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf))
 
         return await self.door.commit(request, prepare)
 

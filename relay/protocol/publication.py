@@ -26,6 +26,11 @@ class PublishedPolicy:
     extensions_digest: bytes | None
     published: int
 
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """Of its files, in their order."""
+        return (self.spif_digest,) if self.extensions_digest is None else (self.spif_digest, self.extensions_digest)
+
     def payload(self) -> bytes:
         return encode({
             1: 1, 2: self.office, 3: self.name, 4: self.oid, 5: self.version,
