@@ -382,7 +382,9 @@ def test_the_last_resort_key_is_replaced_in_time_and_the_old_one_kept_until_noth
     now = old.not_after - 7 * 86400
 
     def at(days):
-        monkeypatch.setattr(liaison.stock, "time", SimpleNamespace(time=lambda: now + days * 86400))
+        later = SimpleNamespace(time=lambda: now + days * 86400)
+        monkeypatch.setattr(liaison.stock, "time", later)
+        monkeypatch.setattr("relay.core.relay.time", later)
         refill(luc.profile, luc.transport)
         return [prekey for prekey in luc.profile.cabinet.prekeys() if not prekey.one_time]
 

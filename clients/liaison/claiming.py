@@ -25,7 +25,7 @@ _AT_ONCE = 500  # devices in one claim; a relay takes 1000
 
 
 def claim(devices: Mapping[bytes, Device], trust: Trust, transport: Transport, now: int) -> dict[bytes, KeyPackage]:
-    """A verified package for each of these devices that has any. Raises Unverified if one does not hold."""
+    """The package of each of these devices that has any, as its device signed it. Raises Unverified if it did not."""
     found: dict[bytes, KeyPackage] = {}
     ids = list(devices)
     for start in range(0, len(ids), _AT_ONCE):

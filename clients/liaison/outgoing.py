@@ -34,7 +34,7 @@ from .meter import Meter, no_meter
 from .plan import LAST_DTG, TWO_PERSON, Draft, Plan
 from .profile import Profile
 from .record import FAILED, change
-from .release import NO_KEYS, Verdict
+from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
 from .transport import Transport
@@ -68,7 +68,7 @@ class SealedMessage:
 
     core: Core
     submission: bytes
-    verdicts: tuple[Verdict, ...]  # the plan's, less the devices that have left no key
+    verdicts: tuple[Verdict, ...]  # the plan's, less the devices that have left no key to seal to
     last_resort: tuple[str, ...]  # addresses whose one-time keys had run out
     chunks: Chunks
 
@@ -109,9 +109,10 @@ class Outgoing:
         """
         devices = {grant.device.device_id: grant.device for verdict in plan.released for grant in verdict.grants}
         claimed = claim(devices, self.trust, self.transport, now)
-        if not self._may_use_last_resort(plan.draft.label):
-            claimed = {key: package for key, package in claimed.items() if package.one_time}
-        verdicts = tuple(_without_keys(verdict, claimed) for verdict in plan.verdicts)
+        unusable = {key for key, package in claimed.items() if package.fault(now) is not None}
+        any_kind = self._may_use_last_resort(plan.draft.label)
+        claimed = {key: each for key, each in claimed.items() if key not in unusable and (any_kind or each.one_time)}
+        verdicts = tuple(_without_keys(verdict, claimed, unusable) for verdict in plan.verdicts)
         addressees, readers = _addressees(plan.draft, verdicts), _readers(verdicts, claimed)
         key, cabinet = self.profile.signing, self.profile.cabinet
         message_id, keys = fresh_message_id(now, os.urandom(12)), content_keys or fresh_keys(len(plan.draft.portions))
@@ -225,11 +226,12 @@ def _precedence(submission: bytes) -> Precedence:
         return Precedence.ROUTINE
 
 
-def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage]) -> Verdict:
-    """The verdict, less the devices that have left no key."""
+def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage], unusable: set[bytes]) -> Verdict:
+    """The verdict, less the devices that have left no key, or one that is unusable."""
     grants = tuple(grant for grant in verdict.grants if grant.device.device_id in claimed)
     if verdict.is_released and not grants:
-        return Verdict(verdict.addressee, (), verdict.decisions, NO_KEYS)
+        obstacle = UNUSABLE_KEYS if any(each.device.device_id in unusable for each in verdict.grants) else NO_KEYS
+        return Verdict(verdict.addressee, (), verdict.decisions, obstacle)
     return Verdict(verdict.addressee, grants, verdict.decisions, verdict.obstacle)
 
 
@@ -238,7 +240,8 @@ def _addressees(draft: Draft, verdicts: Sequence[Verdict]) -> list[Addressee]:
     released = {verdict.addressee for verdict in verdicts if verdict.is_released}
     if not released:
         rules = tuple(dict.fromkeys(rule for verdict in verdicts for rule in verdict.rules))
-        raise Refused("nobody may be given this message", rules=rules, hint="liaison explain says why")
+        why = "".join(f"; {v.addressee.address}: {v.reasons[0][1]}" for v in verdicts if v.obstacle in KEYLESS)
+        raise Refused(f"nobody may be given this message{why}", rules=rules, hint="liaison explain says why")
     return [each for each in draft.addressees if each in released or each.kind is AddresseeKind.EXEMPTED]
 
 

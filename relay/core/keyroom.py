@@ -39,8 +39,8 @@ from .quota import Metered, Quota
 _ENDED_AT_ONCE = 500  # packages forgotten in one transaction: others wait for it
 
 
-def check_batch(caller: Caller, body: bytes) -> Checking[tuple[bytes, bytes, list[KeyPackage]]]:
-    """[KeyBatch, [KeyPackage...]] by the caller, every package listed and no other. Runs on any thread."""
+def check_batch(caller: Caller, body: bytes, now: int) -> Checking[tuple[bytes, bytes, list[KeyPackage]]]:
+    """[KeyBatch, [KeyPackage...]] by the caller, every package listed, no other, none of no use. Runs on any thread."""
     encoded, packages = read_array(body, 2, "keys")
     signed = parse_sign1(expect(encoded, bytes, "keys: batch"), KEY_BATCH)
     batch = read_key_batch(signed)
@@ -52,6 +52,10 @@ def check_batch(caller: Caller, body: bytes) -> Checking[tuple[bytes, bytes, lis
         raise Malformed("keys: not the packages that the batch lists")
     if any(package.device_id != batch.device_id for package in parsed):
         raise Malformed("keys: a package of another device")
+    if fault := next(filter(None, (package.fault(now) for package in parsed)), None):
+        raise Malformed(f"keys: a package that is {fault}")
+    if sum(not package.one_time for package in parsed) > 1:
+        raise Malformed("keys: more than one last-resort package")
     return batch_digest(signed), encoded, parsed
 
 

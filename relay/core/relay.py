@@ -184,7 +184,7 @@ class Relay:
     async def publish_keys(self, request: Request) -> bytes:
         def prepare(caller: Caller) -> Checking[Job]:
             require_mailbox(caller)
-            checked = yield from keyroom.check_batch(caller, request.body)
+            checked = yield from keyroom.check_batch(caller, request.body, int(time.time()))
             return Job(lambda batch: keyroom.publish(batch, caller, *checked))
 
         return await self.door.commit(request, prepare)

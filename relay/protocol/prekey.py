@@ -21,6 +21,8 @@ from .suite import suite_sealing_with
 
 KEY_BATCH = "keybatch"
 MAX_BATCH = 512
+MAX_LIFE = 400 * 86400  # still to come
+_CLOCK_AHEAD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,14 @@ class KeyPackage:
     @property
     def ref(self) -> bytes:
         return hashlib.sha256(self.encoded()).digest()
+
+    def fault(self, now: int) -> str | None:
+        """Why nobody is to seal to it at `now`, in seconds, or None. It is its device's fault: the device signed it."""
+        if not self.not_before - _CLOCK_AHEAD <= now < self.not_after:
+            return "not valid now"
+        if self.not_after > now + MAX_LIFE:
+            return f"valid for more than {MAX_LIFE // 86400} days"
+        return None if suite_sealing_with(self.kem_alg).is_kem_public(self.kem_public) else "not a key to seal to"
 
 
 def parse_key_package(encoded: bytes) -> KeyPackage:

@@ -7,9 +7,11 @@ is inside every signature (protected header), every thumbprint and every key der
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from .errors import Malformed
+from .kem import is_mlkem768_x25519
 from .signature import MLDSA65_ED25519, Composite
 
 
@@ -20,6 +22,7 @@ class Suite:
     signature: Composite
     kem_alg: int
     kem_public: int  # octets
+    is_kem_public: Callable[[bytes], bool]
     kem_ciphertext: int  # octets of `enc`
     content_alg: str
 
@@ -30,6 +33,7 @@ SUITE_1 = Suite(
     signature=MLDSA65_ED25519,
     kem_alg=-70011,  # HPKE base mode, MLKEM768-X25519, SHAKE256, AES-256-GCM ("HPKE-9-KE")
     kem_public=1216,
+    is_kem_public=is_mlkem768_x25519,
     kem_ciphertext=1120,
     content_alg="Cobblestone-256",
 )

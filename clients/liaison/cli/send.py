@@ -18,7 +18,7 @@ from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
 from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
-from liaison.release import UNKNOWN_ADDRESS, Verdict
+from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Precedence
@@ -137,6 +137,9 @@ def show_sent(sent: Sent, *, as_json: bool) -> None:
             **({"state": "waiting"} if waits else {}),
         })  # fmt: skip
         return
+    for verdict in sent.refused:
+        for rule, why in verdict.reasons if verdict.obstacle in KEYLESS else ():  # nobody could say so before
+            say(f"not released to {verdict.addressee.address}: {rule}: {why}")
     click.echo(sent.message_id.hex())
     if waits:  # the error that follows says so
         return
