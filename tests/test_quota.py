@@ -217,15 +217,15 @@ class Worker:
         self._connection = connection
         self._quota = Quota(Limits({}, {Metered.MESSAGE: Rate(1, 5)}, 0))
 
-    def charges(self, size, *, is_rolled_back=False):
-        """One message, which adds an entry to a log of that size; whether it may."""
-        batch = Batch(self._connection, Directory(), NOW_MS, dict.fromkeys(Log, size))
+    def charges(self, size, log=Log.ACCESS, *, is_rolled_back=False):
+        """One message, which adds an entry to this log of that size; whether it may."""
+        batch = Batch(self._connection, Directory(), NOW_MS, {**dict.fromkeys(Log, 0), log: size})
         try:
             self._quota.charge(batch, SENDER, Metered.MESSAGE, None)
         except TooMany:
             return False
         if not is_rolled_back:
-            batch.staged[Log.ACCESS].append((b"an entry", "", ""))
+            batch.staged[log].append((b"an entry", "", ""))
             for step in (*batch.closing, *batch.settled):
                 step()
         return True
@@ -244,12 +244,13 @@ def workers():
     engine.dispose()
 
 
+@pytest.mark.parametrize("log", Log)
 @pytest.mark.parametrize("is_rolled_back", [False, True])
-def test_each_worker_knows_what_the_others_have_charged_just_before(workers, is_rolled_back):
+def test_each_worker_knows_what_the_others_have_charged_just_before(workers, is_rolled_back, log):
     if is_rolled_back:  # what it learned meanwhile holds, and nobody is charged
-        assert workers[1].charges(0, is_rolled_back=True)
-    answers = [workers[turn % 2].charges(turn) for turn in range(5)]
-    assert (answers, [each.charges(5) for each in workers]) == ([True] * 5, [False] * 2)
+        assert workers[1].charges(0, log, is_rolled_back=True)
+    answers = [workers[turn % 2].charges(turn, log) for turn in range(5)]
+    assert (answers, [each.charges(5, log) for each in workers]) == ([True] * 5, [False] * 2)
 
 
 @pytest.mark.parametrize("kind", BOTH)

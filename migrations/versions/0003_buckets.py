@@ -20,7 +20,7 @@ def upgrade() -> None:
             nullable=False,
             comment="stored: octets; else the microsecond at which it is full again",
         ),
-        sa.Column("seen", sa.BigInteger(), nullable=False, comment="size of the access log when it was last charged"),
+        sa.Column("seen", sa.BigInteger(), nullable=False, comment="entries of both logs when it was last charged"),
         sa.PrimaryKeyConstraint("owner", "what", name=op.f("pk_bucket")),
     )
     op.create_index("ix_bucket_seen", "bucket", ["seen"], unique=False)

@@ -6,8 +6,9 @@ The rules:
     across workers and across restarts, and a batch that is rolled back charges nobody.
   - A refusal stages nothing. A submission that the rules refuse is charged all the same, and so is a denied opening.
   - IMMEDIATE and above have buckets of their own, of the same size: no amount of ROUTINE empties them.
-  - What this process knows of the buckets is exact while nobody else has appended to the access log; then it reads
-    what was charged since. So an idle bucket costs nothing, and a batch costs one statement.
+  - What this process knows of the buckets is exact while nobody else has appended to a log; then it reads what was
+    charged since. So an idle bucket costs nothing, and a batch costs one statement. Only a charge for what left no
+    entry, and so nothing at all, may be overlooked by another process.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from relay.batch import Batch
 from relay.protocol.directory import Device
 from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence
-from relay.store.log import Log
 from relay.store.prepared import Prepared
 from relay.store.schema import bucket
 
@@ -76,7 +76,7 @@ class Quota:
         self._limits = limits
         self.office_octets = limits.office_octets
         self._levels: dict[_Key, int] = {}
-        self._seen = -1  # size of the access log up to which the levels are known
+        self._seen = -1  # entries of both logs up to which the levels are known
 
     def charge(self, batch: Batch, device: Device, what: Metered, precedence: Precedence | None, cost: int = 1) -> None:
         """Take from the principal's bucket and from its office's, or raise TooMany and take from neither."""
@@ -107,7 +107,7 @@ class Quota:
         return found
 
     def _catch_up(self, batch: Batch) -> None:
-        size = batch.sizes[Log.ACCESS]
+        size = sum(batch.sizes.values())
         if size != self._seen:
             for owner, what, level in _CHARGED_SINCE.rows(batch.connection, size=self._seen):
                 self._levels[owner, what] = level
@@ -115,12 +115,12 @@ class Quota:
 
     def _settle(self, batch: Batch, charges: dict[_Key, int]) -> None:
         self._levels.update(charges)
-        self._seen = batch.sizes[Log.ACCESS] + len(batch.staged[Log.ACCESS])
+        self._seen = sum(batch.sizes.values()) + sum(map(len, batch.staged.values()))
 
 
 def _write(batch: Batch, charges: dict[_Key, int]) -> None:
     if charges:
-        size = batch.sizes[Log.ACCESS]
+        size = sum(batch.sizes.values())
         rows = [
             {"owner": owner, "what": what, "level": level, "seen": size} for (owner, what), level in charges.items()
         ]

@@ -185,7 +185,7 @@ bucket = Table(
     Column(
         "level", BigInteger, nullable=False, comment="stored: octets; else the microsecond at which it is full again"
     ),
-    Column("seen", BigInteger, nullable=False, comment="size of the access log when it was last charged"),
+    Column("seen", BigInteger, nullable=False, comment="entries of both logs when it was last charged"),
     Index("ix_bucket_seen", "seen"),
 )
 
