@@ -84,7 +84,8 @@ def limits(settings: Settings) -> Limits:
     """The quotas as they are configured."""
     principal = Rate(settings.quota_messages, settings.quota_burst)
     office = Rate(settings.quota_office_messages, settings.quota_office_burst)
-    opens, claims = (Rate(rate, rate) for rate in (settings.quota_opens, settings.quota_claims))
+    flat = (settings.quota_opens, settings.quota_claims, settings.quota_key_batches)
+    opens, claims, batches = (Rate(rate, rate) for rate in flat)
     return Limits(
         {
             Metered.MESSAGE: principal,
@@ -93,6 +94,7 @@ def limits(settings: Settings) -> Limits:
             Metered.URGENT_OPEN: opens,
             Metered.CLAIM: claims,
             Metered.ALARM: principal,
+            Metered.KEYS: batches,
         },
         {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office, Metered.ALARM: office},
         settings.quota_office_octets,

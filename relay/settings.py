@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     quota_office_burst: int = Field(120_000, ge=1)
     quota_opens: int = Field(12_000, ge=0)
     quota_claims: int = Field(60_000, ge=0)  # devices' keys
+    quota_key_batches: int = Field(60, ge=0)  # of one's own keys: each is in the directory for good
     quota_office_octets: int = Field(10 * 1024**3, ge=0)  # of large parts stored
     quota_failures: int = Field(600, ge=0)  # requests that fail authentication, per peer address
     parts: str | None = None  # where large parts lie: a folder or s3://BUCKET/PREFIX; default: in the data folder

@@ -13,6 +13,7 @@ from liaison.cli.send import show_sent
 from liaison.keys import make_key_package
 from relay.core import keyroom
 from relay.core.caller import Caller
+from relay.core.quota import Limits, Quota
 from relay.house import commit_alone
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1
@@ -22,6 +23,7 @@ from simulator import lying
 from world import clearance
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
+UNLIMITED = Quota(Limits({}, {}, 0))
 OPEN = "TEST OPEN RELEASABLE TO FRA, POL"
 SMALL_ORDER = 0x00B8495F16056286FDB1329CEB8D09DA6AC49FF1FAE35616AEB8413B7C7AEBE0
 CURVES = {
@@ -75,7 +77,7 @@ def smuggle(offices, client, package):
     stored = batch_of(client, package)[1]
     device = client.trust.directory.devices[client.profile.signing.device_id]
     caller = Caller(device, os.urandom(16))
-    commit_alone(offices.settings, lambda batch: keyroom.publish(batch, caller, *stored, [package]))
+    commit_alone(offices.settings, lambda batch: keyroom.publish(batch, caller, UNLIMITED, *stored, [package]))
 
 
 @pytest.mark.parametrize("what", ["zero", "no lattice key", "not valid yet"])

@@ -13,18 +13,21 @@ from sqlalchemy import create_engine
 from acts import run
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem
+from liaison.recalling import sign_recall
 from liaison.transport import HttpTransport
 from relay.batch import Batch
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.house import limits, migrate
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Directory
+from relay.protocol.envelope import parse_message, parse_submission
 from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence
 from relay.settings import Settings
 from relay.store.log import Log
 from relay.store.schema import bucket
 from served import Served
+from test_key_packages import batch_of, made
 from test_store_failures import full_disk
 from world import world
 
@@ -208,6 +211,31 @@ def test_a_claim_costs_as_much_as_it_names_devices(relay, forge):
     with limited(relay, quota_claims=3):
         answers = [claim(own, other), claim(other), claim(other)]
     assert answers == [200, 200, 429]
+
+
+def test_batches_of_keys_have_a_rate_and_the_same_batch_again_is_not_charged(relay, forge):
+    with limited(relay, quota_key_batches=0):
+        ewa = relay.device(f"ewa@{office_of(forge)}")
+    before = relay.relay._committer._trees[Log.DIRECTORY].size
+    with limited(relay, quota_key_batches=2):
+        one, two, three = (batch_of(ewa, made(ewa))[0] for _ in range(3))
+        answers = [call(ewa, "POST", "/v1/keys", body) for body in (one, one, two, three)]
+    assert [each.status_code for each in answers] == [200, 200, 200, 429]
+    assert "2 key batches a minute" in problem(answers[-1])["detail"]
+    assert relay.relay._committer._trees[Log.DIRECTORY].size == before + 2
+
+
+def test_a_recall_is_charged_as_an_urgent_opening_whether_it_is_denied_or_not(relay, forge):
+    def recalled(message_id):
+        words = encode([sign_recall(forge.client, message_id, "Wrong file.", spill=False)])
+        return call(forge.client, "POST", f"/v1/messages/{message_id.hex()}/recall", words).status_code
+
+    body = sealed(forge)
+    own = parse_message(parse_submission(body).message).core.message_id
+    assert forge.post(body).status_code == 201
+    with limited(relay, quota_opens=2):
+        assert openings(forge.client, *[bytes(16)] * 3) == [404, 404, 429]
+        assert [recalled(each) for each in (bytes(16), own, own)] == [404, 200, 429]
 
 
 class Worker:

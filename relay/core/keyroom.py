@@ -59,7 +59,9 @@ def check_batch(caller: Caller, body: bytes, now: int) -> Checking[tuple[bytes, 
     return batch_digest(signed), encoded, parsed
 
 
-def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]) -> Answer:
+def publish(
+    batch: Batch, caller: Caller, quota: Quota, digest: bytes, encoded: bytes, packages: Sequence[KeyPackage]
+) -> Answer:
     """Put a batch into stock; its digest becomes an entry of the directory log."""
     current(batch.directory, caller.device.device_id, batch.now)
     connection, device_id = batch.connection, caller.device.device_id
@@ -67,6 +69,7 @@ def publish(batch: Batch, caller: Caller, digest: bytes, encoded: bytes, package
     if connection.scalar(select(key_batch.c.digest).where(key_batch.c.digest == digest)) is not None:
         held = encode(stock_of(connection, device_id, batch.now))
         return lambda _committed: held
+    quota.charge(batch, caller.device, Metered.KEYS, None)
     known = select(key_package.c.ref).where(key_package.c.ref.in_([package.ref for package in packages]))
     if connection.execute(known.limit(1)).first() is not None:
         raise Conflict("keys: a package was published before, in another batch", hint="make new keys")

@@ -39,6 +39,7 @@ class Metered(StrEnum):
     URGENT_OPEN = "urgent opens"
     CLAIM = "claimed keys"
     ALARM = "alarms"
+    KEYS = "key batches"
 
 
 _URGENT = {Metered.MESSAGE: Metered.URGENT_MESSAGE, Metered.OPEN: Metered.URGENT_OPEN}

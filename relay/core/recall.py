@@ -23,6 +23,7 @@ from relay.protocol.entry import AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import Message, decode_list, parse_message
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated
 from relay.protocol.grants import parse_grants
+from relay.protocol.header import Precedence
 from relay.protocol.recall import (
     MAX_AGE,
     MAX_SIGNERS,
@@ -44,6 +45,7 @@ from .hold import held
 from .kept import take_back
 from .limits import MAX_CLOCK_AHEAD
 from .open import deny
+from .quota import Metered, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,12 @@ def check_recalls(
     return SignedRecall(own, tuple(signers.values()), tuple(encoded), said)
 
 
-def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen: int) -> Answer:
+def recall(batch: Batch, caller: Caller, signed: SignedRecall, body: bytes, seen: int, quota: Quota) -> Answer:
     """Take the message back, or log that this was denied. The answer is a Recalled."""
     # 3. the certificates, as of this transaction
     if any(batch.directory.device(each.device_id, batch.now) is None for each in signed.signers):
         raise Unauthenticated("a device that signed is no longer valid, or revoked")
+    quota.charge(batch, caller.device, Metered.OPEN, Precedence.FLASH)  # as urgent as it is committed
     batch.flush()
     asked = signed.asked
     row = batch.connection.execute(select(message).where(message.c.message_id == asked.message_id)).first()

@@ -166,7 +166,7 @@ class Relay:
         def prepare(caller: Caller) -> Checking[Job]:
             directory, now = self._committer.directory, int(time.time())
             signed = yield from recall.check_recalls(directory, caller, message_id, request.body, now)
-            return Job(lambda batch: recall.recall(batch, caller, signed, request.body, seen))
+            return Job(lambda batch: recall.recall(batch, caller, signed, request.body, seen, self._quota))
 
         return await self.door.commit(request, prepare, Precedence.FLASH)
 
@@ -185,7 +185,7 @@ class Relay:
         def prepare(caller: Caller) -> Checking[Job]:
             require_mailbox(caller)
             checked = yield from keyroom.check_batch(caller, request.body, int(time.time()))
-            return Job(lambda batch: keyroom.publish(batch, caller, *checked))
+            return Job(lambda batch: keyroom.publish(batch, caller, self._quota, *checked))
 
         return await self.door.commit(request, prepare)
 
