@@ -25,7 +25,8 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 from relay.batch import Batch  # noqa: E402
 from relay.house import commit_alone  # noqa: E402
 from relay.protocol.canonical import decode, encode  # noqa: E402
-from relay.protocol.entry import AccessEntry, Change, Event  # noqa: E402
+from relay.protocol.entry import NO_DEVICE, AccessEntry, Change, Event  # noqa: E402
+from relay.protocol.entry import RELAY as OF_THE_RELAY  # noqa: E402
 from relay.protocol.identity import Kind  # noqa: E402
 from relay.protocol.label import label_bytes  # noqa: E402
 from relay.protocol.tiletree import TileTree  # noqa: E402
@@ -110,12 +111,13 @@ def fill_directory(settings: Settings, devices: Sequence[bytes], number: int) ->
 
 
 def _stage(batch: Batch, label: bytes, number: int, concerns: str) -> Any:
-    crowd = [os.urandom(16) for _ in range(100)]
+    crowd = [(each.device_id, each.address) for each in batch.directory.devices.values() if each.office == "lo-warsaw"]
     for place in range(number):
+        device_id, address = crowd[place % len(crowd)] if place % 2 else (NO_DEVICE, OF_THE_RELAY)
         batch.log(
             AccessEntry(
                 event=Event.REFUSE if place % 2 else Event.EXPIRE, time=batch.now_ms, salt=os.urandom(16),
-                device_id=crowd[place % 100], address=f"officer-{place % 100}@lo-warsaw", office="lo-warsaw",
+                device_id=device_id, address=address, office="lo-warsaw",
                 concerns=concerns, message_id=os.urandom(16), message_ref=os.urandom(32), label=label,
                 permitted=not place % 2, rules=("classification",) if place % 2 else (), request=os.urandom(16),
             )

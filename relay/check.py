@@ -39,13 +39,13 @@ def check_database(
 ) -> Iterator[Fault]:
     """Everything, in the order of the module's rules. `outside` are checkpoints that others hold."""
     walks = {log: LogWalk(connection, keys, f"{name}/{log.name.lower()}", log) for log in Log}
-    spoken = Spoken(connection)
+    directory = walks[Log.DIRECTORY].directory
+    spoken = Spoken(connection, directory)
     walks[Log.ACCESS].speaks_of = spoken.faults
     for walk in walks.values():
         walk.hold_against(outside)
         yield from walk.faults(progress)
     yield from spoken.left()
-    directory = walks[Log.DIRECTORY].directory
     yield from _check_documents(connection, directory)
     yield from _check_batches(connection, directory)
     yield from _check_packages(connection, progress)

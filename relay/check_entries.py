@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, select
 
 from relay.logwalk import Fault
+from relay.protocol.actor import verify_actor
+from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import decode_list
-from relay.protocol.errors import LiaisonError
+from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.hold import read_hold_body
 from relay.protocol.warrant import counts
 from relay.store.schema import hold, message, recall, receipt, slot
@@ -18,11 +20,12 @@ from relay.store.schema import hold, message, recall, receipt, slot
 
 class Spoken:
     """What entries say happened is there: the message, the release, the receipt, the hold, the recall; or a later entry
-    says that it is gone.
+    says that it is gone. And whoever is said to have done it is the holder of the device.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, directory: Directory) -> None:
         self._connection = connection
+        self._directory = directory  # whole: its log is walked before
         self._missing: dict[bytes, list[Fault]] = {}
 
     def left(self) -> Iterator[Fault]:
@@ -33,6 +36,10 @@ class Spoken:
     def faults(self, entries: Sequence[tuple[int, AccessEntry]]) -> Iterator[Fault]:
         stored = _stored(self._connection, {entry.message_id for _, entry in entries if entry.message_id is not None})
         for index, entry in entries:
+            try:
+                verify_actor(entry, self._directory)
+            except Unverified as problem:
+                yield Fault(f"access log, entry {index}", str(problem))
             held = entry.message_id or b""
             fault = _fault(index, entry, stored)
             if entry.event is Event.EXPIRE:

@@ -14,7 +14,7 @@ from liaison.audit import AuditPull
 from liaison.authority import Authority
 from relay.house import commit_alone
 from relay.protocol.canonical import decode, encode
-from relay.protocol.entry import AccessEntry, Event, parse_access_entry
+from relay.protocol.entry import NO_DEVICE, OPERATOR, AccessEntry, Event, parse_access_entry
 from relay.protocol.errors import Conflict, LiaisonError, Unknown
 from relay.protocol.identity import Kind
 from relay.store.log import Log
@@ -38,11 +38,8 @@ def offices(tmp_path_factory):
         def fill(batch):
             for office in OFFICES:
                 for concerns in ("", *OFFICES):
-                    address, salt = f"someone.of@{office}", os.urandom(16)
-                    entry = AccessEntry(
-                        Event.OPERATOR, batch.now_ms, salt, salt, address, office, concerns, detail=CANARY + office
-                    )
-                    batch.log(entry)
+                    by = (os.urandom(16), NO_DEVICE, OPERATOR)
+                    batch.log(AccessEntry(Event.OPERATOR, batch.now_ms, *by, office, concerns, detail=CANARY + office))
             return lambda _committed: None
 
         commit_alone(built.settings, fill)

@@ -176,6 +176,7 @@ HARMS = {
     "is beyond the head": "UPDATE log_head SET size = size - 1 WHERE log = 2",
     "its bytes do not hash to its ref": "UPDATE message SET ref = zeroblob(32)",
     "its columns are not those of its bytes": "UPDATE message SET precedence = 5",
+    "and the device is": "UPDATE log_entry SET entry = renamed(entry) WHERE log = 2",
     "that it accepts is not stored": "DELETE FROM message",
     "part 0: is not of the digest": "UPDATE part SET sealed = zeroblob(100)",
     "has 0 parts": "DELETE FROM part",
@@ -201,6 +202,7 @@ def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
         sqlite3.connect(tmp_path / "relay.sqlite") as copy,
     ):
         whole.backup(copy)
+    copy.create_function("renamed", 1, lambda entry: entry.replace(ANNA.encode(), ANNA[::-1].encode()))
     copy.execute(HARMS[harm])
     copy.commit()
     whole.close()

@@ -125,6 +125,8 @@ DEVICE = SigningKey.generate()
 REFUSED = {
     "an office twice": (office(WARSAW, "lo-warsaw"), Conflict),
     "an office under a name that is taken": (office(ROGUE, "lo-warsaw"), Conflict),
+    "an office of a device's key": (office(ANNA, "lo-oslo", "NOR"), Conflict),
+    "an office of another's key": (office(WARSAW, "lo-oslo", "NOR"), Conflict),
     "a statement by another key": (_named(OSLO, ROGUE, STATEMENT, office(OSLO, "lo-oslo")), Unverified),
     "the removal of nobody": (removal("lo-oslo"), Unknown),
     "a removal that is none": (entry(Change.OFFICE_REMOVED, encode(["LO OSLO"])), Malformed),

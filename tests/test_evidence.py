@@ -276,6 +276,12 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
         "another office": (Event.ACCEPT, {"office": "lo-oslo"}),
         "a recall that is none": (Event.RECALL, {"detail": f"recalled {'0' * 64} Wrong annex"}),
         "a recall without a reason": (Event.RECALL, {"detail": f"recall {'0' * 64} "}),
+        "opened under another's name": (Event.OPEN, {"address": BAS}),
+        "opened under an office that nobody audits": (Event.OPEN, {"office": "lo-nowhere"}),
+        "opened past the originator's auditors": (Event.OPEN, {"concerns": ""}),
+        "accepted under another's name": (Event.ACCEPT, {"address": "adam.lis@lo-warsaw"}),
+        "acknowledged under another's name": (Event.ACKNOWLEDGE, {"address": BAS}),
+        "recalled under another's name": (Event.RECALL, {"address": "adam.lis@lo-warsaw"}),
         "opened long before it was accepted": (Event.OPEN, {"time": accepted.time - 61_000}),
     }
     for what, (event, fields) in changes.items():
@@ -315,6 +321,18 @@ def test_an_entry_of_a_time_that_no_calendar_has_is_refused(setting, right, mess
     (tmp_path / "late.zip").write_bytes(late)
     shown = run(setting.clients[ANNA], "evidence", "verify", str(tmp_path / "late.zip"))
     assert shown.exit_code == (0 if holds else 5), shown.output
+
+
+def test_both_believe_a_package_with_the_recall_of_a_security_officer(setting, verdict):
+    """Nothing was sealed to her, and the recall is hers: her certificate is there."""
+    ewa = setting.device("ewa.lis@lo-warsaw", clearances=[], roles=["security"])
+    anna = setting.clients[ANNA]
+    sent = anna.send([PETIT], label=LABEL, body="Meet at eight.\n").message_id
+    recall(ewa, sent, "Wrong annex", spill=False)
+    anna.sync()
+    octets = collect(anna, sent)
+    assert verdict(octets)
+    assert verify_evidence(octets).as_json()["events"][-1]["address"] == "ewa.lis@lo-warsaw"
 
 
 def test_an_auditor_of_the_originators_office_writes_a_package_that_both_believe(

@@ -293,10 +293,10 @@ def sealed_delivery():
     }  # fmt: skip
 
 
-def released(device_id, ref, event=Event.OPEN):
+def released(device_id, ref, event=Event.OPEN, concerns="lo-warsaw"):
     entry = AccessEntry(
         event=event, time=NOW * 1000, salt=seed("salt")[:16], device_id=device_id, address="duty@lo-paris",
-        office="lo-paris", message_id=MESSAGE_ID, message_ref=ref, detail="portions 0,2",
+        office="lo-paris", concerns=concerns, message_id=MESSAGE_ID, message_ref=ref, detail="portions 0,2",
     ).encoded()  # fmt: skip
     tree = MerkleTree([leaf_hash(b"before"), leaf_hash(entry), leaf_hash(b"after")])
     return LoggedEntry(entry, 1, tuple(tree.inclusion_proof(1, 3)), signed_checkpoint(3, tree.root()))
@@ -375,6 +375,9 @@ ATTACKS = {
         lambda it, given: altered(given, message=with_core(it.message, lambda core: core[13].update({3: LAST_SECOND + 1}))), "DTG"),
     "a directory that steers a terminal": (
         lambda it, given: altered(given, message=with_core(it.message, lambda core: core.update({12: ["\x1b[2J", 7, bytes(32)]}))), "origin"),
+    "a release past the originator's auditors": (
+        lambda it, given: altered(given, release=released(given["device_id"], parse_message(it.message).ref, concerns="")),
+        "does not concern the originator's office"),
     "octets after the end": (lambda it, given: given | {"delivery": given["delivery"] + b"\x00"}, "malformed CBOR"),
     "a long spelling": (
         lambda it, given: given | {"delivery": b"\x98\x05" + given["delivery"][1:]}, "shortest form"),

@@ -178,7 +178,10 @@ def test_a_message_that_another_device_signed_as_its_own_does_not_open(two_offic
     def stolen_and_logged(delivery):
         lie = stolen(delivery)
         release = parse_access_entry(delivery.release.entry)
-        entries[:] = [*forger.entries(Log.ACCESS), altered(release, message_ref=parse_message(lie.message).ref)]
+        entries[:] = [
+            *forger.entries(Log.ACCESS),
+            altered(release, message_ref=parse_message(lie.message).ref, concerns=""),
+        ]
         return replace(lie, release=forger.logged(entries, len(entries) - 1, jean.trust.seen()))
 
     sent = send(anna)
@@ -422,6 +425,30 @@ def test_a_slot_with_a_logged_denial_is_caught(anna, jean):
             ),
         )
         jean.read(sent)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words", "alarm"),
+    [
+        ({"address": LUC}, f"logged as '{LUC}', and the device is {JEAN}'s", True),
+        ({"office": "lo-nowhere"}, "logged under 'lo-nowhere'", True),
+        ({"concerns": ""}, "as if it did not concern lo-warsaw", False),
+    ],
+)
+def test_an_opening_that_is_logged_as_somebody_elses_or_past_the_originators_auditors_is_caught(
+    anna, forger, jeans_double, fields, words, alarm
+):
+    """It is in the log, which an honest relay then does not grow from: only the double has believed in it."""
+    sent = send(anna)
+
+    def logged(delivery):
+        before = forger.entries(Log.ACCESS)[:-1]
+        entries = [*before, altered(parse_access_entry(delivery.release.entry), **fields)]
+        return replace(delivery, release=forger.logged(entries, len(before), jeans_double.trust.seen()))
+
+    with caught(jeans_double, sent, words, alarm=alarm, then_read=False), lying(jeans_double) as relay:
+        lie_about_delivery(relay, logged)
+        jeans_double.read(sent)
 
 
 def test_a_checkpoint_of_unknown_keys_is_caught(anna, jean, forger, tmp_path):
@@ -810,6 +837,21 @@ def test_a_receipt_for_something_else_is_caught_and_the_message_stays_in_the_out
     anna.sync()  # the truth, asked for again
     assert anna.profile.cabinet.outbox() == []
     assert jean.read(message_id).portions[0].text == SECRET
+
+
+def test_an_acceptance_that_is_logged_as_somebody_elses_is_caught(anna, forger):
+    def logged(**_):
+        entries = forger.entries(Log.ACCESS)
+        accepted = next(each for each in map(parse_access_entry, entries) if each.event is Event.ACCEPT)
+        entries.append(altered(accepted, address="adam.lis@lo-warsaw"))
+        return forger.logged(entries, len(entries) - 1, copy.trust.seen()).encoded()
+
+    send(anna)
+    with double_of(anna) as copy, lying(copy) as relay:
+        relay.invent("POST", r"^/v1/messages$", logged)
+        with pytest.raises(Unverified, match=f"the device is {ANNA}'s"):
+            send(copy)
+        assert copy.profile.cabinet.alarms()
 
 
 def test_a_receipt_of_a_forked_log_is_caught(anna, forger):

@@ -179,7 +179,7 @@ def fork(first, size):
     def rewrite_all(connection, data):
         truncate(size)(connection, data)
         for index in range(first, size):
-            rewrite(connection, index, salt=os.urandom(16), address="somebody.else@lo-warsaw")
+            rewrite(connection, index, salt=os.urandom(16))
 
     return rewrite_all
 

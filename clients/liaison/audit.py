@@ -2,8 +2,8 @@
 
 The rules:
   - the leaves, contents or bare hashes, must hash to the root that the relay's keys signed, and that tree must extend
-    the last one seen. An entry that is erased must be named by a destruction record after it, and one of a hold or a
-    recall must bear the signed words of those who ordered it;
+    the last one seen. An entry must name the holder of its device, and its office; one that is erased must be named by
+    a destruction record after it, and one of a hold or a recall must bear the signed words of those who ordered it;
   - a page is kept as it comes; it counts, and is shown, once all up to a checkpoint is verified: a *position*, kept
     with its checkpoint. What is behind the position is what an interrupted pull has left: it is read again and the pull
     goes on after it. Where something does not hold, all that is behind the position is forgotten;
@@ -63,7 +63,8 @@ class AuditPull:
         Raises Unverified naming the first entry that does not hold; what was verified before stays.
         """
         position = self.position()
-        walk = Walk(Dating(position.marks, position.latest), Warrants(self._changes))
+        self._client.trust.load()
+        walk = Walk(Dating(position.marks, position.latest), Warrants(self._changes), self._client.trust.directory)
         self._retrace(walk, position)
         self._take_in(walk, position.size, [])
 
@@ -78,7 +79,7 @@ class AuditPull:
         if pinned is not None:
             foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
         marks = [mark for log, note, _whose in foreign if log == ACCESS for mark in self._marks(note)]
-        walk = Walk(Dating(self.position().marks), Warrants(self._changes), Dating(marks))
+        walk = Walk(Dating(self.position().marks), Warrants(self._changes), client.trust.directory, Dating(marks))
         self._take_in(walk, 0, foreign, marks)
         return walk.size
 
@@ -136,7 +137,7 @@ class AuditPull:
         else:
             raise self._alarm(f"entry {unaccounted} of the access log was erased, and no record says so", note)
         trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
-        if (wrong := walk.dating.misdated or walk.warrants.fault) is not None:
+        if (wrong := walk.dating.misdated or walk.false_actor or walk.warrants.fault) is not None:
             raise self._alarm(wrong, note)
         return note
 

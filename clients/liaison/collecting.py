@@ -16,7 +16,7 @@ from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import Directory
-from relay.protocol.entry import Change, DirectoryEntry, parse_directory_entry
+from relay.protocol.entry import Change, DirectoryEntry, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import decode_list, parse_message
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.grants import parse_grants
@@ -128,20 +128,21 @@ def _check_whole(client: Client, package: Package) -> None:
 
 
 def _add_entries(client: Client, package: Package, answer: list[object]) -> frozenset[bytes]:
-    """The log entries with their proofs; the devices that the relay says the message was sealed to."""
+    """The log entries with their proofs; their devices, and those that the relay says the message was sealed to."""
     if len(answer) != 3:
         raise Malformed("evidence: expected an array of 3")
     note, grants, entries = expect(answer[0], bytes, "evidence: checkpoint"), answer[1], answer[2]
     checkpoint = client.trust.read_checkpoint(ACCESS, note)
     client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
-    package.members["access/checkpoint"] = note
+    package.members["access/checkpoint"], devices = note, set[bytes]()
     for row in expect(entries, list, "evidence: entries"):
         index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
         package.members[f"access/{index:010}.cbor"] = encode(row)
+        devices.add(parse_access_entry(expect(row[0], bytes, "evidence: entry")).device_id)
     if grants is None:  # to a reader
-        return frozenset()
+        return frozenset(devices)
     package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")
-    return frozenset(device for device, _granted in parse_grants(package.members[GRANTS_FILE]))
+    return frozenset(devices.union(device for device, _granted in parse_grants(package.members[GRANTS_FILE])))
 
 
 def _add_directory(client: Client, package: Package, core: Core, devices: frozenset[bytes]) -> None:
@@ -151,6 +152,8 @@ def _add_directory(client: Client, package: Package, core: Core, devices: frozen
     if state is None:
         raise Malformed("the directory was never verified here")
     people = devices | {core.sender_device, client.profile.signing.device_id}
+    if unknown := people - trust.directory.devices.keys():
+        raise Unverified(f"the relay shows a device that the directory does not have: {min(unknown).hex()}")
     offices, label = _offices(trust.directory, core.office, people), label_of(core.label)
     package.members["directory/checkpoint"], files = state.checkpoint, list[bytes]()
     for index, encoded in enumerate(islice(trust.cabinet.entries(DIRECTORY), state.size)):

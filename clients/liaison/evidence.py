@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Device, Directory
@@ -89,9 +90,12 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     # 4. the manifest's signer
     exporter = _signer(directory, manifest.kid[:16], package.at, "manifest")
     verify_sign1(manifest, exporter.signature_public)
-    # 5. log entries, each in the log, each of this message
+    # 5. log entries, each in the log, each of this message, each its device's
     entries = _entries(package, vkeys)
     accept = _only_accept(entries)
+    for _index, entry in entries:
+        verify_actor(entry, directory)
+        verify_concerns(entry, accept.office)
     # 6. the message, the label, the devices it was sealed to
     message = _message(package, directory, accept)
     label = label_of(accept.label or b"")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
+from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.cose import verify_sign1
 from relay.protocol.decision import Action
@@ -151,6 +152,7 @@ class Incoming:
         own = (Event.ACKNOWLEDGE, receipt.device_id, receipt.message_id, message.ref, state)
         if (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.detail) != own:
             raise Unverified("the relay logged another receipt than was sent")
+        verify_concerns(entry, message.core.office)
         return entry
 
     def _check_replay(self, message: Message) -> None:
@@ -192,6 +194,7 @@ class Incoming:
             raise Unverified("the slot came without a log entry of its own release")
         if entry.detail != format_portions(slot.granted):
             raise Unverified("the log entry names other portions than the slot grants")
+        verify_concerns(entry, message.core.office)
 
     def _portion(self, message: Message, index: int, key: bytes) -> PortionContent:
         core, folder = message.core, self.profile.cabinet.parts

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.access import Judge
+from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_slot, parse_submission
@@ -208,6 +209,7 @@ class Outgoing:
         said = (entry.event, entry.device_id, entry.message_id, entry.message_ref, entry.detail, entry.permitted)
         if said != own:
             raise Unverified("the receipt is for something else than was posted")
+        verify_concerns(entry, message.core.office)
         self.profile.cabinet.drop_outbox(message_id)
         return logged.index
 

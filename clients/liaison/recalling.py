@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.errors import Unknown, Unverified
@@ -106,5 +107,10 @@ def _verified(client: Client, answer: Recalled, asked: Recall) -> TakenBack:
         raise Unverified("the relay recalled another message under this id")
     if any(state.device_id not in trust.directory.devices for state in answer.states):
         raise Unverified("a state of a device that is not in the directory")
+    # 5. each is its device's, and concerns the originator's office: whoever may take a message back is of it
+    for logged in answer.entries():
+        found = parse_access_entry(logged.entry)
+        verify_actor(found, trust.directory)
+        verify_concerns(found, entry.office)
     openings = [parse_access_entry(each.entry) if each is not None else None for each in answer.openings]
     return TakenBack(answer.recall.index, entry, tuple(zip(answer.states, openings, strict=True)))

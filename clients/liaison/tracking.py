@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import parse_access_entry
@@ -59,7 +60,9 @@ def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
         steps = tuple(expect_bytes(step, 32, "evidence: proof") for step in expect(proof, list, "evidence: proof"))
         leaf = leaf_hash(expect(encoded, bytes, "evidence: entry"))
         verify_inclusion(leaf, expect(index, int, "evidence: index"), checkpoint.size, steps, checkpoint.root)
-        pulled.append(PulledEntry(index, leaf, parse_access_entry(encoded)))
+        pulled.append(PulledEntry(index, leaf, entry := parse_access_entry(encoded)))
+        verify_actor(entry, trust.directory)
+        verify_concerns(entry, core.office)
     (found,) = exposures(pulled, [core.message_id])
     found.grants = parse_grants(expect(listed, bytes, "evidence: grants"))
     accepts = [(entry.message_ref, entry.detail) for _index, entry in found.accepts]

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from relay.protocol.actor import verify_actor
 from relay.protocol.canonical import decode, expect, read_array
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, LoggedEntry, parse_access_entry
@@ -118,13 +119,15 @@ class Trust:
         return state.size if state is not None else 0
 
     def verify_logged(self, logged: LoggedEntry, transport: Transport) -> AccessEntry:
-        """The access-log entry, if it is included under a checkpoint consistent with every one seen before."""
+        """The entry, as its device's holder's, if it is included under a checkpoint consistent with every one seen."""
 
         def verify() -> AccessEntry:
             checkpoint = self.read_checkpoint(ACCESS, logged.checkpoint)
             verify_inclusion(leaf_hash(logged.entry), logged.index, checkpoint.size, logged.proof, checkpoint.root)
             self.advance(checkpoint, logged.checkpoint, logged.consistency, transport)
-            return parse_access_entry(logged.entry)
+            entry = parse_access_entry(logged.entry)
+            verify_actor(entry, self.directory)
+            return entry
 
         return self.alarmed(logged.checkpoint, verify)
 

@@ -17,7 +17,7 @@ from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.community import ROSTER
 from relay.protocol.cose import parse_sign1
-from relay.protocol.entry import AccessEntry, Change, Event, read_approval_list
+from relay.protocol.entry import NO_DEVICE, OPERATOR, AccessEntry, Change, Event, read_approval_list
 from relay.protocol.errors import Malformed, Refused, Unauthenticated
 from relay.protocol.identity import Kind
 from relay.protocol.policy import Policy
@@ -30,7 +30,6 @@ from relay.store.schema import document
 from .caller import Caller, entry_of
 from .policies import PolicyShelf
 
-OPERATOR = "operator"
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
     Change.APPROVERS, Change.AUDIT_GRANT,
@@ -127,7 +126,7 @@ def _operate(batch: Batch, change: Change, payload: bytes, approvals: Sequence[b
             event=Event.OPERATOR,
             time=batch.now_ms,
             salt=os.urandom(16),
-            device_id=bytes(16),
+            device_id=NO_DEVICE,
             address=OPERATOR,
             office="",
             detail=f"{change.value} {index}",

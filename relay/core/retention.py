@@ -19,7 +19,7 @@ from sqlalchemy import Connection, delete, select, tuple_, update
 
 from relay.batch import Answer, Batch
 from relay.protocol.access import Judge, deciding_policy
-from relay.protocol.entry import AccessEntry, Event, parse_access_entry
+from relay.protocol.entry import NO_DEVICE, RELAY, AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.label import PolicyRef, readable_label
 from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
@@ -29,7 +29,6 @@ from relay.store.schema import log_entry, message, message_place
 from .hold import held
 
 Rows = Iterable[Any]  # of the two selections below
-RELAY = "relay"
 _MESSAGES, _OCTETS = 64, 4 << 20  # at most so much in one transaction: others wait for it
 
 
@@ -126,7 +125,7 @@ def _record(batch: Batch, destroyed: Destruction) -> Answer:
                 event=Event.DESTROY,
                 time=batch.now_ms,
                 salt=os.urandom(16),
-                device_id=bytes(16),
+                device_id=NO_DEVICE,
                 address=RELAY,
                 office=EVERYONE,
                 detail=destroyed.detail(),
@@ -140,7 +139,7 @@ def _expired(batch: Batch, found: Message, policy: bytes | None) -> AccessEntry:
         event=Event.EXPIRE,
         time=batch.now_ms,
         salt=os.urandom(16),
-        device_id=bytes(16),
+        device_id=NO_DEVICE,
         address=RELAY,
         office=found.core.office,
         message_id=found.core.message_id,

@@ -57,6 +57,10 @@ def _office(directory: Directory, entry: DirectoryEntry) -> None:
     statement = parse_statement(entry.payload)
     if statement.office in directory.offices:
         raise Conflict(f"office {statement.office} is registered already", hint="remove it first")
+    # A device is one holder's for good: what is logged of it keeps its name.
+    known, device = directory.devices.get(statement.device_id), authority_device(statement)
+    if known is not None and known.address != device.address:
+        raise Conflict(f"the key of this authority is {known.address}'s", hint="make a new one")
     ref = parse_sign1(entry.payload, STATEMENT).ref
     _require_approvals(directory, entry, directory.approvers_of(""), Question(Matter.ADMISSION, ref, ""))
     take_duty(
@@ -64,7 +68,7 @@ def _office(directory: Directory, entry: DirectoryEntry) -> None:
     )
     directory.offices[statement.office] = statement
     directory.statements[statement.kid] = statement
-    _admit(directory, authority_device(statement), statement.kid)
+    _admit(directory, device, statement.kid)
 
 
 def _office_removed(directory: Directory, entry: DirectoryEntry) -> None:

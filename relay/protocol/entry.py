@@ -24,6 +24,7 @@ MAX_APPROVALS = 8
 MAX_WARRANT = 1 + MAX_APPROVALS
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
 LAST_TIME = LAST_SECOND * 1000 + 999
+NO_DEVICE, RELAY, OPERATOR = bytes(16), "relay", "operator"  # what stands for whoever has no certificate
 
 
 class Event(StrEnum):

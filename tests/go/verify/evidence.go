@@ -333,10 +333,23 @@ func (e *evidence) readEntries() {
 		refuse(at < latest-60_000, "access entry: dated before one in front of it")
 		latest = max(latest, at)
 		e.entries = append(e.entries, entry)
+		e.checkActor(entry)
 		refuse(!same(entry[11], e.entries[0][11]), "access entries: different labels")
 	}
 	refuse(len(e.entries) == 0, "access entries: none")
 	e.accept = e.entries[0]
+}
+
+// checkActor compares an entry with the certificate of its device, and with the office whose message it is about.
+func (e *evidence) checkActor(entry map[int64]any) {
+	device, _ := entry[5].([]byte)
+	by := e.devices[string(device)]
+	refuse(by == nil || entry[6] != by.address || entry[7] != by.office, "access entry: not as its device is certified")
+	concerns := e.entries[0][7]
+	if concerns == entry[7] {
+		concerns = ""
+	}
+	refuse(entry[8] != concerns, "access entry: does not concern the originator's office")
 }
 
 func (e *evidence) checkMessage() {

@@ -333,6 +333,18 @@ func verifyRelease(value any, received *message, own *slot, fixture messageFixtu
 	if said[16] != namePortions(own.granted) {
 		return fmt.Errorf("release: the log entry names other portions than the slot grants")
 	}
+	sender, err := asArray(received.core[3], 3, "core: sender")
+	if err != nil {
+		return err
+	}
+	address, _ := sender[0].(string)
+	originator := officeOf(address)
+	if said[7] == originator {
+		originator = ""
+	}
+	if said[8] != originator {
+		return fmt.Errorf("release: the log entry does not concern the originator's office")
+	}
 	return nil
 }
 
