@@ -19,9 +19,10 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Table, insert
 
+from relay.protocol.dating import goes_back
 from relay.protocol.directory import Directory
 from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry, LoggedEntry
-from relay.protocol.errors import TooLarge
+from relay.protocol.errors import TooLarge, Unavailable
 from relay.protocol.tiletree import TileTree
 from relay.store.log import Log
 from relay.store.prepared import Prepared
@@ -115,7 +116,12 @@ class Batch:
         return self._stage(Log.ACCESS, _fitting(entry.encoded()), entry.office, entry.concerns)
 
     def change(self, change: Change, payload: bytes, approvals: Sequence[bytes] = ()) -> int:
-        """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises."""
+        """Apply a change to the directory and stage its entry. Raises what `Directory.apply` raises; Unavailable."""
+        if goes_back(self.now * 1000, self.directory.latest):  # whole seconds, as the checkpoint will state
+            raise Unavailable(
+                "the relay's clock is behind the directory log, and nothing is published until it has caught up",
+                hint="its operator sets the clock; nothing was changed",
+            )
         made = DirectoryEntry(change, self.now_ms, os.urandom(16), payload, tuple(approvals))
         entry = _fitting(made.encoded())
         self.directory.apply(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -26,12 +27,12 @@ from relay.protocol.errors import Conflict, Malformed, Refused, Unverified
 from relay.protocol.identity import CERTIFICATE, STATEMENT
 from relay.store.log import Log
 from simulator import Forger, double, lying
-from test_directory import NOW, PARIS, WARSAW, certificate, entry, office, removal, revocation
+from test_directory import NOW, PARIS, WARSAW, certificate, entry, office, redated, removal, revocation
 from world import PASSPHRASE, World, clearance, world
 
 # -- the directory alone ---------------------------------------------------------------------------------------------
 
-EWA, OLA, JAN, LUC, NEW, SPARE = (SigningKey.generate() for _ in range(6))
+EWA, OLA, JAN, LUC, NEW, SPARE, LATE = (SigningKey.generate() for _ in range(7))
 NAMES = {EWA: "ewa@lo-warsaw", OLA: "ola@lo-warsaw", JAN: "jan@lo-warsaw", LUC: "luc@lo-paris", NEW: "new@lo-warsaw"}
 START = [
     office(WARSAW, "lo-warsaw"),
@@ -54,6 +55,10 @@ def named(approvers, *approvals, signer=WARSAW):
 
 def with_approvals(encoded, *approvals):
     return replace(parse_directory_entry(encoded), approvals=approvals).encoded()
+
+
+def dated_now(encoded):
+    return replace(parse_directory_entry(encoded), time=int(time.time() * 1000)).encoded()
 
 
 def yes(key, encoded, matter=Matter.ENROLMENT, **fields):
@@ -79,6 +84,14 @@ OFFICER = certificate(WARSAW, NEW, "new@lo-warsaw", roles=("security",))
 def test_a_security_officer_is_enrolled_with_two_approvals_of_three(directory):
     directory.apply(with_approvals(OFFICER, yes(EWA, OFFICER), yes(JAN, OFFICER)))
     assert directory.device(NEW.device_id, NOW).certificate.roles == ("security",)
+
+
+def test_approvals_that_are_too_old_today_do_not_count_by_dating_their_entry_back(directory):
+    directory.apply(redated(certificate(WARSAW, LATE, "late@lo-warsaw"), 8 * 86400 * 1000))
+    approved = with_approvals(OFFICER, yes(EWA, OFFICER), yes(JAN, OFFICER))
+    with pytest.raises(Unverified, match="dated before"):
+        directory.apply(approved)
+    assert directory.device(NEW.device_id, NOW) is None
 
 
 def test_anybody_else_is_enrolled_by_the_authority_alone(directory):
@@ -309,7 +322,7 @@ def test_a_relay_that_enrols_without_approvals_is_caught_by_every_client(offices
     cert = certificate(authority.profile.signing, stolen, "mole@lo-warsaw", roles=("security",))
     jean = double(offices.clients[JEAN], tmp_path / "jean")
     with lying(jean) as relay:
-        relay.invent("GET", r"^/v1/directory", Forger(offices).directory(lambda entries: [*entries, cert]))
+        relay.invent("GET", r"^/v1/directory", Forger(offices).directory(lambda entries: [*entries, dated_now(cert)]))
         with pytest.raises(Unverified, match="does not hold: enrolment"):
             jean.sync()
     assert jean.profile.cabinet.alarms()
@@ -385,7 +398,7 @@ def test_the_relays_operator_admits_an_office_with_the_approvals_that_he_asked_f
         rogue = office(NEW, "lo-rogue", "NOR")
         jean = double(built.clients[JEAN], tmp_path / "jean")
         with lying(jean) as lie:
-            lie.invent("GET", r"^/v1/directory", Forger(built).directory(lambda entries: [*entries, rogue]))
+            lie.invent("GET", r"^/v1/directory", Forger(built).directory(lambda entries: [*entries, dated_now(rogue)]))
             with pytest.raises(Unverified, match="does not hold: admission"):
                 jean.sync()
         jean.close()

@@ -8,10 +8,10 @@ import pytest
 
 from acts import run, screen
 from liaison.audit import AuditPull
-from liaison.dating import TOLERANCE, Dating, Mark
 from liaison.trust import ACCESS
 from octets import flipped
 from relay.protocol.canonical import decode, encode
+from relay.protocol.dating import TOLERANCE, Dating, Mark
 from relay.protocol.errors import Unavailable, Unverified
 from relay.protocol.identity import Kind
 from relay.protocol.merkle import Edge, MerkleTree, leaf_hash

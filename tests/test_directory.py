@@ -121,8 +121,13 @@ def _named(named, signer, typ, encoded):
     return replace(parse_directory_entry(encoded), payload=lie).encoded()
 
 
+def redated(encoded, milliseconds):
+    return replace(parse_directory_entry(encoded), time=NOW * 1000 + milliseconds).encoded()
+
+
 DEVICE = SigningKey.generate()
 REFUSED = {
+    "an entry dated back": (redated(batch(ANNA.device_id), -60_001), Unverified),
     "an office twice": (office(WARSAW, "lo-warsaw"), Conflict),
     "an office under a name that is taken": (office(ROGUE, "lo-warsaw"), Conflict),
     "an office of a device's key": (office(ANNA, "lo-oslo", "NOR"), Conflict),

@@ -282,10 +282,24 @@ def test_entries_that_an_operator_rewrote_are_refused_though_log_and_manifest_ho
         "accepted under another's name": (Event.ACCEPT, {"address": "adam.lis@lo-warsaw"}),
         "acknowledged under another's name": (Event.ACKNOWLEDGE, {"address": BAS}),
         "recalled under another's name": (Event.RECALL, {"address": "adam.lis@lo-warsaw"}),
+        "recalled after the log with it was signed": (Event.RECALL, {"time": int(time.time() + 120) * 1000}),
         "opened long before it was accepted": (Event.OPEN, {"time": accepted.time - 61_000}),
     }
     for what, (event, fields) in changes.items():
         assert not verdict(relogged(setting, right, Log.ACCESS, changed_entry(message_id, event, **fields))), what
+
+
+@pytest.mark.parametrize(("seconds", "holds"), [(-61, False), (-30, True), (30, True), (120, False)])
+def test_a_directory_entry_that_is_dated_where_it_does_not_stand_is_refused(setting, right, verdict, seconds, holds):
+    """Before the one in front of it in the package, or after the log with it was signed."""
+    last = max(int(name[10:20]) for name in members_of(right) if name.startswith("directory/0"))
+    stored = [parse_directory_entry(each) for each in Forger(setting).entries(Log.DIRECTORY)]
+    time_ms = (int(time.time() * 1000) if seconds > 0 else max(each.time for each in stored[:last])) + seconds * 1000
+
+    def change(index: int, encoded: bytes) -> bytes:
+        return replace(stored[index], time=time_ms).encoded() if index == last else encoded
+
+    assert verdict(relogged(setting, right, Log.DIRECTORY, change)) is holds
 
 
 def test_an_opening_that_stands_behind_the_recall_is_refused(setting, right, message_id, verdict):

@@ -11,6 +11,7 @@ import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -616,6 +617,26 @@ def test_a_certificate_for_another_office_than_its_signers_is_caught(two_offices
     signed = paris.sign_object(CERTIFICATE, _certificate(SigningKey.generate(), ANNA).payload())
     lie = forger.directory(lambda entries: [*entries, directory_entry(Change.CERTIFICATE, signed)])
     directory_lie_is_caught(jean, "directory entry .* does not hold", lie)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "signed", "words"),
+    [
+        (61, 0, "of the directory log is dated after a tree of"),
+        (3600, 3600, "of the directory log is dated after a tree of"),
+        (-3600, 0, "dated before an earlier one"),
+    ],
+    ids=["ahead", "ahead of a log that is signed ahead", "back"],
+)
+def test_a_directory_entry_that_is_dated_where_it_does_not_stand_is_caught(
+    jean, forger, monkeypatch, seconds, signed, words
+):
+    """Else quorums were counted, and warrants judged, by a directory of another day."""
+    now = int(time.time())
+    monkeypatch.setattr("simulator.time", SimpleNamespace(time=lambda: now + signed))
+    batch = directory_entry(Change.KEY_BATCH, encode([jean.profile.signing.device_id, bytes(32)]))
+    dated = replace(parse_directory_entry(batch), time=(now + seconds) * 1000).encoded()
+    directory_lie_is_caught(jean, words, forger.directory(lambda entries: [*entries, dated]))
 
 
 def test_a_forged_clearance_is_caught_by_whoever_reads_it_first(jean, forger, jeans_double, luc):

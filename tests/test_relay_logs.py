@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -12,12 +14,14 @@ from forge import call, problem
 from liaison.trust import Trust
 from logcheck import fetch, read_checkpoint, verify_all_consistent
 from relay.house import commit_alone
-from relay.protocol.canonical import decode
+from relay.protocol.canonical import decode, encode
 from relay.protocol.directory import Directory
-from relay.protocol.entry import AccessEntry, Event, parse_access_entry
+from relay.protocol.entry import AccessEntry, Change, Event, parse_access_entry
+from relay.protocol.errors import Unavailable
 from relay.protocol.identity import Kind
 from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency
 from relay.protocol.tiles import TILE_WIDTH, Tile, parse_entry_bundle, parse_tile, tile_path, tiles_between
+from relay.store import log as log_rows
 from relay.store.log import Log
 from relay.store.schema import checkpoint
 from world import clearance, world
@@ -42,6 +46,32 @@ def offices(tmp_path_factory):
         commit_alone(built.settings, fill)
         built.clients["anna.nowak@lo-warsaw"].sync()
         yield built
+
+
+def test_nothing_is_published_while_the_relays_clock_is_behind_what_it_has_published(offices, monkeypatch):
+    """No client would believe it: refused, with nothing stored, until the clock is set."""
+    device_id = offices.clients["anna.nowak@lo-warsaw"].profile.signing.device_id
+
+    def publish(seconds: int):
+        clock = {"time_ns": lambda: time.time_ns() - seconds * 10**9, "perf_counter": time.perf_counter}
+        monkeypatch.setattr("relay.committer.time", SimpleNamespace(time=time.time, **clock))
+
+        def stage(batch):
+            index = batch.change(Change.KEY_BATCH, encode([device_id, os.urandom(32)]))
+            batch.log(AccessEntry(Event.OPERATOR, batch.now_ms, os.urandom(16), bytes(16), "operator", ""))
+            return lambda _committed: index
+
+        return commit_alone(offices.settings, stage)
+
+    last = publish(0)
+    with offices.relay._readers.connect() as connection:
+        before = log_rows.sizes(connection)
+    with pytest.raises(Unavailable, match="the relay's clock is behind"):
+        publish(70)
+    with offices.relay._readers.connect() as connection:
+        assert log_rows.sizes(connection) == before
+    assert publish(50) == last + 1
+    offices.clients["anna.nowak@lo-warsaw"].sync()
 
 
 def tile(offices, log: str, wanted: Tile) -> list[bytes]:

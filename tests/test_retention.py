@@ -295,7 +295,7 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     fresh_offices, request, tmp_path, monkeypatch
 ):
     # The relay's clock is set back after the sweep, which auditors would rightly find.
-    monkeypatch.setattr("liaison.dating.TOLERANCE", 366 * DAY * 1000)
+    monkeypatch.setattr("relay.protocol.dating.TOLERANCE", 366 * DAY * 1000)
     message_id = sent(fresh_offices)
     about = entries_of(fresh_offices, message_id)
     with fresh_offices.relay._readers.connect() as connection:

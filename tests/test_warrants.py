@@ -25,7 +25,7 @@ from relay.protocol.recall import RECALL, Recall
 from relay.protocol.warrant import judge_recall, verify_warrant
 from relay.store.log import Log
 from simulator import Forger
-from test_directory import NOW, PARIS, WARSAW, certificate, entry, office, revocation
+from test_directory import NOW, PARIS, WARSAW, batch, certificate, entry, office, redated, revocation
 from world import clearance, world
 
 EWA, OLA, JAN, ANNA, LUC = (SigningKey.generate() for _ in range(5))
@@ -215,6 +215,11 @@ def test_a_word_that_was_logged_before_orders_nothing_a_second_time():
 def test_a_revocation_counts_for_what_is_dated_after_it_by_more_than_clocks_differ(seconds, is_right):
     logged = held(EWA, FIRST, word(EWA), time=(NOW + seconds) * 1000)
     assert (judged([*OFFICERS, revocation(WARSAW, EWA, NAMES[EWA])], logged) is None) is is_right
+
+
+def test_an_entry_that_is_dated_ahead_hides_no_revocation_behind_it():
+    logged, ahead = held(EWA, FIRST, word(EWA), time=(NOW + 90) * 1000), redated(batch(OLA.device_id), 60_000)
+    assert "not valid then" in judged([*OFFICERS, ahead, revocation(WARSAW, EWA, NAMES[EWA])], logged)
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from relay.protocol.canonical import decode, encode, expect, read_array
+from relay.protocol.dating import Dating, Mark
 from relay.protocol.envelope import decode_list
 from relay.protocol.errors import Conflict, LiaisonError, Unverified
 from relay.protocol.note import MLDSA44, signed_at, verify_note
@@ -28,7 +29,6 @@ from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 from relay.protocol.witness_policy import cosigned_at
 
 from .client import Client
-from .dating import Dating, Mark
 from .pulled import PulledEntry, is_hidden, leaf_of, read_answer, read_row
 from .trust import ACCESS, DIRECTORY
 from .walk import Walk

@@ -15,6 +15,7 @@ from typing import Any
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.dating import Dating, Mark
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
@@ -23,11 +24,10 @@ from relay.protocol.grants import Grants, parse_portions, read_accept_detail
 from relay.protocol.header import AddresseeKind, Precedence
 from relay.protocol.label import Label, label_of
 from relay.protocol.merkle import leaf_hash, verify_inclusion
-from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, verify_note
+from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, signed_at, verify_note
 from relay.protocol.recall import read_recall_detail
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
-from .dating import TOLERANCE
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, read_package
 from .sealed_to import READER, accepted_grants, holder_of_grants, own_grant
 
@@ -148,9 +148,11 @@ def _checkpoint(package: Package, log: str, vkeys: list[NoteVerifier]) -> Checkp
     return checkpoint
 
 
-def _logged(package: Package, log: str, vkeys: list[NoteVerifier]) -> list[tuple[int, bytes]]:
-    """(index, entry) of a log's members, each included under its checkpoint, in the log's order."""
+def _logged(package: Package, log: str, vkeys: list[NoteVerifier]) -> tuple[list[tuple[int, bytes]], Dating]:
+    """(index, entry) of a log's members, each included under its checkpoint, in the log's order; what dates them."""
     checkpoint, found = _checkpoint(package, log, vkeys), []
+    timed = next(key for key in vkeys if (key.name, key.type) == (checkpoint.origin, MLDSA44))
+    mark = Mark(checkpoint.size, signed_at(_member(package, f"{log}/checkpoint"), timed))
     for name in sorted(name for name in package.members if name.startswith(f"{log}/") and name.endswith(".cbor")):
         entry, index, proof = read_array(package.members[name], 3, name)
         if name != f"{log}/{expect(index, int, name):010}.cbor":
@@ -161,16 +163,19 @@ def _logged(package: Package, log: str, vkeys: list[NoteVerifier]) -> list[tuple
         except LiaisonError as problem:
             raise Unverified(f"{name}: {problem}") from problem
         found.append((index, entry))
-    return found
+    return found, Dating([mark], log=log)
 
 
 def _directory(package: Package, vkeys: list[NoteVerifier]) -> Directory:
     directory = Directory()
-    for index, entry in _logged(package, "directory", vkeys):
+    entries, dating = _logged(package, "directory", vkeys)
+    for index, entry in entries:
         try:
-            directory.apply(entry)
+            dating.take(index, directory.apply(entry).time)
         except LiaisonError as problem:
             raise Unverified(f"directory entry {index} does not hold: {problem}") from problem
+    if dating.misdated is not None:
+        raise Unverified(dating.misdated)
     return directory
 
 
@@ -193,16 +198,17 @@ def _signer(directory: Directory, device_id: bytes, at: int, what: str) -> Devic
 
 
 def _entries(package: Package, vkeys: list[NoteVerifier]) -> list[tuple[int, AccessEntry]]:
-    found, latest = list[tuple[int, AccessEntry]](), 0
-    for index, encoded in _logged(package, "access", vkeys):
+    found = list[tuple[int, AccessEntry]]()
+    entries, dating = _logged(package, "access", vkeys)
+    for index, encoded in entries:
         try:
             entry = parse_access_entry(encoded)
         except LiaisonError as problem:
             raise Unverified(f"access entry {index} does not hold: {problem}") from problem
         found.append((index, entry))
-        latest = max(latest, entry.time)
-        if entry.time < latest - TOLERANCE:
-            raise Unverified(f"access entry {index} is dated before one in front of it")
+        dating.take(index, entry.time)
+        if dating.misdated is not None:
+            raise Unverified(dating.misdated)
         if entry.event not in _ABOUT_IT or not entry.permitted:
             raise Unverified(f"access entry {index} is no evidence of a message")
         if (entry.message_id, entry.message_ref) != (package.message_id, package.message_ref):

@@ -12,7 +12,6 @@ from relay.protocol.envelope import RECEIPT, Receipt, decode_list, read_receipt
 from relay.protocol.errors import Unverified
 from relay.protocol.grants import accept_detail, parse_grants
 from relay.protocol.merkle import leaf_hash, verify_inclusion
-from relay.protocol.note import MLDSA44, signed_at
 
 from .chain import ChainRow, Limit, chain
 from .client import Client
@@ -68,8 +67,7 @@ def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
     accepts = [(entry.message_ref, entry.detail) for _index, entry in found.accepts]
     if accepts != [(record.message.ref, accept_detail(found.grants, core.handling.precedence))]:
         raise Unverified("the relay shows another acceptance, or other devices, than this message's")
-    verifier = next(key for key in trust.verifiers(ACCESS) if key.type == MLDSA44)
-    return found, signed_at(note, verifier)
+    return found, trust.signed_at(ACCESS, note)
 
 
 def audited_chain(client: Client, found: Exposure, within: int | None = None) -> list[ChainRow]:
@@ -77,7 +75,6 @@ def audited_chain(client: Client, found: Exposure, within: int | None = None) ->
     if found.message is None:
         return []
     state, core = client.trust.cabinet.log_state(ACCESS), found.message.core
-    verifier = next(key for key in client.trust.verifiers(ACCESS) if key.type == MLDSA44)
-    as_of = signed_at(state.checkpoint, verifier) if state is not None else 0
+    as_of = client.trust.signed_at(ACCESS, state.checkpoint) if state is not None else 0
     due = core.expires if within is None else min(core.expires, core.created + within)
     return chain(found, core, client.trust.directory, Limit(due, as_of))

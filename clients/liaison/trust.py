@@ -1,7 +1,8 @@
 """What this endpoint has verified so far, and nothing else: the directory, the logs' heads, whom it trusts.
 
 The rules:
-  - The directory log is replayed whole, entry by entry; its root must be the one that the relay's keys signed.
+  - The directory log is replayed whole, entry by entry; its root must be the one that the relay's keys signed, and no
+    entry is dated after that, or after now.
   - Heads only move forward, by consistency proof. A smaller tree, another root at the same size, a proof that
     fails or an entry that does not hold is an alarm: it is kept, with the evidence, and every command fails
     with exit 5 until a person resolves it.
@@ -18,11 +19,12 @@ from typing import TypeVar
 
 from relay.protocol.actor import verify_actor
 from relay.protocol.canonical import decode, expect, read_array
+from relay.protocol.dating import Dating, Mark
 from relay.protocol.directory import Device, Directory
-from relay.protocol.entry import AccessEntry, LoggedEntry, parse_access_entry
+from relay.protocol.entry import AccessEntry, DirectoryEntry, LoggedEntry, parse_access_entry
 from relay.protocol.errors import LiaisonError, Malformed, Unknown, Unverified
 from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency, verify_inclusion
-from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, verify_note
+from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, signed_at, verify_note
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
 from .cabinet import Cabinet
@@ -30,6 +32,7 @@ from .transport import Transport
 
 T = TypeVar("T")
 DIRECTORY, ACCESS = "directory", "access"
+_CLOCK_AHEAD = 300
 
 
 @contextmanager
@@ -85,13 +88,18 @@ class Trust:
 
     def _replay(self, fresh: list[bytes], checkpoint: Checkpoint, note: bytes) -> None:
         held = self.tree.size
+        # Our own clock too: the relay's signature states what time the relay likes.
+        at = min(self.signed_at(DIRECTORY, note), int(time.time()) + _CLOCK_AHEAD)
+        dating = Dating([Mark(checkpoint.size, at)], self.directory.latest, DIRECTORY)
         for entry in fresh:
+            dating.take(self.tree.size, _apply(self.directory, entry).time)
             self.tree.append(leaf_hash(entry))
-            _apply(self.directory, entry)
         if self.tree.size < checkpoint.size:
             raise Unverified(f"entries {self.tree.size} to {checkpoint.size} of the directory log are withheld")
         if self.tree.root(checkpoint.size) != checkpoint.root:
             raise Unverified(f"the directory log was forked: another history at {checkpoint.size} entries")
+        if dating.misdated is not None:
+            raise Unverified(dating.misdated)
         if checkpoint.size >= held:
             self.cabinet.append_entries(DIRECTORY, held, fresh)
             self.cabinet.put_log_state(DIRECTORY, checkpoint.size, checkpoint.root, note)
@@ -106,6 +114,10 @@ class Trust:
         if checkpoint.origin != verifiers[0].name:
             raise Unverified(f"a checkpoint of {checkpoint.origin} where {verifiers[0].name} was due")
         return checkpoint
+
+    def signed_at(self, log: str, note: bytes) -> int:
+        """When the relay signed this checkpoint, as it says itself, in seconds since 1970. Raises Unverified."""
+        return signed_at(note, next(key for key in self.verifiers(log) if key.type == MLDSA44))
 
     def verifiers(self, log: str) -> list[NoteVerifier]:
         found = [key for key in map(parse_vkey, self.relay_keys) if key.name.rpartition("/")[2] == log]
@@ -190,9 +202,9 @@ def _directory_page(answer: bytes) -> tuple[bytes, list[bytes]]:
     return expect(note, bytes, "directory: checkpoint"), entries
 
 
-def _apply(directory: Directory, entry: bytes) -> None:
+def _apply(directory: Directory, entry: bytes) -> DirectoryEntry:
     try:
-        directory.apply(entry)
+        return directory.apply(entry)
     except LiaisonError as problem:
         raise Unverified(f"directory entry {directory.size} does not hold: {problem}") from problem
 

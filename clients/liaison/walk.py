@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from relay.protocol.actor import verify_actor
+from relay.protocol.dating import Dating
 from relay.protocol.directory import Directory
 from relay.protocol.errors import Unverified
 from relay.protocol.merkle import Edge
 from relay.protocol.retention import Erased
 
-from .dating import Dating
 from .pulled import PulledEntry
 from .warranted import Warrants
 

@@ -8,14 +8,12 @@ That a word is logged once is seen as far back as the walk goes: in a pull to th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 
+from relay.protocol.dating import TOLERANCE
 from relay.protocol.directory import Directory
 from relay.protocol.entry import WARRANTED, AccessEntry, parse_directory_entry
 from relay.protocol.errors import Unverified
 from relay.protocol.warrant import spent_by, verify_warrant
-
-from .dating import TOLERANCE
 
 
 class Warrants:
@@ -55,8 +53,16 @@ class Warrants:
                 directory.apply(change)
 
     def _until(self, directory: Directory, time: int) -> Iterator[bytes]:
-        """The changes that this directory lacks, up to a time in milliseconds."""
-        return takewhile(lambda each: parse_directory_entry(each).time <= time, self._changes(directory.size))
+        """The changes that this directory lacks, up to the last one of a time in milliseconds or before."""
+        later = list[bytes]()
+        for each in self._changes(directory.size):
+            dated = parse_directory_entry(each).time
+            later.append(each)
+            if dated <= time:
+                yield from later
+                later.clear()
+            elif dated > time + TOLERANCE:
+                return  # nor is any one behind it of that time: no directory has one that goes back
 
 
 def _replayed(directory: Directory, changes: Iterator[bytes]) -> Directory:

@@ -4,6 +4,8 @@ The rules:
   - `apply` is the one way in; what each kind of entry needs stands in changes.py;
   - that an entry holds says who signed it, not that this reader trusts the signer: `trusted_kids` says that, starting
     from the reader's own authority and the agreements which that authority has signed;
+  - an entry is not dated before the latest one in front of it, give or take what clocks differ (dating.py): what held
+    at some time is what the entries up to that time say;
   - revocation, withdrawal and removal are final and effective with their entry;
   - nobody reads of an office what it has not granted (audit_scope.py).
 """
@@ -19,9 +21,11 @@ from .approval import (
 )
 from .audit_scope import AuditGrant, is_asked_for
 from .changes import CHANGES
+from .dating import goes_back
 from .directory_terms import AgreementState, CommunityState, Device
 from .duties import Duty
 from .entry import DirectoryEntry, parse_directory_entry
+from .errors import Unverified
 from .identity import (
     Kind,
     Revocation,
@@ -36,6 +40,7 @@ class Directory:
     """Everything that holds, by what it is looked up by."""
 
     size: int = 0
+    latest: int = 0  # milliseconds; the latest time of an entry
     offices: dict[str, Statement] = field(default_factory=dict)
     statements: dict[bytes, Statement] = field(default_factory=dict)  # by authority kid, removed ones too
     devices: dict[bytes, Device] = field(default_factory=dict)  # revoked ones too
@@ -55,8 +60,11 @@ class Directory:
     def apply(self, encoded: bytes) -> DirectoryEntry:
         """Verify one entry and take it in. Raises Malformed, Unverified, Conflict, Unknown; then nothing changed."""
         entry = parse_directory_entry(encoded)
+        if goes_back(entry.time, self.latest):
+            raise Unverified("dated before an earlier one")
         CHANGES[entry.change](self, entry)
         self.size += 1
+        self.latest = max(self.latest, entry.time)
         return entry
 
     # -- look-ups -----------------------------------------------------------------------------------------------

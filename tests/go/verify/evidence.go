@@ -172,8 +172,22 @@ func (e *evidence) readKeys(trusted []string) {
 	}
 }
 
-// logged returns a log's members in order, each included under the log's checkpoint.
-func (e *evidence) logged(log string) [][]byte {
+// dating refuses an entry that is dated over 60 s before one in front of it, or after the tree with it was signed.
+type dating struct {
+	log      string
+	signedAt int64 // seconds
+	latest   int64 // milliseconds
+}
+
+func (d *dating) take(value any) {
+	at := entryTime(value)
+	refuse(at < d.latest-60_000, "%s entry: dated before one in front of it", d.log)
+	refuse(at > 60_000 && (at-60_001)/1000 >= d.signedAt, "%s entry: dated after its tree was signed", d.log)
+	d.latest = max(d.latest, at)
+}
+
+// logged returns a log's members in order, each included under the log's checkpoint, and what dates them.
+func (e *evidence) logged(log string) ([][]byte, *dating) {
 	note := e.member(log + "/checkpoint")
 	kinds := map[byte]bool{}
 	for _, line := range e.vkeys[log] {
@@ -201,7 +215,7 @@ func (e *evidence) logged(log string) [][]byte {
 		refuse(err != nil, "%s: %v", name, err)
 		entries = append(entries, entry)
 	}
-	return entries
+	return entries, &dating{log: log, signedAt: stated.signedAt}
 }
 
 // entryTime reads the time of a log entry: milliseconds, from 1970 to the end of the year 9999.
@@ -212,11 +226,12 @@ func entryTime(value any) int64 {
 }
 
 func (e *evidence) readDirectory() {
-	for _, entry := range e.logged("directory") {
+	entries, dated := e.logged("directory")
+	for _, entry := range entries {
 		fields := must(readArray(entry, -1, "directory entry"))
 		// a sixth field is approvals: whether a change needed them is for the whole directory to say
 		refuse(len(fields) != 5 && len(fields) != 6, "directory entry: not an array of 5 or 6")
-		entryTime(fields[2])
+		dated.take(fields[2])
 		change, _ := fields[1].(string)
 		err := e.apply(change, must(asBytes(fields[4], -1, "directory entry: payload")))
 		refuse(err != nil, "directory entry, %s: %v", change, err)
@@ -320,8 +335,8 @@ func (e *evidence) checkExporter() {
 }
 
 func (e *evidence) readEntries() {
-	latest := int64(0)
-	for i, encoded := range e.logged("access") {
+	entries, dated := e.logged("access")
+	for i, encoded := range entries {
 		entry, ok := must(decode(encoded)).(map[int64]any)
 		_, warranted := entry[17]
 		refuse(!ok || entry[12] != true || warranted != (entry[2] == "recall"), "access entry: not one of something permitted")
@@ -329,9 +344,7 @@ func (e *evidence) readEntries() {
 		refuse((i == 0) != (entry[2] == "accept"), "access entries: not one acceptance, first")
 		about := []any{"accept", "open", "acknowledge", "recall"}
 		refuse(!slices.Contains(about, entry[2]), "access entry: %v is no evidence", entry[2])
-		at := entryTime(entry[3])
-		refuse(at < latest-60_000, "access entry: dated before one in front of it")
-		latest = max(latest, at)
+		dated.take(entry[3])
 		e.entries = append(e.entries, entry)
 		e.checkActor(entry)
 		refuse(!same(entry[11], e.entries[0][11]), "access entries: different labels")

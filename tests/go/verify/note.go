@@ -29,9 +29,10 @@ type noteKey struct {
 }
 
 type checkpoint struct {
-	origin string
-	size   int64
-	root   hash
+	origin   string
+	size     int64
+	root     hash
+	signedAt int64 // by the last ML-DSA-44 key given, in seconds
 }
 
 func parseVkey(vkey string) (noteKey, error) {
@@ -78,6 +79,9 @@ func openCheckpoint(note []byte, vkeys []string) (checkpoint, error) {
 		if err := key.verify(text, stated, signature); err != nil {
 			return checkpoint{}, fmt.Errorf("checkpoint: %s, type %#02x: %w", key.name, key.kind, err)
 		}
+		if key.kind == typeMLDSA44 {
+			stated.signedAt = int64(binary.BigEndian.Uint64(signature))
+		}
 	}
 	return stated, nil
 }
@@ -95,7 +99,7 @@ func parseCheckpoint(text string) (checkpoint, error) {
 	if err != nil || len(root) != 32 {
 		return checkpoint{}, fmt.Errorf("checkpoint: root %q", lines[2])
 	}
-	return checkpoint{lines[0], size, hash(root)}, nil
+	return checkpoint{origin: lines[0], size: size, root: hash(root)}, nil
 }
 
 func findSignature(lines []string, key noteKey) ([]byte, error) {

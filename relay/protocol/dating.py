@@ -23,12 +23,18 @@ class Mark(NamedTuple):
     time: int  # seconds since 1970
 
 
+def goes_back(time: int, latest: int) -> bool:
+    """Whether this is before the latest of those in front, in milliseconds."""
+    return time < latest - TOLERANCE
+
+
 class Dating:
     """One walk over a log. `misdated` says of the first entry that is dated where it does not stand."""
 
-    def __init__(self, marks: Iterable[Mark] = (), latest: int = 0) -> None:
+    def __init__(self, marks: Iterable[Mark] = (), latest: int = 0, log: str = "access") -> None:
         self.latest = latest  # milliseconds; of those in front
         self.misdated: str | None = None
+        self._log = log
         self._ahead = sorted(marks)  # trees that hold what comes next
         self._behind: Mark | None = None  # the latest signature over a tree that does not
         self._settle()
@@ -47,11 +53,11 @@ class Dating:
             self._behind = max(self._behind or passed, passed, key=lambda mark: mark.time)
             self._settle()
         if self.misdated is None and (wrong := self._wrong(time)):
-            self.misdated = f"entry {index} of the access log is dated {wrong}"
+            self.misdated = f"entry {index} of the {self._log} log is dated {wrong}"
         self.latest = max(self.latest, time)
 
     def _wrong(self, time: int) -> str:
-        if time < self.latest - TOLERANCE:
+        if goes_back(time, self.latest):
             return "before an earlier one"
         if self._behind is not None and time < self._behind.time * 1000 - TOLERANCE:
             return f"before a tree of {self._behind.size} entries, without it, was signed"
