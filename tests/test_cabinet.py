@@ -19,6 +19,7 @@ from relay.protocol.errors import (
     Conflict,
     LiaisonError,
     Malformed,
+    TooLarge,
     Unauthenticated,
     Unavailable,
     Unknown,
@@ -363,6 +364,14 @@ def test_a_locked_cabinet_is_unavailable_and_not_damaged(
             second.put_message(ID, b"now")
         cabinet.put_message(OTHER_ID, b"mine")
     assert cabinet.messages() == [(OTHER_ID, b"mine")]
+
+
+def test_a_value_that_is_too_long_for_the_database_is_no_damage(cabinet: Cabinet) -> None:
+    cabinet._database.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 4096)
+    with pytest.raises(TooLarge):
+        cabinet.put_message(ID, bytes(5000))
+    cabinet.put_message(ID, b"short")
+    assert cabinet.messages() == [(ID, b"short")]
 
 
 WORKER = """

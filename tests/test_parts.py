@@ -13,6 +13,7 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +25,7 @@ from forge import CBOR, Forge, call, problem, signed_headers, stored
 from liaison import Attachment
 from liaison.desk import Desk
 from liaison.meter import no_meter
+from liaison.portions import PlainFile, PortionKind
 from liaison.sealed import save
 from relay.core.uploads import Chunks, known
 from relay.protocol.canonical import decode, encode
@@ -164,6 +166,25 @@ def test_a_forward_passes_a_large_file_on(offices, anna, jean, tmp_path):
     (attached,) = [portion for portion in portions if portion.apart is not None]
     save(attached, tmp_path / "copy", no_meter)
     assert sha256(tmp_path / "copy") == sha256(film)
+
+
+def test_more_text_than_any_sender_writes_is_refused_and_neither_held_in_memory_nor_kept(
+    anna, jean, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("liaison.incoming.MAX_CONTENT", 3 << 20)
+    film = a_file(tmp_path, 2)
+    plan = anna.plan([JEAN], label=LABEL, body="Long.", attachments=[Attachment("short", b"")])
+    text = replace(plan.draft.portions[0], content=b"", apart=PlainFile(film, film.stat().st_size))
+
+    def send(*portions):
+        return anna.release(replace(plan, draft=replace(plan.draft, portions=portions))).message_id
+
+    before, sent = set(jean.profile.cabinet.parts.glob("*")), send(text, replace(text, kind=PortionKind.CONSENT))
+    with pytest.raises(TooLarge, match="more text than is read here"):
+        jean.read(sent)
+    assert jean.profile.cabinet.message(sent) is None
+    assert set(jean.profile.cabinet.parts.glob("*")) == before
+    assert jean.read(send(text, plan.draft.portions[1])).portions[0].content == film.read_bytes()
 
 
 # -- kill -9 ----------------------------------------------------------------------------------------------------------

@@ -13,10 +13,9 @@ from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
 from .labels import LabelReader
-from .portions import PlainFile, PortionContent, PortionKind
+from .portions import MAX_CONTENT, PlainFile, PortionContent, PortionKind
 
 DEFAULT_LIFETIME = 30 * 86400  # seconds
-MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
 LARGE = 15 * 1024 * 1024 // 16  # octets of a file from which on it is not held in memory
 
 

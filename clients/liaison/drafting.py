@@ -21,11 +21,11 @@ from relay.protocol.label import Label, label_bytes, label_of
 from relay.protocol.obligations import officers_needed
 
 from .client import Client
-from .composing import MAX_CONTENT, Enclosed
+from .composing import Enclosed
 from .outgoing import NOT_YET, Sent
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
-from .portions import PortionContent, PortionKind
+from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part

@@ -25,7 +25,7 @@ from relay.protocol.parts import MAX_INLINE
 from .cabinet import Prekey
 from .carriage import download
 from .meter import Meter, no_meter
-from .portions import PortionContent, PortionKind
+from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
 from .record import read_record
 from .seal import unseal_part, unseal_slot
@@ -93,7 +93,7 @@ class Incoming:
 
         `precedence` is what the message's header says, where it is known: the relay serves the urgent first.
         `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
-        device), Unverified, Refused.
+        device), Unverified, Refused, TooLarge.
         """
         answer = self.transport.post(f"/v1/messages/{message_id.hex()}/open", b"", self.trust.seen(), precedence)
         with relayed():
@@ -133,7 +133,7 @@ class Incoming:
         prekey = self._prekey(slot)
         keys = unseal_slot(message, slot, prekey.seed, self.profile.signing.kid)
         # 9. digests, commitments, chunks, inner labels
-        portions = {index: self._portion(message, index, key) for index, key in keys.items()}
+        portions = self._portions(message, keys)
         # 10. the rules, by our own copy of everything
         officers = verify_endorsements(self.trust.directory, message, delivery.endorsements)
         originals = verify_passed_on(self.trust.directory, core)
@@ -196,14 +196,22 @@ class Incoming:
             raise Unverified("the log entry names other portions than the slot grants")
         verify_concerns(entry, message.core.office)
 
-    def _portion(self, message: Message, index: int, key: bytes) -> PortionContent:
+    def _portions(self, message: Message, keys: dict[int, bytes]) -> dict[int, PortionContent]:
+        """What was granted, large attachments on the disk. Raises TooLarge where the rest is more than a sender writes."""
+        found, room = dict[int, PortionContent](), MAX_CONTENT
+        for index, key in keys.items():
+            found[index] = self._portion(message, index, key, room)
+            room -= len(found[index].content)
+        return found
+
+    def _portion(self, message: Message, index: int, key: bytes, room: int) -> PortionContent:
         core, folder = message.core, self.profile.cabinet.parts
         if core.portions[index].length <= MAX_INLINE:
             sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
             return unseal_part(core, index, key, sealed)
         download(folder, core, index, self.transport, self.meter)
         found = check_file(core, index, key, folder)
-        return found if found.kind is PortionKind.ATTACHMENT else into_memory(found)
+        return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)
 
     def _decide(
         self, message: Message, sender: Device, portions: dict[int, PortionContent], found: Circumstances, now: int

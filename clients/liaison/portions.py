@@ -18,6 +18,7 @@ from typing import Protocol
 from relay.protocol.canonical import encode, expect, read_map
 from relay.protocol.errors import LiaisonError, Malformed
 
+MAX_CONTENT = 32 * 1024 * 1024  # octets in memory, all portions together; a large file is not
 _MAX_HEADER = 64 * 1024
 BLOCK = 1024 * 1024  # octets of a large content in memory at a time
 

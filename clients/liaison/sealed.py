@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from relay.protocol.envelope import part_context
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, TooLarge, Unverified
 from relay.protocol.header import Core
 from relay.protocol.parts import PartDigest
 
@@ -136,9 +136,15 @@ def check_file(core: Core, index: int, key: bytes, folder: Path) -> PortionConte
     return replace(content, apart=SealedFile(folder, portion.digest, key, context, start, length))
 
 
-def into_memory(portion: PortionContent) -> PortionContent:
-    """A portion with its content at hand, for what is no attachment: a draft, say. Its file is no longer needed."""
+def into_memory(portion: PortionContent, room: int) -> PortionContent:
+    """A portion with its content at hand, for what is no attachment: a draft, say. Its file is no longer needed.
+
+    Raises TooLarge if the content has more than `room` octets.
+    """
     assert isinstance(portion.apart, SealedFile)  # noqa: S101 - `check_file` made it
+    if portion.size > room:
+        portion.apart.path.unlink()
+        raise TooLarge("the message has more text than is read here", hint="ask its sender for a file attached")
     content = b"".join(portion.apart.blocks())
     portion.apart.path.unlink()
     return replace(portion, content=content, apart=None)

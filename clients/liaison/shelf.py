@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from relay.protocol import canonical
-from relay.protocol.errors import Conflict, Malformed, Unavailable, Unverified
+from relay.protocol.errors import Conflict, Malformed, TooLarge, Unavailable, Unverified
 
 Key = list[Any]  # of octets, text and integers, as its shelf has it
 
@@ -133,6 +133,8 @@ def database_errors() -> Iterator[None]:
     except sqlite3.OperationalError as problem:
         hint = "another `liaison` may be at work, or the disk be full; nothing was changed"
         raise Unavailable(f"the local database does not answer: {problem}", hint=hint) from problem
+    except sqlite3.DataError as problem:  # a value longer than SQLite takes: nothing is damaged
+        raise TooLarge(f"too long for the local database: {problem}", hint="nothing was changed") from problem
     except sqlite3.ProgrammingError:  # a fault of this program, such as a use after close: nothing is damaged
         raise
     except sqlite3.DatabaseError as problem:
