@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from liaison import Attachment
+from liaison import Attachment, Client
 from liaison.incoming import Incoming
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown
 from relay.protocol.header import Precedence
 from simulator import lying
-from world import clearance, world
+from world import PASSPHRASE, clearance, world
 
 ANNA, JEAN, LUC, EVE = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris", "eve.roux@lo-paris"
 DUTY = "duty@lo-paris"
@@ -240,6 +240,21 @@ def test_a_receipt_that_could_not_be_sent_is_sent_by_the_next_run(clients):
     clients[EVE].inbox()
     assert _receipts(clients, sent.message_id) == ["opened"]
     clients[EVE].inbox()
+    assert _receipts(clients, sent.message_id) == ["opened"]
+
+
+@pytest.mark.parametrize("step", ["_check_replay", "_prekey"])
+def test_of_two_processes_that_read_one_message_neither_is_told_of_a_replay(clients, offices, monkeypatch, step):
+    sent, eve, check = send(clients, [EVE]), clients[EVE], getattr(Incoming, step)
+
+    def late(incoming, *rest):
+        if incoming.profile is not eve.profile:
+            eve.read(sent.message_id)
+        return check(incoming, *rest)
+
+    monkeypatch.setattr(Incoming, step, late)
+    with Client.open(offices.folder / EVE, passphrase=PASSPHRASE) as second:
+        assert text_of(second, sent.message_id) == SECRET
     assert _receipts(clients, sent.message_id) == ["opened"]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import pytest
 from sqlalchemy import select, update
 
 from forge import CBOR, Forge, call, problem, signed_headers, stored
-from liaison import Attachment
+from liaison import Attachment, Client
 from liaison.desk import Desk
 from liaison.meter import no_meter
 from liaison.portions import PlainFile, PortionKind
@@ -34,6 +35,7 @@ from relay.protocol.errors import TooLarge, Unverified
 from relay.protocol.parts import CHUNK, PartDigest, part_digest
 from relay.settings import Settings
 from relay.store.schema import part, upload
+from simulator import lying
 from test_crash import Victim
 from world import PASSPHRASE, World, clearance, world
 
@@ -223,6 +225,44 @@ def test_a_client_killed_while_downloading_goes_on_where_it_stopped(offices, ann
         del jean.transport.get
     assert min(chunk for chunk in asked if chunk is not None) == there > 0
     assert sha256(read_film(offices.folder / JEAN, sent, tmp_path / "out")) == sha256(film)
+
+
+def test_two_processes_that_read_one_message_do_not_write_into_one_another(offices, anna, jean, tmp_path):
+    film = a_file(tmp_path, 9)
+    plan = anna.plan([JEAN], label=LABEL, body="Big.", attachments=[film, Attachment("long", b"")])
+    text = replace(plan.draft.portions[0], content=b"", apart=PlainFile(film, film.stat().st_size))
+    portions = (plan.draft.portions[0], plan.draft.portions[1], text)
+    sent = anna.release(replace(plan, draft=replace(plan.draft, portions=portions))).message_id
+    read = []
+
+    def second():
+        with Client.open(offices.folder / JEAN, passphrase=PASSPHRASE) as client:
+            read.append(client.read(sent))
+
+    other = threading.Thread(target=second)
+
+    def meanwhile(honest, chunk=None, **_query):
+        if chunk == 1 and not other.ident:
+            other.start()
+            other.join(3)  # more than it needs, if nothing holds it up
+        return honest()
+
+    with lying(jean) as relay:
+        relay.lies.append(("GET", re.compile("/parts/1"), meanwhile))
+        read.append(jean.read(sent))
+    other.join()
+    assert [record.portions[2].content == film.read_bytes() for record in read] == [True, True]
+    assert sha256(read_film(offices.folder / JEAN, sent.hex(), tmp_path / "out")) == sha256(film)
+
+
+def test_a_download_that_was_damaged_after_it_was_whole_is_fetched_again(anna, jean, tmp_path):
+    film = a_file(tmp_path, 5)
+    sent = anna.send([JEAN], label=LABEL, body="Big.", attachments=[film]).message_id
+    digest = parse_message(anna.read(sent).encoded).core.portions[1].digest
+    path = jean.profile.cabinet.parts / digest.hex()
+    path.write_bytes(bytes((6 << 20) + 1))
+    save(jean.read(sent).portions[1], tmp_path / "copy", no_meter)
+    assert sha256(tmp_path / "copy") == sha256(film)
 
 
 def test_a_relay_killed_in_the_middle_keeps_every_chunk_that_it_answered(tmp_path):

@@ -4,11 +4,13 @@ The rules:
   - the relay says which chunks it lacks, and only those are sent, a few at a time;
   - a download grows a file of its own in whole chunks, and what is there after an interruption is hashed again, not
     believed; the file gets its name when its digest is the one that was signed;
+  - one process of a profile has the file at a time, until it has also opened it; others wait for their turn;
   - so a killed program loses at most the chunks that were under way.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
@@ -70,15 +72,63 @@ def _opened(path: Path) -> FileIO:
         raise LiaisonError(f"the sealed attachment {path} is gone", hint="send the message again") from None
 
 
-def download(folder: Path, core: Core, index: int, transport: Transport, meter: Meter) -> None:
-    """Bring a sealed part into `folder` under its digest. Raises Unverified if it is not the one that was signed."""
+@contextmanager
+def downloaded(folder: Path, core: Core, index: int, transport: Transport, meter: Meter) -> Iterator[None]:
+    """Inside, a sealed part is in `folder` under its digest, and no other process of the profile is at it.
+
+    Raises Unverified if it is not the one that was signed.
+    """
     portion = core.portions[index]
-    whole = folder / portion.digest.hex()
-    if whole.exists():
-        return
+    whole, partial = folder / portion.digest.hex(), folder / f"{portion.digest.hex()}.partial"
     folder.mkdir(mode=0o700, exist_ok=True)
-    partial = folder / f"{portion.digest.hex()}.partial"
-    with meter("downloading", portion.length) as advance, _kept_open(partial) as descriptor:
+    with _locked(whole, partial) as descriptor:
+        if whole.exists() and not _is_genuine(descriptor, portion):
+            os.ftruncate(descriptor, 0)
+            whole.replace(partial)
+        if not whole.exists():
+            _fetch(descriptor, partial, core, index, transport, meter)
+            partial.replace(whole)
+            sync_folder(folder)
+        yield
+
+
+@contextmanager
+def _locked(whole: Path, partial: Path) -> Iterator[int]:
+    """The file of a part, by whichever name it has; waits until no other process has it."""
+    while True:
+        with _kept_open(whole if whole.exists() else partial) as descriptor:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if _is_at(whole if whole.exists() else partial, descriptor):  # else it is gone, or it is another by now
+                yield descriptor
+                return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _kept_open(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_genuine(descriptor: int, portion: Portion) -> bool:
+    chunks = (os.pread(descriptor, CHUNK, chunk * CHUNK) for chunk in range(chunk_count(portion.length)))
+    digest = joined_digest([hashlib.sha256(chunk).digest() for chunk in chunks])
+    return os.fstat(descriptor).st_size == portion.length and digest == portion.digest
+
+
+def _fetch(descriptor: int, partial: Path, core: Core, index: int, transport: Transport, meter: Meter) -> None:
+    """Make the file whole and durable. Raises Unverified, and it is gone, if it is not the one that was signed."""
+    portion = core.portions[index]
+    with meter("downloading", portion.length) as advance:
         digests = _hash_what_is_there(descriptor, portion.length)
         have = len(digests) * CHUNK
         advance(have)
@@ -102,17 +152,6 @@ def download(folder: Path, core: Core, index: int, transport: Transport, meter: 
     if have != portion.length or joined_digest(digests) != portion.digest:
         partial.unlink()
         raise Unverified(f"part {index}: not the one that was signed")
-    partial.replace(whole)
-    sync_folder(folder)
-
-
-@contextmanager
-def _kept_open(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 class _Growing:

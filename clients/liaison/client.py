@@ -21,7 +21,7 @@ from typing import Self
 from relay.protocol.access import Judge
 from relay.protocol.directory import Device
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
+from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown, Unverified
 from relay.protocol.header import MessageHandling, Precedence
 from relay.protocol.label import Label
 
@@ -210,8 +210,18 @@ class Client:
             return record
         self.sync()
         precedence = self._stated.get(message_id, Precedence.ROUTINE)
-        store = lambda opened: keep(cabinet, message_id, _opened(opened))  # noqa: E731
-        self._incoming().open(message_id, int(time.time()), store, precedence)
+        own: list[Record] = []
+
+        def store(opened: Opened) -> None:
+            own.append(_opened(opened))
+            keep(cabinet, message_id, own[0])
+
+        try:
+            self._incoming().open(message_id, int(time.time()), store, precedence)
+        except Unverified:
+            if own or (record := kept(cabinet, message_id)) is None:
+                raise
+            return record  # another process of this profile was faster: it was opened once, and is no replay
         change(cabinet, message_id, receipt_sent=True)
         record = kept(cabinet, message_id)
         assert record is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key

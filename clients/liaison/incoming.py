@@ -23,7 +23,7 @@ from relay.protocol.obligations import Circumstances
 from relay.protocol.parts import MAX_INLINE
 
 from .cabinet import Prekey
-from .carriage import download
+from .carriage import downloaded
 from .meter import Meter, no_meter
 from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
@@ -197,7 +197,7 @@ class Incoming:
         verify_concerns(entry, message.core.office)
 
     def _portions(self, message: Message, keys: dict[int, bytes]) -> dict[int, PortionContent]:
-        """What was granted, large attachments on the disk. Raises TooLarge where the rest is more than a sender writes."""
+        """What was granted, large attachments on the disk. Raises TooLarge for more of the rest than anybody sends."""
         found, room = dict[int, PortionContent](), MAX_CONTENT
         for index, key in keys.items():
             found[index] = self._portion(message, index, key, room)
@@ -209,9 +209,9 @@ class Incoming:
         if core.portions[index].length <= MAX_INLINE:
             sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
             return unseal_part(core, index, key, sealed)
-        download(folder, core, index, self.transport, self.meter)
-        found = check_file(core, index, key, folder)
-        return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)
+        with downloaded(folder, core, index, self.transport, self.meter):
+            found = check_file(core, index, key, folder)
+            return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)
 
     def _decide(
         self, message: Message, sender: Device, portions: dict[int, PortionContent], found: Circumstances, now: int
