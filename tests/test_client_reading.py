@@ -80,6 +80,15 @@ def test_a_role_reaches_everyone_who_holds_it(clients):
     assert gets_nothing(clients[LUC], sent.message_id)
 
 
+def test_who_writes_to_a_role_that_he_holds_has_his_own_copy_no_unread_message_and_no_key_left_over(clients):
+    jean = clients[JEAN]
+    before = {key.kp_ref for key in jean.profile.cabinet.prekeys()}
+    sent = jean.send([DUTY], label=OPEN, body=SECRET)
+    assert len(before - {key.kp_ref for key in jean.profile.cabinet.prekeys()}) == 1
+    assert sent.message_id not in {item.message_id for item in jean.inbox()}
+    assert (text_of(jean, sent.message_id), text_of(clients[EVE], sent.message_id)) == (SECRET, SECRET)
+
+
 def test_an_officer_addressed_by_name_and_by_role_gets_one_message(clients):
     sent = send(clients, [EVE], info=[DUTY])
     assert sorted(sent.released_to) == [DUTY, EVE]

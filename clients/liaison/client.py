@@ -170,12 +170,13 @@ class Client:
     def inbox(self, *, wait: float = 0) -> list[InboxItem]:
         """What can be read: opened before, or waiting at the relay. Newest last; `wait` seconds for new mail."""
         self.sync()
-        opened = {message_id: record for message_id, record in self.records() if record.direction == IN}
+        records = dict(self.records())
+        opened = {message_id: record for message_id, record in records.items() if record.direction == IN}
         self._send_due_receipts(opened)
         found = {
             message_id: item_of(record.message, record.state, self.labels) for message_id, record in opened.items()
         }
-        for item in waiting(self._incoming(), self.labels, wait, opened):
+        for item in waiting(self._incoming(), self.labels, wait, records):
             found.setdefault(item.message_id, item)
             if not item.problem:
                 self._stated[item.message_id] = item.message.core.handling.precedence

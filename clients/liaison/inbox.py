@@ -33,8 +33,8 @@ def item_of(message: Message, state: str, labels: LabelReader, problem: str = ""
     return InboxItem(message.core.message_id, message, state, marking, problem)
 
 
-def waiting(incoming: Incoming, labels: LabelReader, wait: float, opened: Collection[bytes]) -> Iterator[InboxItem]:
-    """What the relay has for this device and is not `opened`, oldest first; `wait` seconds for new mail if it has none.
+def waiting(incoming: Incoming, labels: LabelReader, wait: float, kept: Collection[bytes]) -> Iterator[InboxItem]:
+    """What the relay has for this device and is not `kept`, oldest first; `wait` seconds for new mail if it has none.
 
     From the beginning each time: what the rules did not permit when it came may be listed since.
     """
@@ -43,7 +43,7 @@ def waiting(incoming: Incoming, labels: LabelReader, wait: float, opened: Collec
         answer = incoming.transport.get("/v1/inbox", after=after, wait=wait)
         with relayed():
             cursor, page = _parse_page(answer)
-            unread = [each for each in map(parse_message, page) if each.core.message_id not in opened]
+            unread = [each for each in map(parse_message, page) if each.core.message_id not in kept]
         for message in unread:
             wait = 0
             yield item_of(message, UNREAD, labels, _problem(incoming, message))

@@ -130,11 +130,18 @@ class Outgoing:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             refused = [(each.addressee.address, each.rules) for each in verdicts if not each.is_released]
             keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
+            self._drop_own_key(claimed)
             cabinet.put_pin(LAST_DTG, encode(core.handling.dtg))
             cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
         last_resort = {devices[key].address for key, package in claimed.items() if not package.one_time}
         chunks = {file.digest: file.chunks for file, _portion in apart.values()}
         return SealedMessage(core, submission.encoded(), verdicts, tuple(sorted(last_resort)), chunks)
+
+    def _drop_own_key(self, claimed: Mapping[bytes, KeyPackage]) -> None:
+        """Who holds a role that he writes to reads his own copy: the key that it was sealed to will open nothing."""
+        package, cabinet = claimed.get(self.profile.signing.device_id), self.profile.cabinet
+        if package is not None and package.one_time and cabinet.prekey(package.ref) is not None:
+            cabinet.delete_prekey(package.ref)
 
     def _seal_apart(
         self, draft: Draft, message_id: bytes, keys: Sequence[bytes]
