@@ -37,7 +37,7 @@ from relay.protocol.armor import armor
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
-from relay.protocol.envelope import RECEIPT, Receipt
+from relay.protocol.envelope import RECEIPT, Receipt, read_receipt
 from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.identity import CERTIFICATE, Kind, parse_statement, read_certificate
 from relay.protocol.label import label_bytes, label_of
@@ -121,6 +121,30 @@ def test_both_believe_a_right_package_whole_and_by_hash_only(setting, message_id
     assert verdict(right)
     assert verdict(right, *keys)
     assert verdict(collect(setting.clients[ANNA], message_id, hash_only=True), *keys)
+
+
+def test_a_receipt_dated_when_its_device_was_not_certified_is_left_out_and_said_to_be(
+    setting, message_id, verdict, monkeypatch
+):
+    anna, jean, said = setting.clients[ANNA], setting.clients[PETIT].profile.signing, []
+    keys = anna.profile.pins.relay_keys
+
+    def misdated(answer):
+        rows = decode(answer)
+        for row in rows:
+            if row[1] == "acknowledged":
+                stated = read_receipt(parse_sign1(row[2], RECEIPT))
+                row[2] = jean.sign_object(RECEIPT, replace(stated, at=1).payload())
+        return encode(rows)
+
+    with lying(anna) as relay:
+        relay.lie("GET", r"/receipts$", misdated)
+        monkeypatch.setattr(anna, "tell", said.append)
+        octets = collect(anna, message_id)
+    (line,) = said
+    assert f"left out, with its log entry: a receipt of {PETIT} (acknowledged)" in line
+    assert verdict(octets, *keys)
+    assert "acknowledged" not in {entry.detail for _index, entry in verify_evidence(octets).entries}
 
 
 def test_a_package_tells_what_became_of_the_message_and_what_was_taken_on_its_word(setting, message_id, right):

@@ -49,7 +49,7 @@ class Client:
 
     def __init__(self, profile: Profile, transport: Transport) -> None:
         self.meter: Meter = no_meter
-        self.tell: Tell = lambda _line: None  # what became of messages that waited
+        self.tell: Tell = lambda _line: None  # of messages that waited, and of what is left out
         self.profile = profile
         self.transport = transport
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)

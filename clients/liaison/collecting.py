@@ -14,10 +14,10 @@ from typing import Any
 
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
-from relay.protocol.cose import parse_sign1
+from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.directory import Directory
-from relay.protocol.entry import Change, DirectoryEntry, parse_access_entry, parse_directory_entry
-from relay.protocol.envelope import decode_list, parse_message
+from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
+from relay.protocol.envelope import RECEIPT, decode_list, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.grants import parse_grants
 from relay.protocol.header import Core
@@ -35,7 +35,7 @@ from relay.protocol.publication import POLICY, read_published_policy
 
 from .audit import AuditPull
 from .client import Client
-from .evidence import verify_evidence
+from .evidence import signer_at, verify_evidence
 from .exposure import exposures
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, SLOT_FILE, Package, write_package
 from .record import HANDLED, IN, Record, read_record
@@ -64,6 +64,7 @@ def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> by
             members[f"receipts/{expect(device_id, bytes, 'receipt').hex()}-{state}.cose"] = encoded
     if own.kind is Kind.AUDITOR:
         _check_whole(client, package)
+    _leave_out_misdated(client, package)
     _add_directory(client, package, message.core, devices)
     octets = write_package(package, client.profile.signing)
     verify_evidence(octets, client.profile.pins.relay_keys)  # nothing leaves that would not be believed
@@ -125,6 +126,32 @@ def _check_whole(client: Client, package: Package) -> None:
     shown = {int(name[7:17]) for name in package.members if name.startswith("access/0")}
     if shown != wanted:
         raise Unverified(f"the relay leaves out, or adds, entries about this message: {sorted(shown ^ wanted)[:5]}")
+
+
+def _leave_out_misdated(client: Client, package: Package) -> None:
+    """A receipt that its reader dated when his device was not certified proves nothing, and must not spoil the rest.
+
+    Its entry goes with it, since every logged receipt is in a package (SPEC.md, 18.12), and the exporter is told.
+    """
+    members, directory = package.members, client.trust.directory
+    for name in [name for name in members if name.startswith("receipts/")]:
+        signed = parse_sign1(members[name], RECEIPT)
+        receipt = read_receipt(signed)
+        device = directory.devices.get(receipt.device_id)
+        if device is None or (receipt.message_id, receipt.message_ref) != (package.message_id, package.message_ref):
+            continue  # verifying refuses it
+        verify_sign1(signed, device.signature_public)  # else the relay made it up
+        try:
+            signer_at(directory, receipt.device_id, receipt.at, name)
+            continue
+        except Unverified as problem:
+            client.tell(f"left out, with its log entry: a receipt of {device.address} ({receipt.state}): {problem}")
+        del members[name]
+        own = (Event.ACKNOWLEDGE, receipt.device_id, receipt.state)
+        for entry_name in [name for name in members if name.startswith("access/0")]:
+            entry = parse_access_entry(read_array(members[entry_name], 3, entry_name)[0])
+            if (entry.event, entry.device_id, entry.detail) == own:
+                del members[entry_name]
 
 
 def _add_entries(client: Client, package: Package, answer: list[object]) -> frozenset[bytes]:

@@ -88,7 +88,7 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     directory = _directory(package, vkeys)
     _check_authorities(directory, frozenset(authorities), assumed)
     # 4. the manifest's signer
-    exporter = _signer(directory, manifest.kid[:16], package.at, "manifest")
+    exporter = signer_at(directory, manifest.kid[:16], package.at, "manifest")
     verify_sign1(manifest, exporter.signature_public)
     # 5. log entries, each in the log, each of this message, each its device's
     entries = _entries(package, vkeys)
@@ -187,7 +187,8 @@ def _check_authorities(directory: Directory, trusted: frozenset[bytes], assumed:
             raise Unverified(f"the authority of {statement.office} is none that you trust")
 
 
-def _signer(directory: Directory, device_id: bytes, at: int, what: str) -> Device:
+def signer_at(directory: Directory, device_id: bytes, at: int, what: str) -> Device:
+    """The device, as it was then. Raises Unverified if it was not certified, or revoked, at that time."""
     device = directory.devices.get(device_id)
     if device is None or device.certificate is None or not device.not_before <= at < device.not_after:
         raise Unverified(f"{what}: signed by a device that was not certified at that time")
@@ -230,7 +231,7 @@ def _message(package: Package, directory: Directory, accept: AccessEntry) -> Mes
         return None
     message = parse_message(package.members[MESSAGE_FILE])
     core = message.core
-    sender = _signer(directory, core.sender_device, core.created, "message")
+    sender = signer_at(directory, core.sender_device, core.created, "message")
     if sender.address != core.sender:
         raise Unverified("message: its sender is not its signer")
     verify_sign1(message.signed, sender.signature_public)
@@ -270,7 +271,7 @@ def _check_receipts(found: Evidence) -> None:
         stated = f"receipts/{receipt.device_id.hex()}-{receipt.state}.cose"
         if (receipt.message_id, receipt.message_ref, stated) != own:
             raise Unverified(f"{name}: a receipt for another message, or of another device")
-        verify_sign1(signed, _signer(found.directory, receipt.device_id, receipt.at, name).signature_public)
+        verify_sign1(signed, signer_at(found.directory, receipt.device_id, receipt.at, name).signature_public)
         if (receipt.device_id, receipt.state) not in logged:
             raise Unverified(f"{name}: a receipt that was not logged")
         logged.remove((receipt.device_id, receipt.state))
