@@ -6,14 +6,19 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from liaison import shelf
-from liaison.cabinet import Cabinet, create_cabinet
+from liaison.cabinet import Cabinet, Prekey, create_cabinet
+from liaison.profile import Profile
+from liaison.stock import _forget_expired
 from relay.protocol import canonical
 from relay.protocol.errors import (
     Conflict,
@@ -364,6 +369,24 @@ def test_a_locked_cabinet_is_unavailable_and_not_damaged(
             second.put_message(ID, b"now")
         cabinet.put_message(OTHER_ID, b"mine")
     assert cabinet.messages() == [(OTHER_ID, b"mine")]
+
+
+def test_two_processes_that_forget_expired_keys_do_not_get_into_each_others_way(
+    path: Path, cabinet: Cabinet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "LOCK_SECONDS", 0.05)
+    cabinet.add_prekeys([(ref(1), seed(1), 1, True)])
+    listed = Cabinet.prekeys
+
+    def meanwhile(own: Cabinet) -> list[Prekey]:
+        found = listed(own)
+        with suppress(Unavailable), Cabinet(path, STATE_KEY) as other:
+            other.delete_prekey(ref(1))
+        return found
+
+    monkeypatch.setattr(Cabinet, "prekeys", meanwhile)
+    _forget_expired(cast(Profile, SimpleNamespace(cabinet=cabinet)), 2**40)
+    assert listed(cabinet) == []
 
 
 def test_a_value_that_is_too_long_for_the_database_is_no_damage(cabinet: Cabinet) -> None:

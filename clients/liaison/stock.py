@@ -62,9 +62,10 @@ def _make(profile: Profile, serial: int, now: int, *, one_time: bool) -> tuple[P
 
 
 def _forget_expired(profile: Profile, now: int) -> None:
-    for prekey in profile.cabinet.prekeys():
-        if prekey.not_after + (_ONE_TIME_GRACE if prekey.one_time else _LAST_RESORT_GRACE) < now:
-            profile.cabinet.delete_prekey(prekey.kp_ref)
+    with profile.cabinet.transaction():  # else another process deletes what was listed here
+        for prekey in profile.cabinet.prekeys():
+            if prekey.not_after + (_ONE_TIME_GRACE if prekey.one_time else _LAST_RESORT_GRACE) < now:
+                profile.cabinet.delete_prekey(prekey.kp_ref)
 
 
 def check_package(package: KeyPackage, device_id: bytes, now: int) -> None:
