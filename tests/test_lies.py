@@ -165,7 +165,7 @@ def test_a_message_that_another_device_signed_as_its_own_does_not_open(two_offic
 
     def stolen(delivery):
         def his(core):
-            return replace(core, sender=LUC, sender_device=thief.device_id, sender_kid=thief.kid, seq=1)
+            return replace(core, sender=LUC, sender_device=thief.device_id, sender_kid=thief.kid, seq=1, prev=bytes(32))
 
         return replace(delivery, message=signed_anew(parse_message(delivery.message), thief, his))
 
