@@ -9,6 +9,7 @@ import click
 
 from liaison import render
 from liaison.client import Client
+from liaison.composing import addressed
 from liaison.desk import Desk
 from liaison.drafting import Drafted, SealedDraft, circulate_plan, draft_downgrade, open_draft, release_draft
 from liaison.plan import TWO_PERSON, Plan
@@ -16,10 +17,10 @@ from liaison.record import Record
 from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
 
-from .body import read_body
+from .body import body_of
 from .common import Session, json_option, pass_session, put, say, yes_option
 from .mail import show_portion
-from .send import confirm_release, message_options, plan_from, show_plan, show_sent
+from .send import check_before_writing, confirm_release, message_options, plan_from, show_plan, show_sent
 
 
 @click.command()
@@ -35,8 +36,10 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
     """Answer a message's sender, under at least the label of what is answered."""
     with session.client() as client:
         found = client.find(message_id)
-        plan = Desk(client).plan_reply(found, read_body(file), label=given["label"], quote=given["quote"])
-        _finish(session, client, plan, given)
+        check_before_writing(client, file, given["label"])
+        with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
+            plan = Desk(client).plan_reply(found, body, label=given["label"], quote=given["quote"])
+            _finish(session, client, plan, given)
 
 
 @click.command()
@@ -51,12 +54,16 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
 def forward(session: Session, /, message_id: str, to: Sequence[str], file: str | None, **given: Any) -> None:
     """Pass a message on, with a note of your own. Beyond its offices, originator control asks for consent."""
     with session.client() as client:
-        plan = Desk(client).plan_forward(client.find(message_id), to, read_body(file), label=given["label"])
-        beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
-        if beyond:
-            office = beyond[0].addressee.address.partition("@")[2]
-            say(f"to ask the originator: liaison consent ask {message_id} --office {office}")
-        _finish(session, client, plan, given)
+        found = client.find(message_id)
+        addressed(to, (), ())
+        check_before_writing(client, file, given["label"])
+        with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
+            plan = Desk(client).plan_forward(found, to, body, label=given["label"])
+            beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
+            if beyond:
+                office = beyond[0].addressee.address.partition("@")[2]
+                say(f"to ask the originator: liaison consent ask {message_id} --office {office}")
+            _finish(session, client, plan, given)
 
 
 def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any]) -> None:
@@ -103,8 +110,7 @@ def give(session: Session, /, message_id: str, days: int, *, as_json: bool) -> N
 @pass_session
 def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
     """Seal a message for another officer to release, where the policy asks for two persons."""
-    with session.client() as client:
-        plan = plan_from(client, to, file, given)
+    with session.client() as client, plan_from(client, to, file, given) as plan:
         confirm_release(session, client, plan, yes=given["yes"])
         _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
 

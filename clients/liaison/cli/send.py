@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,7 +14,7 @@ import click
 
 from liaison import render
 from liaison.client import Client
-from liaison.composing import DEFAULT_LIFETIME, Attachment
+from liaison.composing import DEFAULT_LIFETIME, Attachment, addressed
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
 from liaison.outgoing import NOT_YET, Sent
@@ -23,7 +24,7 @@ from liaison.waiting import Waiting
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Precedence
 
-from .body import read_body
+from .body import body_of, is_written_now
 from .common import Command, Session, check_label_file, json_option, pass_session, put, say, seconds_of, yes_option
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
@@ -70,8 +71,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
     that label. In a body with such marks no line may start with another bracket of up to eight words, which could be a
     mistyped one: put a word before it. A list's (1) or (a) is text.
     """
-    with session.client() as client:
-        plan = plan_from(client, to, file, given)
+    with session.client() as client, plan_from(client, to, file, given) as plan:
         if given["dry_run"]:
             show_plan(session, client, plan, as_json=given["as_json"])
             return
@@ -88,30 +88,45 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
             say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
 
 
-def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[str, Any]) -> Plan:
-    """The plan of a message as the options describe it; lists are expanded here, and shown."""
+@contextmanager
+def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[str, Any]) -> Iterator[Plan]:
+    """The plan of a message as the options describe it; lists are expanded here, and shown.
+
+    What a person writes in an editor is kept if the block raises, or only shows the plan.
+    """
     check_label_file(given["label"])
     attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
-    body = read_body(file)
     expanded = {name: expand(client.profile.folder, given[name]) for name in ("info", "exempt")}
     action = expand(client.profile.folder, to)
     if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
         say(f"to: {', '.join(action)}")
-    return client.plan(
-        action,
-        label=given["label"],
-        body=body,
-        subject=given["subject"],
-        info=expanded["info"],
-        exempt=expanded["exempt"],
-        attachments=attachments,
-        precedence=Precedence[given["precedence"].upper()],
-        expires_in=expires_in,
-        references=[client.find(prefix) for prefix in given["references"]],
-        require_ack=given["require_ack"],
-        originator_controlled=given["orcon"],
-        purpose=given["purpose"],
-    )
+    addressed(action, **expanded)
+    references = [client.find(prefix) for prefix in given["references"]]
+    check_before_writing(client, file, given["label"])
+    with body_of(file, client.profile.folder, keep=given.get("dry_run", False)) as body:
+        yield client.plan(
+            action,
+            label=given["label"],
+            body=body,
+            subject=given["subject"],
+            info=expanded["info"],
+            exempt=expanded["exempt"],
+            attachments=attachments,
+            precedence=Precedence[given["precedence"].upper()],
+            expires_in=expires_in,
+            references=references,
+            require_ack=given["require_ack"],
+            originator_controlled=given["orcon"],
+            purpose=given["purpose"],
+        )
+
+
+def check_before_writing(client: Client, file: str | None, label: str | None) -> None:
+    """A relay that is down, or a mistyped label, is told before a person writes rather than after."""
+    if is_written_now(file):
+        client.sync()
+        if label is not None:
+            client.labels.read(label)
 
 
 def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) -> None:
