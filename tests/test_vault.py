@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from liaison.private_file import create_private, read_private, replace_private
 from liaison.vault import COST, Vault, create_vault, open_vault
 from relay.protocol import canonical
-from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated, Unverified
+from relay.protocol.errors import Conflict, LiaisonError, Malformed, TooLarge, Unauthenticated, Unverified
 
 PASSPHRASE = "correct horse battery"
 SECRETS = {"signing": b"S" * 64, "request": b"CANARY-" + b"R" * 32}
@@ -173,3 +174,18 @@ def test_an_empty_passphrase_locks_nothing(tmp_path: Path) -> None:
     with pytest.raises(Unauthenticated, match="empty"):
         create_vault(tmp_path / "vault", "", {})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("write", [create_private, replace_private])
+def test_a_file_that_cannot_be_written_is_no_relay_that_is_down(write, tmp_path: Path) -> None:
+    place = tmp_path / "nowhere" / "file"
+    with pytest.raises(LiaisonError, match=str(place)) as caught:
+        write(place, b"content", "package")
+    assert type(caught.value) is LiaisonError  # exit code 1: trying again does not help
+
+
+def test_a_file_that_cannot_be_opened_is_no_relay_that_is_down(tmp_path: Path) -> None:
+    (tmp_path / "file").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LiaisonError, match="cannot open") as caught:
+        read_private(tmp_path / "file", 9, "vault")
+    assert type(caught.value) is LiaisonError

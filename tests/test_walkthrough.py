@@ -228,12 +228,30 @@ def test_the_partner_systems_poster_posts_line_by_line(desk) -> None:
 
 @needs_examples
 @pytest.mark.parametrize(
-    "line", ["{", '{"body": "x"}', '{"to": ["a@b"], "label": "NATO RESTRICTED", "body": "x", "cc": "y"}']
+    "line",
+    [
+        b"{",
+        b'{"body": "x"}',
+        b'{"to": ["a@b"], "label": "NATO RESTRICTED", "body": "x", "cc": "y"}',
+        b'{"to": ["a@b"], "label": "NATO RESTRICTED", "body": 5}',
+        b'{"to": "a@b", "label": "NATO RESTRICTED", "body": "x"}',
+        b'{"to": ["anna.nowak@lo-warsaw"], "label": "NATO RESTRICTED", "body": "\\ud800"}',
+        b"caf\xe9",
+    ],
 )
 def test_the_poster_says_which_line_it_does_not_understand(desk, line) -> None:
-    told = desk.run("feed", "python", str(POST), stdin=line.encode(), code=1)
+    told = desk.run("feed", "python", str(POST), stdin=line, code=1)
     assert told.stdout == ""
-    assert told.stderr.startswith("post: line 1: ")
+    (said,) = told.stderr.splitlines()
+    assert said.startswith("post: line 1: ")
+
+
+@needs_examples
+def test_the_poster_says_that_a_line_went_whose_receipt_it_could_not_write(desk) -> None:
+    words = f'{sys.executable} {POST} --to anna.nowak@lo-warsaw --label "NATO RESTRICTED" > /dev/full'
+    told = desk.run("feed", "/bin/sh", "-c", words, stdin=b"Text.", code=1)
+    (said,) = told.stderr.splitlines()
+    assert said.startswith("post: line 1: sealed, but its receipt cannot be written")
 
 
 @needs_examples

@@ -16,20 +16,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from relay.protocol.errors import Conflict, Malformed, TooLarge, Unauthenticated, Unavailable
+from relay.protocol.errors import Conflict, LiaisonError, Malformed, TooLarge, Unauthenticated
 
 
 def open_private(path: Path, what: str) -> int:
     """A read descriptor of a regular file that only its owner may read; the caller closes it.
 
-    Raises Unauthenticated if there is none or if it is open to others, Malformed if it is no regular file.
+    Raises Unauthenticated if there is none or if it is open to others, Malformed if it is no regular file, LiaisonError
+    for what else the system says.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Unauthenticated(f"{what}: there is no {path}", hint="`liaison init` makes a profile") from None
     except OSError as problem:
-        raise Unavailable(f"{what}: cannot open {path}: {problem.strerror}") from problem
+        raise LiaisonError(f"{what}: cannot open {path}: {problem.strerror}") from problem
     try:
         _refuse_exposed(os.fstat(descriptor), path, what)
     except BaseException:
@@ -67,7 +68,7 @@ def create_private(path: Path, content: bytes, what: str) -> None:
     except FileExistsError:
         raise Conflict(f"{what}: {path} exists already") from None
     except OSError as problem:
-        raise Unavailable(f"{what}: cannot write {path}: {problem.strerror}") from problem
+        raise LiaisonError(f"{what}: cannot write {path}: {problem.strerror}") from problem
     finally:
         beside.unlink()
     sync_folder(path.parent)
@@ -80,7 +81,7 @@ def replace_private(path: Path, content: bytes, what: str) -> None:
         beside.replace(path)
     except OSError as problem:
         beside.unlink(missing_ok=True)
-        raise Unavailable(f"{what}: cannot write {path}: {problem.strerror}") from problem
+        raise LiaisonError(f"{what}: cannot write {path}: {problem.strerror}") from problem
     sync_folder(path.parent)
 
 
@@ -94,7 +95,7 @@ def _write_beside(path: Path, content: bytes, what: str) -> Path:
             os.fsync(file.fileno())
     except OSError as problem:
         beside.unlink(missing_ok=True)
-        raise Unavailable(f"{what}: cannot write beside {path}: {problem.strerror}") from problem
+        raise LiaisonError(f"{what}: cannot write beside {path}: {problem.strerror}") from problem
     return beside
 
 

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, Unavailable, Unknown, Unverified
+from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, Unauthenticated, Unknown, Unverified
 from relay.protocol.note import ED25519_COSIGNATURE, NoteVerifier, note_verifier
 from relay.protocol.tlog import Checkpoint
 from relay.protocol.witness import (
@@ -47,7 +47,7 @@ from .private_file import create_private, folder_lock, read_private, replace_pri
 _KEYS, _LOGS, _MEMORY, _REFUSED = "witness.json", "logs", "witnessed.json", "refused"
 _LIMIT = 1 << 24
 _MOST_REFUSED = 100
-_STATUS: dict[type[LiaisonError], int] = {Malformed: 400, Refused: 403, Unknown: 404, Unverified: 422, Unavailable: 503}
+_STATUS: dict[type[LiaisonError], int] = {Malformed: 400, Refused: 403, Unknown: 404, Unverified: 422}
 
 
 def create_witness(folder: Path, name: str, logs: str) -> WitnessKeys:
@@ -78,6 +78,9 @@ class Witness:
     @classmethod
     def open(cls, folder: Path) -> Witness:
         """Raises Unauthenticated (none, or open to others), Malformed (not readable any more)."""
+        if not (folder / _KEYS).exists():
+            hint = "make one with: liaison witness init NAME --logs FILE"
+            raise Unauthenticated(f"there is no witness in {folder}", hint=hint)
         secret = _parse(read_private(folder / _KEYS, _LIMIT, "witness"), "the keys")
         ed25519 = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(secret["ed25519"]))
         mldsa44 = MLDSA44PrivateKey.from_seed_bytes(bytes.fromhex(secret["mldsa44"]))

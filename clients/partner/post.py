@@ -21,6 +21,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +33,25 @@ EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 
 KEYS = {"to", "label", "subject", "body"}
 
 
-def read_message(line: str, to: list[str], label: str | None) -> dict[str, Any]:
+def read_message(octets: bytes, to: list[str], label: str | None) -> dict[str, Any]:
     """What a line asks to be sent. Raises Malformed."""
     try:
+        line = octets.decode().removesuffix("\n").removesuffix("\r")
         given = json.loads(line) if line.startswith("{") else {"body": line}
+    except UnicodeDecodeError as problem:
+        raise Malformed(f"not UTF-8 (octet {problem.start})") from None
     except ValueError as problem:
         raise Malformed(f"not JSON: {problem}") from None
     message: dict[str, Any] = {"to": to, "label": label, "subject": "", **given}
     if message.keys() != KEYS or not message["to"] or not message["label"]:
         raise Malformed("a message has to, label, body and perhaps subject, and nothing else")
+    if type(message["to"]) is not list or any(type(each) is not str for each in _texts(message)):
+        raise Malformed("to is a list of texts; label, subject and body are texts")
     return message
+
+
+def _texts(message: dict[str, Any]) -> list[Any]:
+    return [*message["to"], message["label"], message["subject"], message["body"]]
 
 
 def post(client: Client, message: dict[str, Any]) -> dict[str, Any]:
@@ -59,6 +69,16 @@ def receipt_of(sent: Sent) -> dict[str, Any]:
     }
 
 
+def put(receipt: dict[str, Any]) -> None:
+    try:
+        print(json.dumps(receipt), flush=True)
+    except OSError as problem:
+        with suppress(OSError):  # nor is it tried again at the exit
+            sys.stdout.close()
+        why = f"sealed, but its receipt cannot be written ({problem.strerror}); do not post it again"
+        raise LiaisonError(why) from problem
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Post one message per line of standard input.")
     parser.add_argument("--to", action="append", default=[], metavar="ADDR", help="for lines that do not say")
@@ -67,21 +87,21 @@ def main() -> int:
     number = 0
     try:
         passphrase = Path(os.environ["LIAISON_PASSPHRASE_FILE"]).read_text().removesuffix("\n")
-        with Client.open(passphrase=passphrase) as client:
-            for line in sys.stdin:
-                number += 1
-                receipt = post(client, read_message(line.removesuffix("\n"), given.to, given.label))
-                print(json.dumps(receipt), flush=True)
-    except Waiting as waiting:
-        print(json.dumps({**receipt_of(waiting.sent), "state": "waiting"}), flush=True)
-        print(f"post: line {number + 1}: go on from here; the one before waits: {waiting}", file=sys.stderr)
-        return 7
-    except LiaisonError as error:
-        print(f"post: line {number}: {error}", file=sys.stderr)
-        return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)
-    except (KeyError, OSError) as problem:
+    except (KeyError, OSError, UnicodeDecodeError) as problem:
         print(f"post: LIAISON_PASSPHRASE_FILE: {problem}", file=sys.stderr)
         return 4
+    try:
+        with Client.open(passphrase=passphrase) as client:
+            for number, line in enumerate(sys.stdin.buffer, 1):
+                try:
+                    put(post(client, read_message(line, given.to, given.label)))
+                except Waiting as waiting:
+                    put({**receipt_of(waiting.sent), "state": "waiting"})
+                    print(f"post: line {number + 1}: go on from here; the one before waits: {waiting}", file=sys.stderr)
+                    return 7
+    except (LiaisonError, OSError, UnicodeEncodeError) as error:  # the last for half a character in JSON
+        print(f"post: line {number}: {error}", file=sys.stderr)
+        return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)
     return 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -187,9 +188,12 @@ class LiaisonProgram(click.Group):
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
         except OSError as problem:
-            if context.params.get("debug") or problem.filename is None:
+            if context.params.get("debug") or problem.errno == errno.EPIPE:  # click ends quietly
                 raise
-            fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
+            with suppress(OSError):  # what could not be written is not tried again at the exit
+                sys.stdout.close()
+            why = problem.strerror or str(problem)
+            fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
 
 
 def fail(error: LiaisonError) -> NoReturn:

@@ -9,6 +9,7 @@ import click
 from liaison.profile import home_folder
 from liaison.witness import Witness, create_witness
 from liaison.witness import serve as bind
+from relay.protocol.errors import LiaisonError
 from relay.protocol.words import words_for
 
 from .common import json_option, put, say
@@ -36,12 +37,17 @@ def init(name: str, logs: Any, *, as_json: bool) -> None:
 
 @witness.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", type=int, default=8441, show_default=True, help="0 for a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8441, show_default=True, help="0 for a free one.")
 @json_option
 def serve(host: str, port: int, *, as_json: bool) -> None:
     """Answer logs until interrupted."""
     opened = Witness.open(home_folder())
-    with bind(opened, host, port) as server:
+    try:
+        bound = bind(opened, host, port)
+    except OSError as problem:
+        hint = "is another witness running? try --port 0"
+        raise LiaisonError(f"cannot bind {host}:{port}: {problem.strerror}", hint=hint) from problem
+    with bound as server:
         url = f"http://{host}:{server.server_address[1]}"
         if as_json:
             put({"serving": url, "name": opened.keys.name})
