@@ -6,7 +6,9 @@ import time
 
 import pytest
 
+from acts import run
 from liaison import Attachment, Client
+from liaison.cli import mail
 from liaison.incoming import Incoming
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
@@ -306,3 +308,25 @@ def test_a_message_is_found_by_the_beginning_of_its_id(clients):
     for wrong, problem in (("", Malformed), ("xyz", Malformed), ("0" * 31, Unknown)):
         with pytest.raises(problem):
             clients[EVE].find(wrong)
+
+
+def test_a_follower_goes_on_although_one_of_its_requests_failed(clients, monkeypatch):
+    """The relay tells of a message, is not there when it is listed, and is there again."""
+    honest, calls, sent = Client.inbox, [], []
+
+    def inbox(client):
+        calls.append(client)
+        if len(calls) == 2:
+            raise Unavailable("the relay is starting again")
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        found = honest(client)
+        sent.append(send(clients, [EVE]).message_id.hex())
+        return found
+
+    monkeypatch.setattr(Client, "inbox", inbox)
+    monkeypatch.setattr(mail, "RECONNECT_SECONDS", 0)
+    told = run(clients[EVE], "inbox", "--follow", "--json")
+    assert told.exit_code == 130, told.output
+    assert "the relay is starting again; trying again in 0 s" in told.stderr
+    assert [line for line in told.stdout.splitlines() if sent[0] in line]

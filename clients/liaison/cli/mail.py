@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from liaison.record import IN, Record
 from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
 from liaison.sealed import save
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Malformed, Unavailable
+from relay.protocol.errors import Malformed, TooMany, Unavailable
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.label import Label
 
@@ -39,9 +39,16 @@ def inbox(session: Session, state: str | None, *, follow: bool, as_json: bool) -
     with session.client() as client:
         shown: set[bytes] = set()
         _show_new(session, client, shown, state, as_json=as_json)
-        for message_id in _arrivals(client) if follow else ():
-            if message_id not in shown:
-                _show_new(session, client, shown, state, as_json=as_json)
+        cursor = 0
+        while follow:
+            try:
+                for event in client.transport.events(cursor):
+                    if bytes.fromhex(event["message_id"]) not in shown:
+                        _show_new(session, client, shown, state, as_json=as_json)
+                    cursor = event["cursor"]  # what could not be listed is told of again
+            except (Unavailable, TooMany) as problem:
+                say(f"{problem}; trying again in {RECONNECT_SECONDS} s")
+            time.sleep(RECONNECT_SECONDS)
 
 
 def _show_new(session: Session, client: Client, shown: set[bytes], state: str | None, *, as_json: bool) -> None:
@@ -49,19 +56,6 @@ def _show_new(session: Session, client: Client, shown: set[bytes], state: str | 
     shown |= {item.message_id for item in items}
     _show_inbox(session, client, [item for item in items if state in {None, item.state}], as_json=as_json)
     sys.stdout.flush()
-
-
-def _arrivals(client: Client) -> Iterator[bytes]:
-    """Ids of messages as the relay tells of them, from the oldest that waits; goes on when the relay comes back."""
-    cursor = 0
-    while True:
-        try:
-            for event in client.transport.events(cursor):
-                cursor = event["cursor"]
-                yield bytes.fromhex(event["message_id"])
-        except Unavailable as problem:
-            say(f"{problem}; trying again in {RECONNECT_SECONDS} s")
-        time.sleep(RECONNECT_SECONDS)
 
 
 def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *, as_json: bool) -> None:
