@@ -330,3 +330,11 @@ def test_a_follower_goes_on_although_one_of_its_requests_failed(clients, monkeyp
     assert told.exit_code == 130, told.output
     assert "the relay is starting again; trying again in 0 s" in told.stderr
     assert [line for line in told.stdout.splitlines() if sent[0] in line]
+
+
+def test_an_acknowledgement_whose_note_cannot_go_is_said_to_stand(clients):
+    sent = clients[ANNA].send([LUC], label="TEST OPEN RELEASABLE TO FRA, POL", body="Confirm.")
+    told = run(clients[LUC], "ack", sent.message_id.hex(), "--note", "(WRONG) No portion mark.")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"liaison: acknowledged {sent.message_id.hex()[:12]} at ")
+    assert _receipts(clients, sent.message_id) == ["opened", "acknowledged"]

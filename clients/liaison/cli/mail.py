@@ -253,13 +253,13 @@ def ack(session: Session, message_id: str, note: str | None, *, as_json: bool) -
     with session.client() as client:
         found = client.find(message_id)
         at = client.acknowledge(found)
+        if as_json:
+            put({"message_id": found.hex(), "state": "handled", "time": render.moment(at // 1000)})
+        else:
+            say(f"acknowledged {found.hex()[:12]} at {render.moment(at // 1000)}")
         if note is not None:
             core = client.read(found).message.core
             label = client.labels.label_of(core.label)
             if label is None:
                 raise Malformed("the message has no readable label to answer under")
             client.send([core.sender], label=label, body=note, subject="Acknowledged", references=[found])
-        if as_json:
-            put({"message_id": found.hex(), "state": "handled", "time": render.moment(at // 1000)})
-        else:
-            say(f"acknowledged {found.hex()[:12]} at {render.moment(at // 1000)}")
