@@ -343,7 +343,8 @@ def test_a_hold_takes_one_word_and_two_approvals_and_the_same_to_lift_it(offices
     alone = run(ola, "hold", "place", message_id.hex(), "--reason", "inquiry 7")
     assert (alone.exit_code, "hold: this takes the approval of 2" in alone.output) == (6, True)
     for action in ("place", "lift"):
-        screen(ola, "hold", action, message_id.hex(), "--reason", "inquiry 7", "--ask", str(asked))
+        told = as_json(ola, "hold", action, message_id.hex(), "--reason", "inquiry 7", "--ask", str(asked))
+        assert told == {"v": 1, "ask": str(asked)}
         one = approvals_of(offices, asked, tmp_path, EWA_)
         assert run(ola, "hold", action, str(asked), *one).exit_code == 6
         own = run(ola, "approve", str(asked), "--yes")

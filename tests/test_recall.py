@@ -390,7 +390,8 @@ def test_the_command_prints_one_state_a_device_and_asks_first(setting, people, t
     assert {(each["address"], each["state"]) for each in lines} == {(PETIT, "opened"), (BAS, "destroyed unread")}
     spilled, file = sent(anna, BAS), tmp_path / "anna.recall"
     jan = setting.clients["jan.lis@lo-warsaw"]
-    assert run(anna, "recall", spilled.hex(), "--spill", "--reason", "y", "--sign-only", str(file)).exit_code == 0
+    signed = as_json(anna, "recall", spilled.hex(), "--spill", "--reason", "y", "--sign-only", str(file))
+    assert signed == {"v": 1, "message_id": spilled.hex(), "signed": str(file)}
     row = as_json(jan, "recall", spilled.hex(), "--spill", "--reason", "y", "--with", str(file), "--yes")
     assert (row["address"], row["state"], row["opened"]) == (BAS, "destroyed unread", None)
     assert gets_nothing(luc, spilled)

@@ -16,7 +16,7 @@ import click
 
 from relay.protocol.armor import armor, dearmor
 
-from .common import say
+from .common import put, say
 
 _ask = click.option(
     "--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write what is to be approved."
@@ -32,12 +32,15 @@ class Asking:
 
     path: Path | None
     files: Sequence[Any]
+    as_json: bool
 
     def writes(self, encoded: bytes, kind: str) -> bool:
         """Whether this was only to ask: then what others have to approve is in the file, and there is no more to do."""
         if self.path is None:
             return False
         self.path.write_text(armor(encoded, kind))
+        if self.as_json:
+            put({"ask": str(self.path)})
         again = f"the same command with {self.path} --approval APPROVAL"
         say(f"each approver runs: liaison approve {self.path} -o APPROVAL; then {again}")
         return True
@@ -52,6 +55,6 @@ def takes_approvals(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def asked(*, ask: Path | None, approvals: Sequence[Any], **given: Any) -> None:
-        command(asking=Asking(ask, approvals), **given)
+        command(asking=Asking(ask, approvals, given["as_json"]), **given)
 
     return _ask(_approval(asked))

@@ -60,6 +60,8 @@ def recall(  # noqa: PLR0913 - one parameter for each option
         if sign_only is not None:
             signed = sign_recall(client, found, reason, spill=spill)
             replace_private(sign_only, armor(signed, _KIND).encode(), "recall")
+            if as_json:
+                put({"message_id": found.hex(), "signed": str(sign_only)})
             say(f"give {sign_only} to the officer who runs: liaison recall {found.hex()} --with {sign_only} ...")
             return
         if not yes:
