@@ -21,7 +21,7 @@ from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, put, say, whole, yes_option
 from .people import relay_keys
 from .quorum import drill, recover, split
 
@@ -50,9 +50,10 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
     check_nation(nation)
     keys = relay_keys(relay_url, None)
     passphrase = session.passphrase.new("new passphrase for this authority")
-    statement = found_authority(home_folder(), office, nation, relay_url, keys, passphrase)
     path = Path(f"{office}.statement")
-    path.write_text(armor(statement, "STATEMENT"))
+    with whole(path) as file:  # opened first: keys whose statement cannot be written would be of no use
+        statement = found_authority(home_folder(), office, nation, relay_url, keys, passphrase)
+        file.write(armor(statement, "STATEMENT"))
     words = words_for([parse_statement(statement).kid])
     say(f"authority of {office} ({nation}) made in {home_folder()}")
     say(f"words to compare with the operator and with partners: {words}")

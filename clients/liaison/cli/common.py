@@ -250,6 +250,11 @@ def whole(path: Path) -> Iterator[TextIO]:
         return
     target = path.resolve()
     partial = target.with_name(f"{target.name}.partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        yield file
+    try:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            yield file
+    except BaseException:
+        if partial.exists() and not partial.stat().st_size:
+            partial.unlink()
+        raise
     partial.replace(target)

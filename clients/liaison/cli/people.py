@@ -28,7 +28,7 @@ from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unkn
 from relay.protocol.identity import Statement, parse_address, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session, put, say, whole
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")
@@ -58,12 +58,13 @@ def init(
     stated = parse_statement(encoded)
     keys = relay_keys(relay_url, stated)
     passphrase = session.passphrase.new("new passphrase for this device")
-    request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
+    path = Path(f"{address}.request")
+    with whole(path) as file:  # opened first: keys whose request cannot be written would be of no use
+        request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
+        file.write(armor(request, "REQUEST"))
     if witness_policy is not None:
         with closing(open_profile(home_folder(), passphrase)) as made:
             say(f"pinned: {pin_policy(made.cabinet, witness_policy.read(), MAX_AGE, made.pins.relay_keys)}")
-    path = Path(f"{address}.request")
-    path.write_text(armor(request, "REQUEST"))
     words = words_for([stated.kid])
     say(f"keys made in {home_folder()}")
     say(f"your office's authority, compare with your security officer: {words}")
