@@ -17,7 +17,10 @@ from click.testing import CliRunner
 
 from liaison.cli import main as liaison
 from liaison.cli.main import COMMANDS
+from liaison.lists import expand
+from liaison.private_file import create_private
 from relay.cli import main as relay
+from relay.protocol.errors import Malformed
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.prefix) / "bin"
@@ -133,6 +136,38 @@ def test_a_command_that_fails_in_the_system_says_so_in_a_line(tmp_path: Path) ->
     )  # fmt: skip
     assert (told.returncode, told.stdout) == (4, "")
     assert told.stderr.splitlines()[0] == f"liaison: error: there is no profile in {tmp_path / 'nowhere'}"
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"v": 1, "kind": "device"}'])
+def test_a_damaged_profile_is_said_in_a_line(tmp_path: Path, content: bytes) -> None:
+    create_private(tmp_path / "profile.json", content, "profile")
+    told = CliRunner().invoke(liaison, ["status"], env={"LIAISON_HOME": str(tmp_path)})
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr.startswith(f"liaison: error: profile: {tmp_path / 'profile.json'} is damaged\n")
+
+
+@pytest.mark.parametrize("url", ["http://relay:eight", "http://relay:99999", "http://", "ftp://relay"])
+def test_a_url_that_is_none_of_a_relay_is_said_in_a_line(tmp_path: Path, url: str) -> None:
+    words = ["authority", "init", "lo-oslo", "--nation", "NOR", "--relay", url]
+    told = CliRunner().invoke(liaison, words, env={"LIAISON_HOME": str(tmp_path)})
+    assert (told.exit_code, told.stderr.splitlines()[0]) == (1, f"liaison: error: {url} is no URL of a relay")
+
+
+def test_a_file_of_logs_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "logs").write_bytes(b"caf\xe9")
+    words = ["witness", "init", "witness.example/oslo", "--logs", str(tmp_path / "logs")]
+    told = CliRunner().invoke(liaison, words, env={"LIAISON_HOME": str(tmp_path)})
+    assert (told.exit_code, told.stderr) == (1, f"liaison: error: {tmp_path / 'logs'}: not UTF-8\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[lists", b"\xff", b"lists = 5", b'lists = ["baltic"]', b"[lists]\nbaltic = [5]", b"[lists]\nbaltic = 5"],
+)
+def test_a_file_of_lists_that_is_mistyped_is_malformed(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "lists.toml").write_bytes(content)
+    with pytest.raises(Malformed):
+        expand(tmp_path, ["list:baltic"])
 
 
 @pytest.mark.parametrize("taken", ["--port", "--metrics-port"])

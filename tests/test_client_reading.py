@@ -338,3 +338,10 @@ def test_an_acknowledgement_whose_note_cannot_go_is_said_to_stand(clients):
     assert (told.exit_code, told.stdout) == (1, "")
     assert told.stderr.startswith(f"liaison: acknowledged {sent.message_id.hex()[:12]} at ")
     assert _receipts(clients, sent.message_id) == ["opened", "acknowledged"]
+
+
+def test_a_subject_that_is_no_text_is_said_in_a_line(clients):
+    words = ("send", "--to", EVE, "--label", SEALED, "--yes", "--subject", "caf\udce9", "-")
+    told = run(clients[ANNA], *words, body="Text.")
+    assert (told.exit_code, told.stdout) == (1, "")
+    assert told.stderr == "liaison: error: 'caf\\udce9' cannot be written in utf-8\n"

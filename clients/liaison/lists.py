@@ -31,14 +31,18 @@ def _members(folder: Path, wanted: str) -> list[str]:
     if not path.exists():
         raise Unknown(f"there is no list {name!r}", hint=f"lists stand in {path}")
     try:
-        lists = tomllib.loads(path.read_text()).get("lists", {})
-    except tomllib.TOMLDecodeError as problem:
+        lists = tomllib.loads(path.read_bytes().decode()).get("lists", {})
+    except ValueError as problem:  # neither TOML nor UTF-8, perhaps
         raise Malformed(f"{path}: {problem}") from None
+    if type(lists) is not dict:
+        raise Malformed(f"{path}: lists is no table", hint='[lists], then a line: NAME = ["ADDR", "ADDR"]')
     if name not in lists:
         raise Unknown(f"there is no list {name!r}", hint=f"known: {', '.join(sorted(lists)) or 'none'}")
     members = lists[name]
     if type(members) is not list or not members:
         raise Malformed(f"list {name!r} is empty", hint="an empty list never means everyone")
+    if any(type(member) is not str for member in members):
+        raise Malformed(f"list {name!r} has a member that is no text", hint='each is an address: "ADDR"')
     for member in members:
         parse_address(member)
     return [str(member) for member in members]

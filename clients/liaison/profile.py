@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from platformdirs import user_data_path
 
 from relay.protocol.canonical import encode, read_array
-from relay.protocol.errors import Conflict, Unauthenticated
+from relay.protocol.errors import Conflict, Malformed, Unauthenticated
 from relay.protocol.identity import Statement, parse_statement
 
 from .cabinet import Cabinet, create_cabinet
@@ -93,15 +93,18 @@ def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed255
 
 
 def read_public(folder: Path) -> dict[str, str]:
-    """What profile.json says. Raises Unauthenticated where there is no profile."""
+    """What profile.json says. Raises Unauthenticated where there is no profile, Malformed for a damaged one."""
     path = folder / "profile.json"
     if not path.exists():
         raise Unauthenticated(
             f"there is no profile in {folder}",
             hint="make one with: liaison init ADDRESS --relay URL --authority FILE",
         )
-    found: dict[str, str] = json.loads(read_private(path, 1 << 16, "profile"))
-    return found
+    try:
+        found = json.loads(read_private(path, 1 << 16, "profile"))
+        return {name: str(found[name]) for name in ("kind", "address", "relay")}
+    except (ValueError, KeyError, TypeError):
+        raise Malformed(f"profile: {path} is damaged", hint="restore the profile from a backup") from None
 
 
 def open_profile(folder: Path, passphrase: str) -> Profile:

@@ -187,6 +187,10 @@ class LiaisonProgram(click.Group):
             sys.exit(CANCELLED)
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except UnicodeEncodeError as problem:
+            if context.params.get("debug"):
+                raise
+            fail(Malformed(f"{problem.object!a:.60} cannot be written in {problem.encoding}"))
         except OSError as problem:
             if context.params.get("debug") or problem.errno == errno.EPIPE:  # click ends quietly
                 raise
@@ -222,6 +226,15 @@ def seconds_of(text: str, option: str) -> int:
     if not text[:-1].isdecimal() or text[-1] not in units:
         raise Malformed(f"{option} {text!r:.40} is no duration", hint="such as 30m, 4h or 2d")
     return int(text[:-1]) * units[text[-1]]
+
+
+def text_in(file: Any) -> str:
+    """What stands in a text file that click has opened. Raises Malformed."""
+    try:
+        text: str = file.read()
+    except UnicodeDecodeError:
+        raise Malformed(f"{file.name}: not UTF-8") from None
+    return text
 
 
 def check_label_file(label: str) -> None:

@@ -18,7 +18,7 @@ from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
 
 from .body import body_of
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, put, say, text_in, yes_option
 from .mail import show_portion
 from .send import check_before_writing, confirm_release, message_options, plan_from, show_plan, show_sent
 
@@ -126,7 +126,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
 def downgrade(session: Session, /, message_id: str, to: Sequence[str], **given: Any) -> None:
     """Replace a message of your office under a lower label. Two other officers have to release it."""
     with session.client() as client:
-        body = given["sanitised"].read() if given["sanitised"] is not None else None
+        body = text_in(given["sanitised"]) if given["sanitised"] is not None else None
         drafted = draft_downgrade(client, client.find(message_id), given["label"], given["reason"], to, body)
         _show_drafted(drafted, as_json=given["as_json"])
 

@@ -9,6 +9,7 @@ from contextlib import closing
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -88,7 +89,7 @@ def relay_keys(relay_url: str, stated: Statement | None) -> list[str]:
 
 def _said_keys(relay_url: str) -> list[str]:
     """What answers at the URL says of its keys. Raises Malformed for what is no relay, Unavailable for nothing."""
-    if not relay_url.startswith(("http://", "https://")):
+    if not _is_url(relay_url):
         raise Malformed(f"{relay_url} is no URL of a relay", hint="such as http://127.0.0.1:8440")
     transport = HttpTransport(relay_url, "", None)
     try:
@@ -98,6 +99,14 @@ def _said_keys(relay_url: str) -> list[str]:
     finally:
         transport.close()
     return [str(key) for key in keys]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
+        return False
 
 
 @click.command()

@@ -12,7 +12,7 @@ from liaison.witness import serve as bind
 from relay.protocol.errors import LiaisonError
 from relay.protocol.words import words_for
 
-from .common import json_option, put, say
+from .common import json_option, put, say, text_in
 
 
 @click.group()
@@ -26,7 +26,7 @@ def witness() -> None:
 @json_option
 def init(name: str, logs: Any, *, as_json: bool) -> None:
     """Make the keys of a witness called NAME; prints them as lines of a witness policy."""
-    vkeys = create_witness(home_folder(), name, logs.read()).vkeys()
+    vkeys = create_witness(home_folder(), name, text_in(logs)).vkeys()
     if as_json:
         put({"name": name, "keys": list(vkeys)})
     else:
