@@ -1,6 +1,7 @@
 """The text of a message: from a file, from standard input, or as the person writes it in an editor.
 
-What was written in an editor is lost by no mistake after it: it stays in the profile's folder until it is sealed.
+What was written in an editor is lost by no mistake after it: it stays until it is sealed, in the memory of the session where
+there is such a place (XDG_RUNTIME_DIR), else in the profile's folder.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def body_of(file: str | None, profile: Path, *, keep: bool = False) -> Iterator[
     if not is_written_now(file):
         yield _text(sys.stdin.buffer.read() if file in {None, "-"} else Path(str(file)).read_bytes())
         return
-    path = Path(mkdtemp(prefix="unsent-", dir=profile)) / "message.txt"
+    path = Path(mkdtemp(prefix="unsent-", dir=os.environ.get("XDG_RUNTIME_DIR") or profile)) / "message.txt"
     try:
         yield _text(_edited(path))
     except Waiting:
