@@ -25,7 +25,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sqlalchemy import Connection, column, insert, inspect, make_url, select, table, text
+from sqlalchemy import Connection, column, func, insert, inspect, make_url, select, table
 
 from relay.backup_parts import CHUNK_RECORD, TAKEN_UP, Unpacking, chunk_records, unpacking
 from relay.house import held_keys, read_checkpoints, widths
@@ -208,12 +208,18 @@ def _load(connection: Connection, chunks: Unpacking, file: BinaryIO, keys: LogKe
         into = insert(table(where, *(column(each) for each in names)))
         connection.execute(into, [dict(zip(names, row, strict=True)) for row in rows])
         progress("octets restored", tape.octets)
-    if connection.dialect.name == "postgresql":
-        # rows came with their numbers; the next one must not be given again
-        connection.execute(
-            text("SELECT setval(pg_get_serial_sequence('slot', 'id'), max(id)) FROM slot HAVING max(id) > 0")
-        )
     build(connection, "head")
+    if connection.dialect.name == "postgresql":
+        _count_on(connection)
+
+
+def _count_on(connection: Connection) -> None:
+    """Rows came with their numbers: let none of them be given again."""
+    for each in metadata.sorted_tables:
+        for numbered in each.columns:
+            if numbered.autoincrement is True:
+                sequence, last = func.pg_get_serial_sequence(each.name, numbered.name), func.max(numbered)
+                connection.execute(select(func.setval(sequence, last)).having(last > 0))
 
 
 def _compare(

@@ -13,13 +13,16 @@ import pytest
 
 from databases import fresh_database
 from forge import Forge, call
+from liaison.holding import state_hold
 from logcheck import read_checkpoint, verify_all_consistent
 from processes import Serving, relay, told
 from relay.house import commit_alone
+from relay.protocol.hold import Action
 from relay.store.engine import open_readers
 from test_relay_concurrency import cheap_entry
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
+OFFICERS = ("ewa.lis@lo-warsaw", "ola.zak@lo-warsaw")
 PATHS = [
     ("sqlite", "sqlite"),
     pytest.param("sqlite", "postgresql", marks=pytest.mark.postgres),
@@ -81,6 +84,8 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
             sent = anna.send([JEAN], label="TEST OPEN", body="Before.\n")
             jean.read(sent.message_id)
             jean.acknowledge(sent.message_id)
+            officers = [world.device(officer, clearances=[], roles=["security"]) for officer in OFFICERS]
+            held_by(officers, sent.message_id)
             forge = Forge(anna).prepare(JEAN, label="TEST OPEN")
             readers = last_resort(world, forge)
             held = tmp_path / "held"
@@ -104,9 +109,15 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
         with Serving(tmp_path / "two", second, port=serving.port) as restored:
             after = anna.send([JEAN], label="TEST OPEN", body="After.\n")
             assert jean.read(after.message_id).portions[0].text == "After.\n"
+            held_by(officers, after.message_id)
             verify_all_consistent(restored.url, keys, [read_checkpoint(keys, held.read_bytes())])
         assert {answer.status_code for answer in load.answers} == {201}
         assert "the last " in told("check", *there, "--checkpoint", newer, code=5).stdout
+
+
+def held_by(officers, message_id):
+    for number, officer in enumerate(officers, 1):
+        assert state_hold(officer, Action.PLACE, message_id, "inquiry 7").word == number
 
 
 @pytest.fixture(scope="module")
