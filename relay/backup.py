@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -87,10 +88,9 @@ def write_backup(settings: Settings, path: Path, progress: Progress) -> list[byt
     """Write the database's state as of now to `path`; the newest checkpoints that are in it."""
     keys, engine = held_keys(settings), open_snapshot(settings.database_url)
     blobs = open_blobs(settings.parts_place)
-    temporary = path.with_name(path.name + ".new")
     try:
         name = relay_name(engine)
-        with engine.connect() as connection, _created(temporary) as file:
+        with _created(path) as file, engine.connect() as connection:
             sizes, revision = log_rows.sizes(connection), revision_of(connection)
             notes = [log_rows.checkpoint_at(connection, log, sizes[log]) or b"" for log in Log]
             for log, note in zip(Log, notes, strict=True):
@@ -101,10 +101,7 @@ def write_backup(settings: Settings, path: Path, progress: Progress) -> list[byt
                 tape.write(record)
             closing = keys.sign_checkpoint(f"{name}/backup", tape.octets, tape.digest.digest(), int(time.time()))
             tape.write([closing])
-        temporary.rename(path)
-        _settle(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
         engine.dispose()
     return notes
 
@@ -122,11 +119,21 @@ def _records(connection: Connection, progress: Progress) -> Iterator[list[Any]]:
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    path.unlink(missing_ok=True)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    """A file that takes the place of `path` when it is whole and durable; until then it is nobody else's."""
+    temporary = _beside(path)
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            temporary.rename(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    _settle(path.parent)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(8)}.new")
 
 
 def _settle(folder: Path) -> None:
@@ -247,9 +254,7 @@ def _target(settings: Settings) -> Iterator[Connection]:
         final = Path(url.database or "")
         if final.exists():
             raise Conflict(f"{final} exists", hint="a restore needs an empty place")
-        temporary = final.with_name(final.name + ".new")
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+        temporary = _beside(final)
         url = url.set(database=str(temporary))
     engine = open_writer(url.render_as_string(hide_password=False))
     try:
@@ -264,5 +269,10 @@ def _target(settings: Settings) -> Iterator[Connection]:
     finally:
         engine.dispose()
         if temporary is not None:
-            for suffix in ("", "-wal", "-shm"):
-                Path(f"{temporary}{suffix}").unlink(missing_ok=True)
+            for each in _files(temporary):
+                each.unlink(missing_ok=True)
+
+
+def _files(database: Path) -> list[Path]:
+    """All that SQLite keeps a database in."""
+    return [Path(f"{database}{suffix}") for suffix in ("", "-wal", "-shm", "-journal")]

@@ -16,8 +16,10 @@ from forge import Forge, call
 from liaison.holding import state_hold
 from logcheck import read_checkpoint, verify_all_consistent
 from processes import Serving, relay, told
+from relay.backup import write_backup
 from relay.house import commit_alone
 from relay.protocol.hold import Action
+from relay.settings import Settings
 from relay.store.engine import open_readers
 from test_relay_concurrency import cheap_entry
 
@@ -168,6 +170,24 @@ def test_a_backup_of_another_relay_is_refused(backup, tmp_path):
     refused = told("restore", file, "--data", tmp_path / "other", "--checkpoint", held, code=5)
     assert "not signed by" in refused.stderr
     told("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
+
+
+def test_a_backup_that_overtakes_another_to_the_same_file_harms_neither_it_nor_a_file_of_nobodys(backup, tmp_path):
+    folder, _file, _held = backup
+    settings, target, others = Settings(data=folder / "relay"), tmp_path / "nightly", tmp_path / "nightly.new"
+    others.write_bytes(b"another's")
+    whole = []
+
+    def overtake(*_: object) -> None:
+        if not whole:
+            whole.append(b"")
+            write_backup(settings, target, lambda *_: None)
+            whole[0] = target.read_bytes()
+
+    write_backup(settings, target, overtake)
+    assert len(target.read_bytes()) == len(whole[0]) > 0
+    assert others.read_bytes() == b"another's"
+    assert sorted(tmp_path.iterdir()) == [target, others]
 
 
 def test_an_accepted_loss_is_told(backup, place):
