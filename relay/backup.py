@@ -252,8 +252,9 @@ def _target(settings: Settings) -> Iterator[Connection]:
     url, temporary = make_url(settings.database_url), None
     if url.get_backend_name() == "sqlite":
         final = Path(url.database or "")
-        if final.exists():
-            raise Conflict(f"{final} exists", hint="a restore needs an empty place")
+        for each in _files(final):  # what is left of another database's log would be played into this one
+            if each.exists():
+                raise Conflict(f"{each} exists", hint="a restore needs an empty place: move all files of the old one")
         temporary = _beside(final)
         url = url.set(database=str(temporary))
     engine = open_writer(url.render_as_string(hide_password=False))

@@ -172,6 +172,16 @@ def test_a_backup_of_another_relay_is_refused(backup, tmp_path):
     told("restore", file, "--data", tmp_path / "other", "--accept-loss", code=5)
 
 
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_restore_beside_a_file_of_another_database_is_refused_and_the_file_stays(backup, place, suffix):
+    _folder, file, held = backup
+    left = place / f"relay.sqlite{suffix}"
+    left.write_bytes(b"another's")
+    refused = told("restore", file, "--data", place, "--checkpoint", held, code=1)
+    assert f"{left} exists" in refused.stderr
+    assert [path.read_bytes() for path in place.glob("relay.sqlite*")] == [b"another's"]
+
+
 def test_a_backup_that_overtakes_another_to_the_same_file_harms_neither_it_nor_a_file_of_nobodys(backup, tmp_path):
     folder, _file, _held = backup
     settings, target, others = Settings(data=folder / "relay"), tmp_path / "nightly", tmp_path / "nightly.new"
