@@ -38,7 +38,7 @@ from relay.protocol.tlog import Checkpoint
 from relay.settings import Settings
 from relay.store import log as log_rows
 from relay.store.blobs import open_blobs
-from relay.store.engine import is_shared, open_snapshot, open_writer
+from relay.store.engine import is_shared, open_snapshot, open_writer, reaching
 from relay.store.log import Log
 from relay.store.migrate import build, relay_name, revision_of
 from relay.store.partitions import change
@@ -259,7 +259,7 @@ def _target(settings: Settings) -> Iterator[Connection]:
         url = url.set(database=str(temporary))
     engine = open_writer(url.render_as_string(hide_password=False))
     try:
-        with engine.begin() as connection:
+        with reaching(), engine.begin() as connection:
             if inspect(connection).get_table_names():
                 raise Conflict("the database is not empty", hint="a restore needs an empty one")
             yield connection

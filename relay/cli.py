@@ -6,9 +6,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from pydantic import ValidationError
 
 from relay import __version__
 from relay.protocol.approval import Matter
@@ -28,14 +29,32 @@ class OperatorProgram(click.Group):
         try:
             return super().invoke(context)
         except LiaisonError as error:
-            click.echo(f"relay: error: {error}", err=True)
-            if error.hint:
-                click.echo(f"relay: hint: {error.hint}", err=True)
-            sys.exit(EXIT.get(type(error), 1))
+            _fail(error)
+        except OSError as problem:
+            if problem.filename is None:
+                raise
+            _fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
+
+
+def _fail(error: LiaisonError) -> NoReturn:
+    click.echo(f"relay: error: {error}", err=True)
+    if error.hint:
+        click.echo(f"relay: hint: {error.hint}", err=True)
+    sys.exit(EXIT.get(type(error), 1))
 
 
 def _settings(**given: Any) -> Settings:
-    return Settings(**{name: value for name, value in given.items() if value is not None})
+    stated = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**stated)
+    except ValidationError as problem:
+        wrong = problem.errors(include_input=False)[0]  # what was given may be a secret
+        name = str(wrong["loc"][0])
+        where = f"--{name.replace('_', '-')}" if name in stated else f"RELAY_{name.upper()}"
+        what = wrong["msg"].removeprefix("Value error, ")
+        raise LiaisonError(
+            f"{where}: {what}", hint="without it, the default holds; relay/settings.py says what it takes"
+        ) from None
 
 
 _LIST = "RELAY APPROVERS"

@@ -19,7 +19,10 @@ from liaison.cli import main as liaison
 from liaison.cli.main import COMMANDS
 from liaison.lists import expand
 from liaison.private_file import create_private
+from processes import relay as run_relay
+from processes import told
 from relay.cli import main as relay
+from relay.logkeys import load_log_keys
 from relay.protocol.errors import Malformed
 
 ROOT = Path(__file__).parents[1]
@@ -187,3 +190,53 @@ def test_a_relay_whose_port_is_taken_says_which_in_a_line(tmp_path: Path, taken:
     wrong, hint = told.stderr.splitlines()
     assert wrong.startswith(f"relay: error: cannot bind 127.0.0.1:{port}")
     assert hint.startswith("relay: hint: ")
+
+
+WRONG = {
+    "RELAY_DATABASE": ["", "/var/lib/relay.sqlite", "mysql://relay:secret@h/d", "postgresql://relay:secret@h:secret/d"],
+    "RELAY_PARTS": ["", "s3://"],
+    "RELAY_HOST": [""],
+    "RELAY_PORT": ["-1", "65536", ""],
+    "RELAY_METRICS_PORT": ["0", "65536"],
+    "RELAY_WORKERS": ["0", "-3", "65"],
+    "RELAY_SWEEP_EVERY": ["nan", "inf", "-1", "0"],
+    "RELAY_DRAIN_NOTICE": ["nan", "inf", "-1"],
+    "RELAY_DRAIN_SECONDS": ["-1", "1e99"],
+    "RELAY_QUOTA_MESSAGES": ["-1", "1000000001"],
+    "RELAY_PARTITION_DAYS": ["0"],
+    "RELAY_WITNESS_POLICY": ["/nonexistent"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
+def test_a_wrong_setting_is_named_in_a_line(tmp_path, monkeypatch, name, value) -> None:
+    monkeypatch.setenv(name, value)
+    wrong, hint = told("sweep", "--data", tmp_path, code=1).stderr.splitlines()
+    assert (wrong.split(": ")[:3], hint.split(": ")[:2]) == (["relay", "error", name], ["relay", "hint"])
+    assert "secret" not in wrong + hint
+
+
+def test_a_wrong_flag_is_named_as_it_was_given(tmp_path) -> None:
+    assert told("serve", "--data", tmp_path, "--port", "65536", code=1).stderr.startswith("relay: error: --port: ")
+
+
+AWAY = ["sqlite:////nonexistent/relay.sqlite"]
+AWAY += [pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", marks=pytest.mark.postgres)]
+
+
+@pytest.mark.parametrize("database", AWAY)
+@pytest.mark.parametrize("command", ["serve --port 0", "migrate", "check", "backup nowhere", "sweep", "office list"])
+def test_a_database_that_cannot_be_reached_is_told_in_a_line_with_its_reason(tmp_path, command, database) -> None:
+    load_log_keys(tmp_path / "log-keys.json")
+    run = run_relay if command.startswith("serve") else told  # serving changes its process
+    ran = run(*command.split(), "--data", tmp_path, "--database", database, code=7)
+    wrong, hint = ran.stderr.splitlines()
+    assert re.match("relay: error: the database does not answer: (unable to open|connection failed)", wrong)
+    assert hint.startswith("relay: hint: ")
+    assert "secret" not in wrong
+
+
+def test_a_folder_that_is_not_there_is_told_in_a_line(tmp_path) -> None:
+    told("migrate", "--data", tmp_path)
+    (wrong,) = told("backup", tmp_path / "nowhere" / "file", "--data", tmp_path, code=1).stderr.splitlines()
+    assert wrong.startswith(f"relay: error: {tmp_path / 'nowhere'}")

@@ -23,7 +23,10 @@ class Bucket:
     """Same rules as `blobs.Files`; an object is durable when the store has answered."""
 
     def __init__(self, url: str) -> None:
-        self._store = S3Store.from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)})
+        try:
+            self._store = S3Store.from_url(url, retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=10)})
+        except BaseError as problem:
+            raise LiaisonError(f"RELAY_PARTS: {url} is no bucket", hint="such as s3://BUCKET/PREFIX") from problem
 
     def put(self, upload: bytes, chunk: int, pieces: Sequence[bytes]) -> bool:
         """Keep a chunk, durable on return; False if it is there already. Raises Unavailable."""

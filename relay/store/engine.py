@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
-from relay.protocol.errors import Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable
 
 T = TypeVar("T")
 
@@ -49,6 +50,19 @@ _POSTGRES = {
 def unavailable() -> Unavailable:
     """What a caller is told of DATABASE_AWAY."""
     return Unavailable("the database does not answer", hint="nothing was lost; try again in a moment")
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Tell the operator of DATABASE_AWAY in the database's own words; the driver keeps the password out of them."""
+    try:
+        yield
+    except DATABASE_AWAY as problem:
+        words = str(getattr(problem, "orig", None) or problem).partition("\n")[0]
+        raise Unavailable(
+            f"the database does not answer: {words}",
+            hint="nothing was changed; is RELAY_DATABASE right, and nobody else at work on it?",
+        ) from problem
 
 
 def is_shared(engine: Engine) -> bool:
@@ -130,14 +144,19 @@ def _open(
     if make_url(url).get_backend_name() == "sqlite":
         return _open_sqlite(url, begin, pool_size, pragmas)
     wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
-    return create_engine(
-        url,
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_pre_ping=isolation_level != "AUTOCOMMIT",  # `with_reader` finds out by itself
-        connect_args={name: value for name, value in wanted.items() if name not in make_url(url).query},
-        isolation_level=isolation_level,
-    )
+    try:
+        return create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=isolation_level != "AUTOCOMMIT",  # `with_reader` finds out by itself
+            connect_args={name: value for name, value in wanted.items() if name not in make_url(url).query},
+            isolation_level=isolation_level,
+        )
+    except ModuleNotFoundError as problem:
+        raise LiaisonError(
+            f"{problem.name} is not installed", hint="pip install 'liaison-relay[server,postgres]'"
+        ) from problem
 
 
 def _open_sqlite(url: str, begin: str, pool_size: int, pragmas: Sequence[str]) -> Engine:

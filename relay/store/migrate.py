@@ -10,9 +10,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, insert, select
 
-from relay.protocol.errors import LiaisonError, Unavailable
+from relay.protocol.errors import LiaisonError
 
-from .engine import DATABASE_AWAY
+from .engine import reaching
 from .log import Log
 from .schema import log_head, setting
 
@@ -29,12 +29,8 @@ def _config(engine: Engine) -> Config:
 
 def upgrade(engine: Engine, name: str) -> None:
     """Migrate to head; a new database gets the relay's `name` and two empty logs."""
-    try:
+    with reaching():
         command.upgrade(_config(engine), "head")
-    except DATABASE_AWAY as problem:
-        raise Unavailable(
-            "the database is away, busy, or being migrated by another", hint="nothing was changed; run it again"
-        ) from problem
     with engine.begin() as connection:
         if connection.scalar(select(setting.c.value).where(setting.c.name == "name")) is None:
             connection.execute(insert(setting), {"name": "name", "value": name})
@@ -56,8 +52,8 @@ def build(connection: Connection, revision: str) -> None:
 
 
 def relay_name(engine: Engine) -> str:
-    """The name chosen when the database was new. Raises LiaisonError if it was never migrated, or is of another age."""
-    with engine.connect() as connection:
+    """The name chosen when the database was new. Raises LiaisonError if it was never migrated or is of another age."""
+    with reaching(), engine.connect() as connection:
         current = revision_of(connection)
         head = ScriptDirectory.from_config(_config(engine)).get_current_head()
         if current != head:
