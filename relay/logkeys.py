@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,19 +62,21 @@ class LogKeys:
 
 
 def load_log_keys(path: Path) -> LogKeys:
-    """Read the key file, or make it on first use; 0600, whole or not at all."""
+    """Read the key file, or make it on first use; 0600, whole or not at all, and never in another's place."""
     if not path.exists():
         fresh = {
             "ed25519": Ed25519PrivateKey.generate().private_bytes_raw().hex(),
             "mldsa44": MLDSA44PrivateKey.generate().private_bytes_raw().hex(),
         }
-        temporary = path.with_suffix(".new")
+        temporary = path.with_name(f"{path.stem}.{secrets.token_hex(8)}.new")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(fresh, file)
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(path)
+        with suppress(FileExistsError):
+            path.hardlink_to(temporary)
+        temporary.unlink()
     seeds = json.loads(path.read_text())
     return LogKeys(
         ed25519=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seeds["ed25519"])),

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -240,3 +241,11 @@ def test_a_folder_that_is_not_there_is_told_in_a_line(tmp_path) -> None:
     told("migrate", "--data", tmp_path)
     (wrong,) = told("backup", tmp_path / "nowhere" / "file", "--data", tmp_path, code=1).stderr.splitlines()
     assert wrong.startswith(f"relay: error: {tmp_path / 'nowhere'}")
+
+
+def test_keys_that_a_start_left_half_made_are_in_the_way_of_none_and_of_two_starts_one_makes_them(tmp_path) -> None:
+    (tmp_path / "log-keys.new").write_text("{")
+    with ThreadPoolExecutor(8) as pool:
+        made = {keys.vkeys(("relay",)) for keys in pool.map(load_log_keys, [tmp_path / "log-keys.json"] * 8)}
+    assert len(made) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log-keys.json", "log-keys.new"]
