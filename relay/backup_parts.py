@@ -5,8 +5,9 @@
 The rules:
   - only what a message has taken up is in the file: an upload on its way begins again elsewhere;
   - a chunk that is missing spoils the backup: what it would restore could not be read;
-  - restored chunks are durable before the rows that point to them, and gone again if the restore fails; what lay there
-    before, the same octet for octet, stays.
+  - restored chunks are durable before the rows that point to them, and gone again if the restore fails;
+  - where chunks of the same upload lie, nothing is restored: a database that serves may need them, and the restored one
+    would remove them when it destroys their message.
 """
 
 from __future__ import annotations
@@ -52,21 +53,21 @@ class Unpacking:
 
     blobs: Blobs
     fresh: set[bytes] = field(default_factory=set)  # uploads of which nothing was there
-    known: set[bytes] = field(default_factory=set)
 
     def put(self, record: list[Any]) -> None:
-        """Keep one chunk, durably. Raises Conflict where another one lies in its place."""
+        """Keep one chunk, durably. Raises Conflict where chunks of its upload lie already."""
         if len(record) != 4:
             raise Malformed("backup: a chunk of another form")
         upload_id, number = expect_bytes(record[1], 16, "backup: upload"), expect(record[2], int, "backup: chunk")
         sealed = expect(record[3], bytes, "backup: chunk")
-        if upload_id not in self.fresh | self.known:
-            (self.known if self.blobs.chunks(upload_id) else self.fresh).add(upload_id)
-        if not self.blobs.put(upload_id, number, [sealed]) and self.blobs.get(upload_id, number) != sealed:
+        lies_there = upload_id not in self.fresh and bool(self.blobs.chunks(upload_id))
+        if lies_there or not self.blobs.put(upload_id, number, [sealed]):
+            self.fresh.discard(upload_id)  # somebody else's as well: not undone
             raise Conflict(
-                f"another chunk {number} of {upload_id.hex()} lies where large parts are restored to",
-                hint="a restore needs an empty place; RELAY_PARTS names another one",
+                f"chunks of {upload_id.hex()} lie where large parts are restored to",
+                hint="a restore needs an empty place: move away what no database needs, or name another in RELAY_PARTS",
             )
+        self.fresh.add(upload_id)
 
     def undo(self) -> None:
         for upload_id in self.fresh:

@@ -28,6 +28,17 @@ class Stage:
     claims: list[str] = field(default_factory=list)
     colored: bool = field(default_factory=sys.stdout.isatty)
 
+    def environment(self) -> dict[str, str]:
+        """The caller's, with nothing of a relay that he operates: the story's own has its own places."""
+        home = self.folder / "relay"
+        own = {
+            "RELAY_DATA": str(home),
+            "RELAY_DATABASE": f"sqlite:///{home / 'relay.sqlite'}",
+            "RELAY_PARTS": str(home / "parts"),  # stated: it could also be in a file among the secrets
+        }
+        others = {name: value for name, value in os.environ.items() if not name.upper().startswith("RELAY_")}
+        return others | own
+
     def chapter(self, title: str) -> None:
         print(f"\n{self._paint(title, '1;36')}\n", flush=True)
 
@@ -46,11 +57,9 @@ class Stage:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as `who`, print it and what it says; the claim that it ends with `code` must hold."""
         environment = {
-            **os.environ,
+            **self.environment(),
             "LIAISON_HOME": str(self.folder / who),
             "LIAISON_PASSPHRASE_FILE": str(self.folder / "passphrase"),
-            "RELAY_DATA": str(self.folder / "relay"),
-            "RELAY_DATABASE": f"sqlite:///{self.folder / 'relay' / 'relay.sqlite'}",
         }
         if show:
             piped = f"echo {shlex.quote(stdin)} | " if stdin else ""
@@ -76,8 +85,7 @@ def serving(stage: Stage) -> Iterator[str]:
     log = (stage.folder / "relay.log").open("w")
     process = subprocess.Popen(  # noqa: S603 - our own program
         [str(_BIN / "relay"), "serve", "--data", str(stage.folder / "relay"), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder,
-        env={**os.environ, "RELAY_DATABASE": f"sqlite:///{stage.folder / 'relay' / 'relay.sqlite'}"},
+        stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder, env=stage.environment(),
     )  # fmt: skip
     try:
         line = process.stdout.readline() if process.stdout else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,9 +56,13 @@ class Serving:
         return World(folder, settings, SimpleNamespace(vkeys=tuple(keys)), self.url)
 
 
-def relay(*words: object, code: int | None = 0) -> subprocess.CompletedProcess:
+def relay(*words: object, code: int | None = 0, **variables: object) -> subprocess.CompletedProcess:
     """Run a command of the operator's program; it must end with this code, if one is given."""
-    ran = subprocess.run([RELAY, *map(str, words)], capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        [RELAY, *map(str, words)],
+        env=os.environ | {name: str(value) for name, value in variables.items()},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert code in {None, ran.returncode}, (words, ran.returncode, ran.stdout, ran.stderr)
     return ran
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 from contextlib import closing
@@ -82,24 +83,32 @@ def test_a_backup_without_one_of_the_chunks_is_refused_and_leaves_no_file(backup
     assert not list(tmp_path.glob("file*"))
 
 
-def test_a_restore_that_fails_leaves_no_chunk_behind_and_none_of_others_is_replaced(backup, tmp_path):
-    (chunk,) = (backup / "one" / "parts").glob("*/2")
+def test_a_restore_where_chunks_of_its_uploads_lie_is_refused_and_they_stay(backup, tmp_path):
     home = tmp_path / "home"
-    others = home / "parts" / chunk.parent.name
-    shutil.copytree(chunk.parent, tmp_path / "whole")
-    (tmp_path / "home").mkdir()
+    lying = shutil.copytree(backup / "one" / "parts", tmp_path / "parts")
+    before = {path: path.read_bytes() for path in lying.glob("*/*")}
+    home.mkdir()
     shutil.copy(backup / "one" / "log-keys.json", home)
-    others.mkdir(parents=True)
-    (others / "1").write_bytes(b"another's")
     words = ("restore", backup / "backup", "--data", home, "--accept-loss")
-    assert "another chunk 1 of" in relay(*words, code=1).stderr
-    assert (others / "1").read_bytes() == b"another's"
+    refused = relay(*words, code=1, RELAY_PARTS=lying).stderr
+    assert re.search("error: chunks of [0-9a-f]{32} lie where", refused)
+    assert {path: path.read_bytes() for path in lying.glob("*/*")} == before
     assert not list(home.glob("relay.sqlite*"))
-    shutil.copy(tmp_path / "whole" / "1", others / "1")  # the right one: it stays, and the rest joins it
     relay(*words)
-    assert {path.name: path.read_bytes() for path in others.iterdir()} == {
-        path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()
-    }
+
+
+@pytest.mark.parametrize("other", ["another relay", "an earlier state, restored"])
+def test_a_second_database_at_the_same_place_removes_nothing_of_the_first(backup, tmp_path, other):
+    home = tmp_path / "home"
+    lying = shutil.copytree(backup / "one" / "parts", tmp_path / "parts")
+    before = {path: path.read_bytes() for path in lying.glob("*/*")}
+    if other != "another relay":
+        restored_place(backup, home)
+        with closing(sqlite3.connect(home / "relay.sqlite")) as database, database:
+            database.execute("UPDATE part SET upload_id = NULL")
+            database.execute("DELETE FROM upload")  # the state before it was sent
+    relay("sweep", "--data", home, RELAY_PARTS=lying)
+    assert {path: path.read_bytes() for path in lying.glob("*/*")} == before
 
 
 def test_a_restore_refused_by_the_logs_takes_its_chunks_away_again(backup, tmp_path):

@@ -28,7 +28,7 @@ from liaison.desk import Desk
 from liaison.meter import no_meter
 from liaison.portions import PlainFile, PortionKind
 from liaison.sealed import save
-from relay.core.uploads import Chunks, known
+from relay.core.uploads import ORPHAN_AFTER, Chunks, ended
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import TooLarge, Unverified
@@ -378,7 +378,7 @@ def test_a_chunk_that_was_under_way_when_its_upload_was_spoiled_completes_none(o
     assert decode(begun(anna, sealed).content) == []
     asyncio.run(offices.relay.sweeper.sweep())
     with offices.relay._readers.connect() as connection:
-        assert here.stored() <= known(connection)  # nothing is left of the late one
+        assert not here.stored() & ended(connection).keys()  # nothing is left of the late one
 
 
 def test_a_chunk_that_is_not_the_one_that_was_signed_for_is_refused_and_not_kept(offices, anna):
@@ -487,9 +487,9 @@ def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna,
     for sealed in (old, fresh):
         begun(anna, sealed)
         assert put(anna, sealed, 0).status_code == 200
-    stray = offices.settings.data / "parts" / os.urandom(16).hex()  # a relay killed between row and chunks
+    stray = offices.settings.data / "parts" / os.urandom(16).hex()  # of another database, or a newer state of this one
     stray.mkdir()
-    (stray / "0").write_bytes(b"nobody's")
+    (stray / "0").write_bytes(b"another's")
     foreign = stray.with_name("lost+found")
     foreign.mkdir()
     before = set((offices.settings.data / "parts").iterdir())
@@ -501,11 +501,35 @@ def test_the_sweep_takes_what_no_message_took_up_and_nothing_else(offices, anna,
         connection.execute(long_ago)
     asyncio.run(offices.relay.sweeper.sweep())
     gone = before - set((offices.settings.data / "parts").iterdir())
-    assert (stray in gone, foreign in gone) == (True, False)
+    assert {stray, foreign}.isdisjoint(gone)
     assert decode(begun(anna, old).content) == [0]
     assert decode(begun(anna, fresh).content) == []
-    assert {path.name for path in gone} <= {stray.name, *(upload_id.hex() for upload_id in unbound)}
+    assert gone
+    assert {path.name for path in gone} <= {upload_id.hex() for upload_id in unbound}
     assert jean.read(sent).portions[1].apart is not None
+
+
+def test_the_row_of_an_upload_that_has_ended_goes_once_its_chunks_are_gone_for_long(offices, anna):
+    begun(anna, sealed := os.urandom(100))
+    assert put(anna, sealed, 0).status_code == 200
+    with offices.relay._readers.connect() as connection:
+        (upload_id,) = connection.scalars(select(upload.c.upload_id).where(upload.c.digest == part_digest(sealed)))
+    late = offices.settings.data / "parts" / bytes(upload_id).hex()
+
+    def swept(since: float) -> tuple[bool, bool]:
+        with offices.relay._committer._engine.begin() as connection:
+            connection.execute(update(upload).values(begun=int(since)).where(upload.c.upload_id == upload_id))
+        asyncio.run(offices.relay.sweeper.sweep())
+        with offices.relay._readers.connect() as connection:
+            return bytes(upload_id) in ended(connection), late.exists()
+
+    long_ago = time.time() - ORPHAN_AFTER - 5
+    assert swept(long_ago) == (True, False)
+    late.mkdir()
+    (late / "0").write_bytes(b"was under way")
+    assert swept(long_ago) == (True, False)
+    assert swept(time.time()) == (True, False)
+    assert swept(long_ago) == (False, False)
 
 
 def test_an_attachment_of_bytes_still_travels_inside_the_submission(anna, jean):

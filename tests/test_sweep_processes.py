@@ -44,10 +44,14 @@ def filled(world, film):
 
 
 def left(home) -> tuple[set[bytes], int, int]:
-    """(messages, rows of uploads, folders of chunks)"""
+    """(messages, uploads that have not ended, folders of chunks)"""
     with closing(sqlite3.connect(home / "relay.sqlite")) as database:
         messages = {bytes(row[0]) for row in database.execute("SELECT message_id FROM message")}
-    return messages, asked(home, "SELECT count(*) FROM upload"), len(list((home / "parts").iterdir()))
+    return (
+        messages,
+        asked(home, "SELECT count(*) FROM upload WHERE office != ''"),
+        len(list((home / "parts").iterdir())),
+    )
 
 
 def passed(home) -> bool:

@@ -47,11 +47,14 @@ class Sweeper:
         return Swept(messages, entries)
 
     async def _sweep_parts(self) -> None:
-        """Remove uploads that no message took up, and chunks of uploads that are no more."""
-        stored = await asyncio.to_thread(self._chunks.stored)  # before the rows: an upload's row is there first
+        """End uploads that no message took up, and remove the chunks of those that have ended. Nothing else is ours."""
+        stored = await asyncio.to_thread(self._chunks.stored)
         await self._writer.submit(uploads.drop_orphans)
-        for upload_id in stored - await self._room.look(uploads.known):
+        ended = await self._room.look(uploads.ended)
+        for upload_id in ended.keys() & stored:
             await asyncio.to_thread(self._chunks.remove, upload_id)
+        gone = {upload_id: since for upload_id, since in ended.items() if upload_id not in stored}
+        await self._writer.submit(lambda batch: uploads.forget(batch, gone))
 
 
 def tend_partitions(engine: Engine, widths: Widths) -> None:

@@ -5,8 +5,9 @@ The rules:
   - its length is stated first and held against the limit and the office's quota;
   - it is complete when all its chunks are durable and together have the digest under which it was begun; if they have
     another, it is no more, and who begins again begins another one: no chunk changes or goes while its upload is there;
-  - what no message has taken up ORPHAN_AFTER its last beginning is removed; what one points to never is: the
-    database itself refuses, by its foreign key.
+  - what no message has taken up ORPHAN_AFTER its last beginning is ended, what one points to never; its row, nobody's
+    from then on, says that its chunks are to go, and goes ORPHAN_AFTER that, when none lies there any more;
+  - chunks go only by such a row: without one they may be those of another database, or of a newer state of this one.
 `relay/store/blobs.py` has the crash states.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select, update
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
@@ -34,6 +35,8 @@ from relay.store.schema import part, upload
 from .caller import Caller, current
 
 ORPHAN_AFTER = 48 * 3600
+_NOBODYS = ""  # office of an upload that has ended
+_TAKEN_UP = select(part.c.upload_id).where(part.c.upload_id == upload.c.upload_id).exists()
 _OWN = select(upload).where(upload.c.office == bindparam("office"), upload.c.digest == bindparam("digest"))
 _BOUND: Lookup[bytes, bool] = Lookup(
     Prepared(select(part.c.upload_id).where(part.c.upload_id.in_(bindparam("keys", expanding=True)))),
@@ -109,29 +112,44 @@ def bind(batch: Batch, uploaded: dict[int, bytes]) -> None:
 
 def complete(batch: Batch, upload_id: bytes) -> Answer:
     """All chunks are durable and have the digest. Raises Unknown if one under way at that time had spoiled it."""
-    completed = batch.connection.execute(update(upload).where(upload.c.upload_id == upload_id).values(complete=True))
-    if not completed.rowcount:
+    there = update(upload).where(upload.c.upload_id == upload_id, upload.c.office != _NOBODYS)
+    if not batch.connection.execute(there.values(complete=True)).rowcount:
         raise Unknown("no such upload any more", hint="begin it again")
     return lambda _committed: None
 
 
 def spoil(batch: Batch, upload_id: bytes) -> Answer:
     """All chunks are durable and have another digest. Whether this ended it: then nobody reaches them any more."""
-    spoiled = batch.connection.execute(delete(upload).where(upload.c.upload_id == upload_id, ~upload.c.complete))
-    ended = spoiled.rowcount > 0
-    return lambda _committed: ended
+    spoiled = _end(batch, upload.c.upload_id == upload_id, ~upload.c.complete)
+    return lambda _committed: spoiled
 
 
 def drop_orphans(batch: Batch) -> Answer:
-    """Forget uploads that no message has taken up in time."""
-    batch.flush()
-    bound = select(part.c.upload_id).where(part.c.upload_id == upload.c.upload_id).exists()
-    batch.connection.execute(delete(upload).where(upload.c.begun < batch.now - ORPHAN_AFTER, ~bound))
+    """End uploads that no message has taken up in time."""
+    _end(batch, upload.c.begun < batch.now - ORPHAN_AFTER)
     return lambda _committed: None
 
 
-def known(connection: Connection) -> set[bytes]:
-    return {bytes(upload_id) for upload_id in connection.scalars(select(upload.c.upload_id))}
+def _end(batch: Batch, *which: ColumnElement[bool]) -> bool:
+    batch.flush()
+    ended = update(upload).where(upload.c.office != _NOBODYS, ~_TAKEN_UP, *which)
+    # The digest gives way to the same part, begun again.
+    gone = ended.values(office=_NOBODYS, digest=upload.c.upload_id, begun=batch.now)
+    return batch.connection.execute(gone).rowcount > 0
+
+
+def ended(connection: Connection) -> dict[bytes, int]:
+    """Uploads whose chunks are to go, and since when."""
+    rows = connection.execute(select(upload.c.upload_id, upload.c.begun).where(upload.c.office == _NOBODYS, ~_TAKEN_UP))
+    return {bytes(upload_id): since for upload_id, since in rows}
+
+
+def forget(batch: Batch, gone: dict[bytes, int]) -> Answer:
+    """Drop the rows of those that have no chunks and for so long that none is under way any more."""
+    row = delete(upload).where(upload.c.upload_id == bindparam("gone"), upload.c.office == _NOBODYS)
+    if old := [{"gone": upload_id} for upload_id, since in gone.items() if since < batch.now - ORPHAN_AFTER]:
+        batch.connection.execute(row, old)
+    return lambda _committed: None
 
 
 @dataclass(slots=True)

@@ -3,9 +3,10 @@
 The rules:
   - a chunk is durable before `put` returns: written under another name, synced, linked, its folder synced;
   - the first bytes under a name stay: `put` never replaces, so what was verified is what is served;
-  - row before blob: an upload's row is committed before its first chunk is written, and gone before its chunks are
-    removed. Crash states: a row without chunks (they are still missing, and asked for); chunks without a row (nobody
-    can reach them, the sweep removes them). Never a row that calls itself complete without its chunks.
+  - row before blob: an upload's row is committed before its first chunk is written, is nobody's before its chunks are
+    removed, and goes after them. Crash states: a row without chunks (they are still missing, and asked for); chunks of
+    nobody's row (the sweep removes them); chunks of no row, by a restore that was killed or another database (they
+    stay). Never a row that calls itself complete without its chunks.
 """
 
 from __future__ import annotations
