@@ -1,7 +1,7 @@
 """The text of a message: from a file, from standard input, or as the person writes it in an editor.
 
-What was written in an editor is lost by no mistake after it: it stays until it is sealed, in the memory of the session where
-there is such a place (XDG_RUNTIME_DIR), else in the profile's folder.
+What was written in an editor is lost by no mistake after it: it stays until it is sealed, in the memory of the session
+where there is such a place (XDG_RUNTIME_DIR), else in the profile's folder.
 """
 
 from __future__ import annotations
