@@ -126,6 +126,14 @@ def test_a_message_without_the_second_officer_fails():
 
 def test_a_message_without_the_recovery_addressee_fails():
     assert failing(DEMANDING, core("OPEN", addressees=(JEAN,))) == ("recovery-addressee",)
+    exempted = replace(SAFE, kind=AddresseeKind.EXEMPTED)
+    assert failing(DEMANDING, core("OPEN", addressees=(JEAN, exempted))) == ("recovery-addressee",)
+
+
+def test_what_carries_a_draft_goes_to_the_releasing_officers_and_to_nobody_for_recovery():
+    officers = Addressee(AddresseeKind.ACTION, "release@lo-warsaw")
+    assert failing(DEMANDING, core("SEALED", addressees=(officers,))) == ()
+    assert "recovery-addressee" in failing(DEMANDING, core("SEALED", addressees=(officers, JEAN)))
 
 
 def test_a_message_below_what_it_passes_on_fails():

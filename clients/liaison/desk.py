@@ -153,8 +153,10 @@ class Desk:
     def check_blind(self, plan: Plan, addresses: Sequence[str]) -> None:
         """Ask the rules about the blind copies while nothing has gone yet. Raises Refused, naming the addressee."""
         for address in addresses:
-            for verdict in self._plan_copy(plan.draft, address).refused:
-                raise Refused(f"{address} may not be given a blind copy", rules=verdict.rules)
+            copy = self._plan_copy(plan.draft, address)
+            if copy.is_for_nobody:
+                raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules)
+            copy.require_unaided()
 
     def _plan_copy(self, draft: Draft, address: str) -> Plan:
         parse_address(address)

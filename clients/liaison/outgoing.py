@@ -32,7 +32,7 @@ from relay.protocol.prekey import KeyPackage
 from .carriage import upload
 from .claiming import claim
 from .meter import Meter, no_meter
-from .plan import LAST_DTG, TWO_PERSON, Draft, Plan
+from .plan import LAST_DTG, Draft, Plan
 from .profile import Profile
 from .record import FAILED, change
 from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
@@ -89,9 +89,7 @@ class Outgoing:
 
         `keep` writes the sender's own copy, in the transaction that fills the outbox.
         """
-        plan.require_permitted()
-        if plan.needs_release:
-            raise Refused("another officer must release this", rules=(TWO_PERSON,), hint="use: liaison draft")
+        plan.require_unaided()
         sealed = self.prepare(plan, now, keep)
         sent = Sent(
             message_id=sealed.core.message_id,
@@ -114,7 +112,7 @@ class Outgoing:
         any_kind = self._may_use_last_resort(plan.draft.label)
         claimed = {key: each for key, each in claimed.items() if key not in unusable and (any_kind or each.one_time)}
         verdicts = tuple(_without_keys(verdict, claimed, unusable) for verdict in plan.verdicts)
-        addressees, readers = _addressees(plan.draft, verdicts), _readers(verdicts, claimed)
+        addressees, readers = _addressees(replace(plan, verdicts=verdicts)), _readers(verdicts, claimed)
         key, cabinet = self.profile.signing, self.profile.cabinet
         message_id, keys = fresh_message_id(now, os.urandom(12)), content_keys or fresh_keys(len(plan.draft.portions))
         apart = self._seal_apart(plan.draft, message_id, keys)  # this takes long, and holds no lock
@@ -244,14 +242,14 @@ def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage], unusable: 
     return Verdict(verdict.addressee, grants, verdict.decisions, verdict.obstacle)
 
 
-def _addressees(draft: Draft, verdicts: Sequence[Verdict]) -> list[Addressee]:
+def _addressees(plan: Plan) -> list[Addressee]:
     """Who the header names: those the message is released to, and those who shall not have it. Raises Refused."""
-    released = {verdict.addressee for verdict in verdicts if verdict.is_released}
-    if not released:
-        rules = tuple(dict.fromkeys(rule for verdict in verdicts for rule in verdict.rules))
-        why = "".join(f"; {v.addressee.address}: {v.reasons[0][1]}" for v in verdicts if v.obstacle in KEYLESS)
+    released = {verdict.addressee for verdict in plan.released}
+    if plan.is_for_nobody:
+        rules = tuple(dict.fromkeys(rule for verdict in plan.verdicts for rule in verdict.rules))
+        why = "".join(f"; {v.addressee.address}: {v.reasons[0][1]}" for v in plan.verdicts if v.obstacle in KEYLESS)
         raise Refused(f"nobody may be given this message{why}", rules=rules, hint="liaison explain says why")
-    return [each for each in draft.addressees if each in released or each.kind is AddresseeKind.EXEMPTED]
+    return [each for each in plan.draft.addressees if each in released or each.kind is AddresseeKind.EXEMPTED]
 
 
 def _readers(verdicts: Sequence[Verdict], claimed: dict[bytes, KeyPackage]) -> list[Reader]:

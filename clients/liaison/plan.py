@@ -12,7 +12,7 @@ from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Refused
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion
 from relay.protocol.label import Label, label_bytes
-from relay.protocol.obligations import Circumstances
+from relay.protocol.obligations import Circumstances, missing_recovery
 
 from .cabinet import Cabinet
 from .portions import PortionContent
@@ -24,7 +24,7 @@ TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
     "derived-label": "a message that passes others on carries at least their labels",
-    "recovery-addressee": "the policy names an addressee for recovery; add it with --info",
+    "recovery-addressee": "it must reach the policy's recovery addressee: do not exempt it, and see liaison explain",
 }
 
 
@@ -81,6 +81,7 @@ class Plan:
     sender: Decision  # whether the sender may send this: of the banner, or of the first portion that says no
     obligations: tuple[str, ...]  # what the policy demands of the message and does not find
     verdicts: tuple[Verdict, ...]
+    added: tuple[Addressee, ...] = ()  # of the draft's addressees, by the policy and not the sender: recovery
 
     @property
     def released(self) -> list[Verdict]:
@@ -91,9 +92,20 @@ class Plan:
         return [verdict for verdict in self.verdicts if not verdict.is_released]
 
     @property
+    def is_for_nobody(self) -> bool:
+        """Whether nobody is left of those whom the sender named."""
+        return all(verdict.addressee in self.added for verdict in self.released)
+
+    @property
     def needs_release(self) -> bool:
         """Whether another officer must sign before this can be posted."""
         return TWO_PERSON in self.obligations
+
+    def require_unaided(self) -> None:
+        """Raise Refused if its sender may not release it, or not without another officer."""
+        self.require_permitted()
+        if self.needs_release:
+            raise Refused("another officer must release this", rules=(TWO_PERSON,), hint="use: liaison draft")
 
     def require_permitted(self) -> None:
         """Raise Refused for what stands against the message as a whole, a second signature aside."""
@@ -108,15 +120,30 @@ def plan_of(draft: Draft, profile: Profile, trust: Trust, judge: Judge, now: int
     """Ask the rules about every addressee and portion, about the sender and the whole, at `now` in seconds."""
     own = trust.directory.devices[profile.signing.device_id]
     core = draft.header(draft.addressees, profile, trust, now)
-    core = replace(core, portions=tuple(Portion(1, bytes(32), portion.label) for portion in draft.portions))
+    added = _added(judge, draft, core)
+    draft = replace(draft, addressees=(*draft.addressees, *added))
+    portions = tuple(Portion(1, bytes(32), portion.label) for portion in draft.portions)
+    core = replace(core, addressees=draft.addressees, portions=portions)
     labels = [portion.label for portion in draft.portions]
     alternatives = _alternatives(core, labels, trust, judge, now)
     originals = verify_passed_on(trust.directory, core) if draft.passed_on else ()
     circle = replace(Circle.of(core, originals), alternatives=alternatives)
     own_right = [judge.judge_sender(label, own, now) for label in dict.fromkeys((core.label, *labels))]
     sender = next((decision for decision in own_right if not decision.permitted), own_right[0])
-    obligations = judge.obligations_of(core, Circumstances((), originals, one_time=True), now)
-    return Plan(draft, alternatives, sender, obligations, tuple(review(judge, trust, circle, labels, now)))
+    verdicts = tuple(review(judge, trust, circle, labels, now))
+    refused = {verdict.addressee for verdict in verdicts if not verdict.is_released}
+    reached = replace(core, addressees=tuple(each for each in core.addressees if each not in refused))
+    obligations = judge.obligations_of(reached, Circumstances((), originals, one_time=True), now)
+    return Plan(draft, alternatives, sender, obligations, verdicts, added)
+
+
+def _added(judge: Judge, draft: Draft, core: Core) -> tuple[Addressee, ...]:
+    """The policy's recovery addressee, if it demands one that the sender neither named nor exempted."""
+    policy = judge.policy_of(core.office, draft.label.policy)
+    wanted = missing_recovery(policy, core) if policy is not None else None
+    if wanted is None or any(each.address == wanted for each in core.addressees):
+        return ()
+    return (Addressee(AddresseeKind.INFO, wanted),)
 
 
 def _alternatives(

@@ -4,7 +4,7 @@
     minimum-suite       its suite is strong enough for the policy
     one-time-key        from a classification on, no slot is sealed to a last-resort key
     two-person-release  from a classification on, a second officer has signed; to lower a label, two others have
-    recovery-addressee  the addressee that the policy demands is there, visibly
+    recovery-addressee  the addressee that the policy demands gets it, visibly; not asked of a draft
     derived-label       its label is at least that of every message it passes on and does not lawfully replace
 
 The policy is the originating office's own copy. What cannot be established fails. Of a label with a successor
@@ -47,7 +47,7 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
             ("minimum-suite", core.suite.number >= policy.extensions.minimum_suite),
             ("one-time-key", found.one_time or not _demands_one_time(policy, banner)),
             ("two-person-release", len(found.officers) >= officers_needed(policy, core)),
-            ("recovery-addressee", _has_recovery(policy, core)),
+            ("recovery-addressee", missing_recovery(policy, core) is None),
             ("derived-label", _is_derived(policy, banner, core, found.originals, now)),
         )
     except LiaisonError:
@@ -87,17 +87,21 @@ def _dominated(policy: Policy, banner: Label, labels: tuple[Label, ...]) -> tupl
 
 def is_draft(core: Core) -> bool:
     """Whether it goes to the originating office's own releasing officers and to nobody else."""
-    reached = {each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
-    return reached == {f"{RELEASING_ROLE}@{core.office}"}
+    return _reached(core) == {f"{RELEASING_ROLE}@{core.office}"}
+
+
+def missing_recovery(policy: Policy, core: Core) -> str | None:
+    """The policy's recovery addressee, if the message does not go there. Of a draft, what it carries is asked."""
+    wanted = policy.extensions.recovery_addressee
+    return None if is_draft(core) or wanted in _reached(core) else wanted
+
+
+def _reached(core: Core) -> set[str]:
+    return {each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
 
 
 def _demands_one_time(policy: Policy, banner: Label) -> bool:
     return is_at_or_above(policy, banner.classification, policy.extensions.one_time_key_from)
-
-
-def _has_recovery(policy: Policy, core: Core) -> bool:
-    wanted = policy.extensions.recovery_addressee
-    return wanted is None or any(each.address == wanted for each in core.addressees)
 
 
 def _is_derived(policy: Policy, banner: Label, core: Core, originals: Sequence[PassedOn], now: int) -> bool:

@@ -132,10 +132,12 @@ def check_before_writing(client: Client, file: str | None, label: str | None) ->
 def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) -> None:
     """Name who will not get it and why, then ask. Raises Refused if the message may not go, or to nobody."""
     plan.require_permitted()
+    for each in plan.added:
+        say(f"the policy demands that {each.address} gets it too, for recovery")
     _name_refused(client, plan.refused)
     for office in Desk(client).ask_for_mapping(plan):
         say(f"no equivalence is agreed with {office}; a work item for your security officer")
-    if not plan.released:
+    if plan.is_for_nobody:
         raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
     if not yes:
         session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees?")
