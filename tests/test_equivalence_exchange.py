@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +14,8 @@ from forge import Forge, problem
 from liaison.claiming import claim
 from liaison.desk import Desk
 from liaison.seal import Reader
+from relay.protocol.access import Circle
+from relay.protocol.decision import Action
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused
 from relay.protocol.label import Clearance, Succession, label_bytes
@@ -166,6 +169,38 @@ def test_a_reply_in_the_originators_policy_is_refused_clearly(anna, kurt):
     with pytest.raises(Refused, match="policy is not known here") as told:
         Desk(kurt).plan_reply(sent.message_id, "Danke", label=None, quote=False)
     assert told.value.rules == ("policy-known",)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Either office has published both policies; Warsaw's own ends in an hour."""
+    end = datetime.fromtimestamp(time.time() + 3600, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    ending = WARSAW.replace(b'version="1" creationDate', f'version="1" notAfter="{end}" creationDate'.encode())
+    with world(tmp_path_factory.mktemp("both")) as built:
+        for office, nation in (("lo-warsaw", "POL"), ("lo-berlin", "DEU")):
+            built.office(office, nation, policy=ending).publish_policy(BERLIN)
+        agree(built, "lo-berlin", "lo-warsaw", mappings=((hashlib.sha256(ending).digest(), DIGESTS[1]),))
+        built.device(ANNA)
+        built.device("piotr@lo-warsaw", clearances=[german("OFFEN", "VS")])
+        built.device("karl@lo-berlin", clearances=[clearance(["OPEN"])])
+        built.device(KURT, clearances=[german("OFFEN", "VS")])
+        built.clients[ANNA].sync()
+        yield built
+
+
+@pytest.mark.parametrize("reader", ["piotr@lo-warsaw", KURT])
+def test_an_equivalent_outlives_no_policy_that_has_ended_inside_the_office_as_outside(both, reader):
+    anna, device_id = both.clients[ANNA], both.clients[reader].profile.signing.device_id
+    plan = anna.plan([reader], label="TEST CLOSED", body=TEXT)
+    assert plan.released
+    circle = Circle("lo-warsaw", plan.draft.addressees, plan.draft.expires, alternatives=plan.alternatives)
+    device, now = anna.trust.directory.devices[device_id], int(time.time())
+    later = anna.judge.judge(Action.OPEN, circle, label_bytes(plan.draft.label), device, now + 7200)
+    assert "policy-known" in later.failing
+
+
+def test_a_denial_names_what_is_missing_under_the_label_that_is_nearest(both):
+    assert verdict(both.clients[ANNA], to="karl@lo-berlin").rules == ("classification",)
 
 
 # -- tables that are not the signed one -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .compiled import compile_label
-from .decision import SAME_OFFICE, Action, Decision, Handling, NeedToKnow, decide
+from .decision import SAME_OFFICE, Action, Agreement, Decision, Handling, NeedToKnow, decide
 from .directory import Device, Directory
 from .endorsement import PassedOn
 from .equivalence import Direction, translate
@@ -60,19 +60,23 @@ class Judge:
         return failing_obligations(policy, core, found, now)
 
     def judge(self, action: Action, circle: Circle, encoded: bytes, device: Device, now: int) -> Decision:
-        """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is."""
+        """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is.
+
+        Of denials, the one that fails the fewest rules; of equals, the label's own.
+        """
         action = Action.FORWARD if circle.originals else action
         need = self.need_to_know(circle.named, device)
         label = readable_label(encoded)
         own = self._decide_under(action, circle, label, label, device, need, now)
         if own.permitted or label is None:
             return own
+        denials = [own]
         for alternative in self._alternatives(circle, encoded, device, now):
             decision = self._decide_under(action, circle, label, alternative, device, need, now)
             if decision.permitted:
                 return decision
-            own = decision
-        return own
+            denials.append(decision)
+        return min(denials, key=lambda denial: len(denial.failing))
 
     def judge_sender(self, encoded: bytes, sender: Device, at: int) -> Decision:
         """Whether the sender could send under this label at that time: as a reader of what he writes."""
@@ -112,27 +116,28 @@ class Judge:
         need: NeedToKnow | None,
         now: int,
     ) -> Decision:
-        """Decide on `chosen`, which is the label or an alternative of it; agreements always speak of the label."""
+        """Decide on `chosen`, which is the label or an alternative of it: some rules always speak of the label."""
         policy = self.policy_of(device.office, chosen.policy) if chosen is not None else None
         clearance = _clearance(self.directory.device(device.device_id, now), chosen)
         handling = self._handling(circle, device, now)
+
+        def under(sharing: Agreement) -> Decision:
+            if chosen is label:
+                return decide(action, chosen, clearance, sharing, need, policy, now, handling)
+            origin = self.policy_of(circle.office, label.policy) if label is not None else None
+            stated = decide(action, label, None, sharing, need, origin, now, handling)
+            return _with_rules_of(decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling), stated)
+
         if circle.office == device.office:
-            return decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
+            return under(SAME_OFFICE)
         refused = []
         states = self.directory.agreements_between(circle.office, device.office)
         for state in sorted(states, key=lambda state: state.is_in_force):
-            sharing = state.agreement.sharing(in_force=state.is_in_force)
-            if chosen is label:
-                found = decide(action, chosen, clearance, sharing, need, policy, now, handling)
-            else:
-                origin = self.policy_of(circle.office, label.policy) if label is not None else None
-                stated = decide(action, label, None, sharing, need, origin, now, handling)
-                found = decide(action, chosen, clearance, SAME_OFFICE, need, policy, now, handling)
-                found = _with_rules_of(found, stated)
+            found = under(state.agreement.sharing(in_force=state.is_in_force))
             if found.permitted:
                 return found
             refused.append(found)
-        closest = decide(action, chosen, clearance, None, need, policy, now, handling)
+        closest = under(None)
         for found in refused:
             if len(found.failing) <= len(closest.failing):  # and, of equals, one in force: drafts are not the reason
                 closest = found
