@@ -24,6 +24,7 @@ from relay.protocol.errors import Malformed, Refused
 from relay.protocol.label import Succession
 from relay.protocol.policy import validate
 from relay.protocol.spif import read_spif
+from relay.protocol.spif_lint import lint_mapping
 
 NEED = NeedToKnow("addressee", "anna.nowak@lo-warsaw")
 
@@ -384,6 +385,21 @@ def test_a_demanded_release_limits_a_label_that_had_none_and_a_choice_is_left_to
     source = edited(SOURCE, NO_DEMAND, DEMAND % ("oneOrMore", HARBOUR % 2 + HARBOUR % 3))
     with pytest.raises(Refused, match="choice"):
         translate(label(source, "OPEN"), source, tidewater(), Direction.ENCRYPT)
+
+
+def test_two_releases_that_a_reader_needs_do_not_become_one_of_which_either_will_do():
+    table = ASTER_MAPPING.replace('lacv="1"', 'lacv="3"')
+    tags = f"""<spif:securityCategoryTagSet name="Circle" id="2.999.1.77"><spif:securityCategoryTag name="Circle"
+        tagType="permissive"><spif:tagCategory name="CYBER" lacv="1">{table}</spif:tagCategory>
+        </spif:securityCategoryTag></spif:securityCategoryTagSet></spif:securityCategoryTagSets>"""
+    source = edited(SOURCE, "</spif:securityCategoryTagSets>", tags)
+    for rows, harbours in (({"Release": ["ASTER"]}, ["NORTH"]), ({"Circle": ["CYBER"]}, ["EAST"])):
+        found = translate(label(source, "OPEN", rows), source, tidewater(), Direction.ENCRYPT)
+        assert found == label(tidewater(), "SHORE", {"Harbours": harbours})
+    both = label(source, "OPEN", {"Release": ["ASTER"], "Circle": ["CYBER"]})
+    with pytest.raises(Refused, match="widen release"):
+        translate(both, source, tidewater(), Direction.ENCRYPT)
+    assert [found.rule for found in lint_mapping(source, tidewater())] == ["mapping-unites"]
 
 
 def test_a_label_that_is_not_valid_in_the_target_is_not_given():

@@ -184,7 +184,7 @@ class Authority:
         return policy
 
     def mapping_findings(self, agreement: Agreement) -> list[tuple[str, Finding]]:
-        """Where the tables that it agrees lower a label, each with the name of the policy whose table it is.
+        """Where the tables that it agrees lower or unite, each with the name of the policy whose table it is.
 
         Raises Unknown if it pins a file that is not published now: what nobody can look at is not signed for.
         """

@@ -7,7 +7,9 @@ The rules (ADatP-4774.1 section 3.6):
   - the source label is never changed, and the result is valid under the target or there is none.
 
 Hardened: a discard of a RESTRICTIVE or PERMISSIVE value is refused, because the target would then permit
-readers that the source denies; of a demanded permissive choice the table must name the one value.
+readers that the source denies; so is what two PERMISSIVE tag sets map into one, because the target would then
+permit with one value what the source permits with two; of a demanded permissive choice the table must name the one
+value.
 """
 
 from __future__ import annotations
@@ -48,9 +50,14 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
         raise _refused(label, target_policy, f"{label.classification} has {len(found)} equivalents")
     chosen: Chosen = {}
     for category in label.categories:
+        mapped: Chosen = {}
         for name in category.values:
             for value in source_policy.values(category, name):
-                _map_value(value, category, link, target_policy, direction, chosen)
+                _map_value(value, category, link, target_policy, direction, mapped)
+        if any(key in chosen and key[1] is TagType.PERMISSIVE for key in mapped):
+            raise _refused(label, target_policy, f"with {category.tag_name} beside another it would widen release")
+        for key, lacvs in mapped.items():
+            chosen.setdefault(key, set()).update(lacvs)
     _add_required((*found[0].required, *link.required), target_policy, chosen)
     result = Label(
         policy=target_policy.ref,

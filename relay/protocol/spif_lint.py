@@ -151,7 +151,7 @@ def _colors(policy: Policy) -> Iterator[Finding]:
 
 
 def lint_mapping(source: Policy, target: Policy) -> tuple[Finding, ...]:
-    """Mappings from `source` that lower: against the order, or with a way back below the start."""
+    """Mappings from `source` that lower, against the order or with a way back below the start, and that unite."""
     ranks: list[int] = []
     by_lacv = {each.lacv: each for each in target.classifications}
     findings: list[Finding] = []
@@ -164,7 +164,19 @@ def lint_mapping(source: Policy, target: Policy) -> tuple[Finding, ...]:
                 findings.append(Finding("mapping-lowers", f"{rank.name} maps below what a lower one maps to"))
             ranks.append(arrival.hierarchy)
             findings += _way_back(source, rank, arrival)
-    return tuple(findings)
+    return (*findings, *_united(source, target))
+
+
+def _united(source: Policy, target: Policy) -> Iterator[Finding]:
+    """Release tag sets that map into one, where any value of either would do: a label with both has no equivalent."""
+    origins: dict[str, dict[str, None]] = {}
+    for tag_set, kind, value in _values(source.tag_sets):
+        for equal in value.equivalences:
+            if kind is TagType.PERMISSIVE and not equal.discard and fold(equal.policy) == fold(target.name):
+                origins.setdefault(equal.tag_set_oid, {})[tag_set.name] = None
+    for names in origins.values():
+        if len(names) > 1:
+            yield Finding("mapping-unites", f"{' and '.join(names)} map into one: no label with both has an equivalent")
 
 
 def _way_back(source: Policy, start: Classification, arrival: Classification) -> Iterator[Finding]:
