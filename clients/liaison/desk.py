@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 
 from relay.protocol.community import ROSTER, Roster
@@ -121,27 +120,29 @@ class Desk:
         )
         return self.client.release(plan)
 
-    def ask_for_mapping(self, plan: Plan) -> list[str]:
-        """A work item for the security officer, for each refused office with clearances under other policies only.
+    def unmapped(self, plan: Plan) -> list[str]:
+        """The refused offices with clearances under other policies only."""
+        return sorted(set(_unmapped(self.client, plan)))
 
-        It goes by message to whoever holds the role `security` here; the offices it names are the answer, also
-        where nobody holds that role.
+    def ask_for_mapping(self, plan: Plan) -> Sent | None:
+        """A work item about these offices, by message to whoever holds the role `security` here; None if nobody does.
+
+        Raises Refused.
         """
-        client = self.client
-        offices = sorted(set(_unmapped(client, plan)))
+        client, offices = self.client, self.unmapped(plan)
         role = f"{SECURITY_ROLE}@{client.profile.statement.office}"
         if not offices or not client.trust.directory.devices_of(role, int(time.time())):
-            return offices
+            return None
         marking = client.labels.marking(plan.draft.label)
         names = ", ".join(offices)
         text = (
             f"No table is agreed from {plan.draft.label.policy.name} into a policy of {names}.\nWanted for: {marking}\n"
         )
         asked = client.plan([role], label=plan.draft.label, body=text, subject=f"Mapping wanted: {names}")
-        if asked.released:
-            with suppress(Waiting):  # nobody's message but ours, and the sender's own goes on
-                client.release(asked)
-        return offices
+        try:
+            return client.release(asked)
+        except Waiting as waits:
+            return waits.sent
 
     def send_blind(self, plan: Plan, sent: Sent, addresses: Sequence[str]) -> list[Sent]:
         """A separate copy for each blind addressee: the others' bytes hold no trace of it."""
@@ -150,13 +151,9 @@ class Desk:
         draft = replace(plan.draft, handling=handling)
         return [self.client.release(self._plan_copy(draft, address)) for address in addresses]
 
-    def check_blind(self, plan: Plan, addresses: Sequence[str]) -> None:
-        """Ask the rules about the blind copies while nothing has gone yet. Raises Refused, naming the addressee."""
-        for address in addresses:
-            copy = self._plan_copy(plan.draft, address)
-            if copy.is_for_nobody:
-                raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules)
-            copy.require_unaided()
+    def plan_blind(self, plan: Plan, addresses: Sequence[str]) -> list[Plan]:
+        """What the rules say of the blind copies while nothing has gone; a copy's first verdict is its reader's."""
+        return [self._plan_copy(plan.draft, address) for address in addresses]
 
     def _plan_copy(self, draft: Draft, address: str) -> Plan:
         parse_address(address)

@@ -35,7 +35,7 @@ from .meter import Meter, no_meter
 from .plan import LAST_DTG, Draft, Plan
 from .profile import Profile
 from .record import FAILED, change
-from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
+from .release import NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
 from .transport import Transport
@@ -244,11 +244,8 @@ def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage], unusable: 
 
 def _addressees(plan: Plan) -> list[Addressee]:
     """Who the header names: those the message is released to, and those who shall not have it. Raises Refused."""
+    plan.require_reader("liaison explain says why")
     released = {verdict.addressee for verdict in plan.released}
-    if plan.is_for_nobody:
-        rules = tuple(dict.fromkeys(rule for verdict in plan.verdicts for rule in verdict.rules))
-        why = "".join(f"; {v.addressee.address}: {v.reasons[0][1]}" for v in plan.verdicts if v.obstacle in KEYLESS)
-        raise Refused(f"nobody may be given this message{why}", rules=rules, hint="liaison explain says why")
     return [each for each in plan.draft.addressees if each in released or each.kind is AddresseeKind.EXEMPTED]
 
 

@@ -17,7 +17,7 @@ from relay.protocol.obligations import Circumstances, missing_recovery
 from .cabinet import Cabinet
 from .portions import PortionContent
 from .profile import Profile
-from .release import Verdict, review
+from .release import KEYLESS, Verdict, review
 from .trust import DIRECTORY, Trust
 
 TWO_PERSON = "two-person-release"
@@ -100,6 +100,13 @@ class Plan:
     def needs_release(self) -> bool:
         """Whether another officer must sign before this can be posted."""
         return TWO_PERSON in self.obligations
+
+    def require_reader(self, hint: str = "") -> None:
+        """Raise Refused, with every rule against those whom the sender named, if nobody is left of them."""
+        if self.is_for_nobody:
+            rules = tuple(dict.fromkeys(rule for verdict in self.refused for rule in verdict.rules))
+            why = "".join(f"; {v.addressee.address}: {v.reasons[0][1]}" for v in self.refused if v.obstacle in KEYLESS)
+            raise Refused(f"nobody may be given this message{why}", rules=rules, hint=hint)
 
     def require_unaided(self) -> None:
         """Raise Refused if its sender may not release it, or not without another officer."""

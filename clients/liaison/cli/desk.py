@@ -20,7 +20,15 @@ from relay.protocol.header import AddresseeKind
 from .body import body_of
 from .common import Session, json_option, pass_session, put, say, text_in, yes_option
 from .mail import show_portion
-from .send import check_before_writing, confirm_release, message_options, plan_from, show_plan, show_sent
+from .send import (
+    ask_for_mapping,
+    check_before_writing,
+    confirm_release,
+    dry_run,
+    message_options,
+    plan_from,
+    show_sent,
+)
 
 
 @click.command()
@@ -68,10 +76,11 @@ def forward(session: Session, /, message_id: str, to: Sequence[str], file: str |
 
 def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any]) -> None:
     if given["dry_run"]:
-        show_plan(session, client, plan, as_json=given["as_json"])
+        dry_run(session, client, plan, as_json=given["as_json"])
         return
     confirm_release(session, client, plan, yes=given["yes"])
     show_sent(client.release(plan), as_json=given["as_json"])
+    ask_for_mapping(client, plan)
 
 
 @click.group()
@@ -113,6 +122,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
     with session.client() as client, plan_from(client, to, file, given) as plan:
         confirm_release(session, client, plan, yes=given["yes"])
         _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
+        ask_for_mapping(client, plan)
 
 
 @click.command()

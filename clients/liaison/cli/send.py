@@ -21,7 +21,7 @@ from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
 from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
-from relay.protocol.errors import Malformed, Refused
+from relay.protocol.errors import Malformed, Refused, Unavailable
 from relay.protocol.header import Precedence
 
 from .body import body_of, is_written_now
@@ -59,7 +59,7 @@ def message_options(command: Command) -> Command:
 @click.command()
 @message_options
 @click.option("--blind", multiple=True, metavar="ADDR", help="Gets a copy of its own, unseen by the others.")
-@click.option("--dry-run", is_flag=True, help="Show what the rules say; send nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what the rules say, fail where sending would; send nothing.")
 @yes_option
 @json_option
 @click.argument("file", required=False)
@@ -72,11 +72,12 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
     mistyped one: put a word before it. A list's (1) or (a) is text.
     """
     with session.client() as client, plan_from(client, to, file, given) as plan:
+        copies = Desk(client).plan_blind(plan, given["blind"])
         if given["dry_run"]:
-            show_plan(session, client, plan, as_json=given["as_json"])
+            dry_run(session, client, plan, copies, as_json=given["as_json"])
             return
-        Desk(client).check_blind(plan, given["blind"])
-        confirm_release(session, client, plan, yes=given["yes"])
+        _check_copies(copies)
+        confirm_release(session, client, plan, copies, yes=given["yes"])
         try:
             sent = client.release(plan)
         except Waiting:
@@ -86,6 +87,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
         show_sent(sent, as_json=given["as_json"])
         for copy in Desk(client).send_blind(plan, sent, given["blind"]):
             say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
+        ask_for_mapping(client, plan)
 
 
 @contextmanager
@@ -129,18 +131,45 @@ def check_before_writing(client: Client, file: str | None, label: str | None) ->
             client.labels.read(label)
 
 
-def confirm_release(session: Session, client: Client, plan: Plan, *, yes: bool) -> None:
+def confirm_release(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, yes: bool) -> None:
     """Name who will not get it and why, then ask. Raises Refused if the message may not go, or to nobody."""
     plan.require_permitted()
     for each in plan.added:
         say(f"the policy demands that {each.address} gets it too, for recovery")
     _name_refused(client, plan.refused)
-    for office in Desk(client).ask_for_mapping(plan):
-        say(f"no equivalence is agreed with {office}; a work item for your security officer")
-    if plan.is_for_nobody:
-        raise Refused("nobody may be given this message", rules=_all_rules(plan.refused))
+    unmapped = Desk(client).unmapped(plan)
+    for office in unmapped:
+        say(f"no equivalence is agreed with {office}")
+    if plan.is_for_nobody and yes:
+        ask_for_mapping(client, plan)
+    plan.require_reader("with --yes your security officer is asked for one" if unmapped and not yes else "")
     if not yes:
-        session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees?")
+        beside = (
+            f", and blind copies to {', '.join(copy.verdicts[0].addressee.address for copy in copies)}"
+            if copies
+            else ""
+        )
+        session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees{beside}?")
+
+
+def ask_for_mapping(client: Client, plan: Plan) -> None:
+    """Once the sender has agreed, a work item for the security officer; what stands in its way stops nothing else."""
+    try:
+        item = Desk(client).ask_for_mapping(plan)
+    except (Refused, Unavailable) as problem:
+        say(f"note: no work item went to your security officer: {problem}")
+        return
+    if item is not None:
+        say(f"work item {item.message_id.hex()[:12]} for your security officer")
+
+
+def _check_copies(copies: Sequence[Plan]) -> None:
+    """Raise Refused, naming the addressee, while nothing has gone yet."""
+    for copy in copies:
+        if copy.is_for_nobody:
+            address = copy.verdicts[0].addressee.address
+            raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules)
+        copy.require_unaided()
 
 
 def show_sent(sent: Sent, *, as_json: bool) -> None:
@@ -181,29 +210,38 @@ def _near(client: Client, verdict: Verdict) -> str:
     return f"; near: {', '.join(near)}" if near else ""
 
 
-def _all_rules(refused: Sequence[Verdict]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(rule for verdict in refused for rule in verdict.rules))
+def dry_run(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, as_json: bool) -> None:
+    """Show the plan, and fail where sending would. Nothing leaves."""
+    show_plan(session, client, plan, copies, as_json=as_json)
+    _check_copies(copies)
+    plan.require_unaided()
+    plan.require_reader()
 
 
-def show_plan(session: Session, client: Client, plan: Plan, *, as_json: bool) -> None:
+def show_plan(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, as_json: bool) -> None:
     """The decision table of a draft: what the rules say of the sender, of each addressee and of each portion."""
     marking = client.labels.marking(plan.draft.label)
+    blind = [copy.verdicts[0] for copy in copies]
     if as_json:
         put({
             "label": marking,
             "sender": {"permitted": plan.sender.permitted, "rules": list(plan.sender.failing)},
-            "released_to": [v.addressee.address for v in plan.released],
-            "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in plan.refused],
+            "obligations": list(plan.obligations),
+            "needs_release": plan.needs_release,
+            **_outcome(plan.verdicts),
+            "blind": _outcome(blind),
         })  # fmt: skip
         return
     names = [portion.name or f"text {index}" for index, portion in enumerate(plan.draft.portions)]
-    show_verdicts(session, client, plan.verdicts, names, (marking, client.labels.color(plan.draft.label)))
-    try:
-        plan.require_permitted()
-    except Refused as refused:
-        say(f"{refused} ({', '.join(refused.rules)})")
-    if plan.needs_release:
-        say("another officer must release this: liaison draft")
+    verdicts = (*plan.verdicts, *blind)
+    show_verdicts(session, client, verdicts, names, (marking, client.labels.color(plan.draft.label)))
+
+
+def _outcome(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    return {
+        "released_to": [v.addressee.address for v in verdicts if v.is_released],
+        "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in verdicts if not v.is_released],
+    }
 
 
 def show_verdicts(

@@ -11,15 +11,16 @@ import click
 
 from liaison import render
 from liaison.client import Client
+from liaison.plan import Plan
 from liaison.record import OUT, Record, read_record
 from liaison.release import Verdict, review
 from liaison.tracking import evidence_chain, receipts_of
 from relay.protocol.access import Circle
 from relay.protocol.endorsement import verify_passed_on
-from relay.protocol.errors import Malformed, Unknown
+from relay.protocol.errors import Malformed, Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
-from .common import Session, check_label_file, json_option, pass_session, put, seconds_of
+from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
 from .send import show_plan, show_verdicts
 
 
@@ -104,6 +105,14 @@ def explain(session: Session, message_id: str | None, to: Sequence[str], label: 
                 put(_verdict_json(verdict))
         else:
             show_plan(session, client, plan, as_json=False)
+            _say_against(plan)
+
+
+def _say_against(plan: Plan) -> None:
+    try:
+        plan.require_unaided()
+    except Refused as refused:
+        say(f"{refused} ({', '.join(refused.rules)})")
 
 
 def _explain_message(session: Session, client: Client, message_id: str, *, as_json: bool) -> None:
