@@ -17,7 +17,7 @@ from liaison import Client, Waiting
 from liaison.record import FAILED, IN
 from liaison.stock import LOW, TARGET, refill, stock
 from liaison.transport import HttpTransport
-from relay.protocol.canonical import decode, encode
+from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import parse_access_entry, parse_logged_entry
 from relay.protocol.envelope import parse_message, parse_submission
@@ -345,6 +345,22 @@ def test_the_stock_of_keys_is_refilled_when_it_is_low(anna, jean):
     claim(anna, jean, 1)
     jean.sync()
     assert stock(jean.transport)[0] == TARGET
+
+
+@pytest.mark.parametrize("told", [5, [1], ["64", None], [[], 0], [-5000, 1 << 40], [-5000, 0], [1025, 0], [64, -1]])
+def test_a_stock_that_there_cannot_be_is_the_relays_fault_and_makes_no_keys(anna, told):
+    held = len(anna.profile.cabinet.prekeys())
+    with lying(anna) as relay:
+        relay.lie("GET", r"/keys/stock$", lambda _honest: encode(told))
+        with pytest.raises(Unverified, match="stock"):
+            anna.sync()
+    assert len(anna.profile.cabinet.prekeys()) == held
+
+
+def test_who_has_more_keys_than_wanted_publishes_none(anna):
+    with lying(anna) as relay:
+        relay.lie("GET", r"/keys/stock$", lambda _honest: encode([TARGET + 1, LAST_SECOND]))
+        assert refill(anna.profile, relay, force=True) == 0
 
 
 def test_what_was_published_is_in_the_directory_and_its_private_half_in_the_cabinet(anna, jean):

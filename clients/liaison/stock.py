@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import time
 
-from relay.protocol.canonical import decode, encode
-from relay.protocol.errors import Unverified
+from relay.protocol.canonical import encode, expect, expect_time, read_array
+from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.header import MAX_LIFETIME
-from relay.protocol.prekey import KEY_BATCH, KeyBatch, KeyPackage
+from relay.protocol.prekey import KEY_BATCH, MAX_STOCK, KeyBatch, KeyPackage
 
 from .cabinet import Prekey
 from .keys import make_key_package
 from .profile import Profile
 from .transport import Transport
+from .trust import relayed
 from .watch import remember_signed
 
 TARGET, LOW = 64, 32  # one-time keys at the relay
@@ -28,9 +29,13 @@ _ONE_TIME_GRACE, _LAST_RESORT_GRACE = _POSTED_LATE + MAX_LIFETIME, _POSTED_LATE 
 
 
 def stock(transport: Transport) -> tuple[int, int]:
-    """(one-time keys left at the relay, end of the last-resort key there in seconds or 0)."""
-    count, last_resort = decode(transport.get("/v1/keys/stock"), "stock")
-    return int(count), int(last_resort)
+    """(one-time keys left at the relay, end of the last-resort key there in seconds or 0). Raises Unverified."""
+    answer = transport.get("/v1/keys/stock")
+    with relayed():
+        count, last_resort = read_array(answer, 2, "stock")
+        if not 0 <= expect(count, int, "stock: one-time keys") <= MAX_STOCK:
+            raise Malformed(f"stock: {count} one-time keys, of at most {MAX_STOCK}")
+        return count, expect_time(last_resort, "stock: last-resort key")
 
 
 def refill(profile: Profile, transport: Transport, *, force: bool = False) -> int:
@@ -38,7 +43,7 @@ def refill(profile: Profile, transport: Transport, *, force: bool = False) -> in
     now = int(time.time())
     count, last_resort = stock(transport)
     stale = last_resort < now + _LAST_RESORT_LIFE // 2
-    wanted = TARGET - count if count < LOW or force else 0
+    wanted = max(TARGET - count, 0) if count < LOW or force else 0
     if not wanted and not stale:
         return 0
     made = [_make(profile, serial, now, one_time=True) for serial in range(wanted)]

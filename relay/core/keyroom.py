@@ -28,12 +28,12 @@ from relay.protocol.entry import Change, Event
 from relay.protocol.envelope import Slot, decode_list
 from relay.protocol.errors import Conflict, Malformed, TooLarge
 from relay.protocol.header import Core
-from relay.protocol.prekey import KEY_BATCH, KeyPackage, batch_digest, parse_key_package, read_key_batch
+from relay.protocol.prekey import KEY_BATCH, MAX_STOCK, KeyPackage, batch_digest, parse_key_package, read_key_batch
 from relay.store.prepared import Prepared, given
 from relay.store.schema import key_batch, key_package
 
 from .caller import Caller, current, entry_of
-from .limits import MAX_CLAIM, MAX_STOCK
+from .limits import MAX_CLAIM
 from .quota import Metered, Quota
 
 _ENDED_AT_ONCE = 500  # packages forgotten in one transaction: others wait for it

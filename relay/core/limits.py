@@ -12,4 +12,3 @@ AUDIT_PAGE = 1000
 MAX_CLAIM = 1000  # devices in one claim
 MAX_DELAY = 7 * 86400  # from sealing to posting
 MAX_CLOCK_AHEAD = 300
-MAX_STOCK = 1024  # one-time key packages a device may hold here

@@ -21,6 +21,7 @@ from .suite import suite_sealing_with
 
 KEY_BATCH = "keybatch"
 MAX_BATCH = 512
+MAX_STOCK = 1024  # one-time key packages a device may hold at the relay
 MAX_LIFE = 400 * 86400  # still to come
 _CLOCK_AHEAD = 300
 
