@@ -412,6 +412,15 @@ def test_a_relay_that_leaves_an_entry_out_of_the_auditors_evidence_is_caught(set
             collect(twin, message_id)
 
 
+@pytest.mark.parametrize("row", [5, [], [b""], [b"", True, []], [b"", 0, [], 0]])
+def test_evidence_that_is_not_even_the_format_is_the_relays_fault(setting, message_id, row):
+    anna = setting.clients[ANNA]
+    with lying(anna) as relay:
+        relay.lie("GET", r"/evidence$", lambda honest: encode([*decode(honest)[:2], [row]]))
+        with pytest.raises(Unverified, match="evidence: "):
+            collect(anna, message_id)
+
+
 def test_a_wrong_proof_or_index_is_refused(setting, right, verdict):
     for name in (name for name in members_of(right) if name.endswith(".cbor") and "/" in name):
         entry, index, proof = decode(members_of(right)[name])

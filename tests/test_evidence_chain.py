@@ -10,10 +10,11 @@ import pytest
 from acts import as_json, run, screen
 from liaison.audit import AuditPull
 from liaison.chain import EvidenceKind, Limit, chain
+from liaison.collecting import collect
 from liaison.exposure import exposure
 from liaison.recalling import recall
 from liaison.record import read_record
-from liaison.tracking import evidence_chain
+from liaison.tracking import evidence_chain, receipts_of
 from relay.protocol.canonical import decode, encode
 from relay.protocol.errors import Unverified
 from relay.protocol.header import AddresseeKind
@@ -163,6 +164,20 @@ def test_a_relay_cannot_forge_any_of_it(setting, message_id, tmp_path):
             relay.lie("GET", r"/receipts$", lambda _honest: encode(forged))
             with pytest.raises(Unverified):
                 evidence_chain(twin, record, None)
+
+
+@pytest.mark.parametrize(
+    "told", [5, [5], [[1]], [[[], "opened", b"", 1]], [[bytes(16), "read", b"", 1]], [[bytes(16), "opened", b"", 1]]]
+)
+def test_receipts_that_are_not_even_the_format_are_the_relays_fault(setting, message_id, told):
+    anna = setting.clients[ANNA]
+    record = read_record(anna.profile.cabinet.message(message_id))
+    acts = (lambda: list(receipts_of(anna, record)), lambda: evidence_chain(anna, record, None))
+    with lying(anna) as relay:
+        relay.lie("GET", r"/receipts$", lambda _honest: encode(told))
+        for act in (*acts, lambda: collect(anna, message_id)):
+            with pytest.raises(Unverified):
+                act()
 
 
 def test_a_duration_that_is_none_is_refused(setting, message_id):

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
 
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
@@ -39,6 +38,7 @@ from .evidence import signer_at, verify_evidence
 from .exposure import exposures
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, SLOT_FILE, Package, write_package
 from .record import HANDLED, IN, Record, read_record
+from .tracking import receipt_rows
 from .trust import ACCESS, DIRECTORY, relayed
 
 
@@ -61,13 +61,14 @@ def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> by
     with relayed():
         devices = _add_entries(client, package, shown.entries)
         for device_id, state, encoded, _index in shown.receipts:
-            members[f"receipts/{expect(device_id, bytes, 'receipt').hex()}-{state}.cose"] = encoded
+            members[f"receipts/{device_id.hex()}-{state}.cose"] = encoded
     if own.kind is Kind.AUDITOR:
         _check_whole(client, package)
     _leave_out_misdated(client, package)
     _add_directory(client, package, message.core, devices)
     octets = write_package(package, client.profile.signing)
-    verify_evidence(octets, client.profile.pins.relay_keys)  # nothing leaves that would not be believed
+    with relayed():
+        verify_evidence(octets, client.profile.pins.relay_keys)  # nothing leaves that would not be believed
     return octets
 
 
@@ -77,7 +78,7 @@ class _Shown:
 
     message: bytes
     entries: list[object]
-    receipts: list[Any]
+    receipts: list[tuple[bytes, str, bytes, int]]
     slot: bytes = b""  # a reader's own, with its proof
 
 
@@ -91,19 +92,21 @@ def _sent_or_opened(client: Client, message_id: bytes) -> _Shown:
     path = f"/v1/messages/{message_id.hex()}"
     with relayed():
         entries = decode_list(client.transport.get(f"{path}/evidence"), "evidence")
-        receipts = decode_list(client.transport.get(f"{path}/receipts"), "receipts")
+        receipts = receipt_rows(decode_list(client.transport.get(f"{path}/receipts"), "receipts"))
         if record.direction == IN:
             _check_own(client, record, entries, receipts)
         return _Shown(record.encoded, entries, receipts, record.slot)
 
 
-def _check_own(client: Client, record: Record, entries: list[object], receipts: list[Any]) -> None:
+def _check_own(
+    client: Client, record: Record, entries: list[object], receipts: list[tuple[bytes, str, bytes, int]]
+) -> None:
     """Raise Unverified if the relay shows a reader others' grants, or not the receipts that he has given."""
     if entries[1:2] != [None]:
         raise Unverified("the relay shows a reader what others were sealed")
-    shown, own = [row[:2] for row in receipts if type(row) is list], client.profile.signing.device_id
+    shown, own = {row[:2] for row in receipts}, client.profile.signing.device_id
     for state, is_given in (("opened", record.receipt_sent), ("acknowledged", record.state == HANDLED)):
-        if is_given and [own, state] not in shown:
+        if is_given and (own, state) not in shown:
             raise Unverified(f"the relay leaves out a receipt that this device has given: {state}")
 
 
@@ -112,7 +115,7 @@ def _audited(client: Client, message_id: bytes) -> _Shown:
     with relayed():
         header, entries, receipts = read_array(answer, 3, "evidence")
         message, _grants = read_array(expect(header, bytes, "evidence: header"), 2, "evidence: header")
-        rows = expect(receipts, list, "receipts")
+        rows = receipt_rows(expect(receipts, list, "receipts"))
         return _Shown(expect(message, bytes, "evidence: message"), expect(entries, list, "evidence"), rows)
 
 
@@ -163,9 +166,9 @@ def _add_entries(client: Client, package: Package, answer: list[object]) -> froz
     client.trust.alarmed(note, lambda: client.trust.advance(checkpoint, note, (), client.transport))
     package.members["access/checkpoint"], devices = note, set[bytes]()
     for row in expect(entries, list, "evidence: entries"):
-        index = expect(expect(row, list, "evidence: entry")[1], int, "evidence: index")
-        package.members[f"access/{index:010}.cbor"] = encode(row)
-        devices.add(parse_access_entry(expect(row[0], bytes, "evidence: entry")).device_id)
+        encoded, index, _proof = read_array(proven := encode(row), 3, "evidence: entry")
+        package.members[f"access/{expect(index, int, 'evidence: index'):010}.cbor"] = proven
+        devices.add(parse_access_entry(expect(encoded, bytes, "evidence: entry")).device_id)
     if grants is None:  # to a reader
         return frozenset(devices)
     package.members[GRANTS_FILE] = expect(grants, bytes, "evidence: grants")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from relay.protocol.actor import verify_actor, verify_concerns
-from relay.protocol.canonical import expect, expect_bytes, read_array
+from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import parse_access_entry
-from relay.protocol.envelope import RECEIPT, Receipt, decode_list, read_receipt
-from relay.protocol.errors import Unverified
+from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
+from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.grants import accept_detail, parse_grants
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 
@@ -24,14 +24,29 @@ from .trust import ACCESS, relayed
 def receipts_of(client: Client, record: Record) -> Iterator[tuple[str, Receipt, int]]:
     """(address, receipt, index of its entry) of every receipt whose signature holds. Raises Unverified for others."""
     answer = client.transport.get(f"/v1/messages/{record.message.core.message_id.hex()}/receipts")
-    for device_id, _state, encoded, index in decode_list(answer, "receipts"):
+    with relayed():
+        rows = receipt_rows(decode_list(answer, "receipts"))
+    for device_id, _state, encoded, index in rows:
         device = client.trust.directory.devices.get(device_id)
-        signed = parse_sign1(encoded, RECEIPT)
-        receipt = read_receipt(signed)
+        with relayed():
+            signed = parse_sign1(encoded, RECEIPT)
+            receipt = read_receipt(signed)
         if device is None or receipt.message_ref != record.message.ref or receipt.device_id != device_id:
             raise Unverified("the relay showed a receipt for another message or of an unknown device")
         verify_sign1(signed, device.signature_public)
         yield device.address, receipt, index
+
+
+def receipt_rows(rows: list[object]) -> list[tuple[bytes, str, bytes, int]]:
+    """(device, state, signed receipt, index of its entry) of each that the relay shows. Raises Malformed."""
+    found = []
+    for row in rows:
+        device_id, state, encoded, index = read_array(encode(row), 4, "receipt")
+        if expect(state, str, "receipt: state") not in RECEIPT_STATES:
+            raise Malformed("receipt: state is unknown")
+        expect_bytes(device_id, 16, "receipt: device")
+        found.append((device_id, state, expect(encoded, bytes, "receipt"), expect(index, int, "receipt: index")))
+    return found
 
 
 def evidence_chain(client: Client, record: Record, within: int | None) -> list[ChainRow]:

@@ -24,6 +24,7 @@ from .header import Core, parse_core
 from .suite import Suite
 
 MESSAGE, RECEIPT = "message", "receipt"
+RECEIPT_STATES = frozenset({"opened", "acknowledged"})
 MAX_SLOTS, MAX_ENDORSEMENTS = 5000, 8
 MAX_GRANTED = 1 << 19  # portions, all slots together: what lists them is one CBOR value
 
@@ -230,7 +231,7 @@ def read_receipt(signed: Sign1) -> Receipt:
     """The content of a receipt whose signature the caller verifies with the device's key."""
     version, message_id, ref, device_id, state, at = read_array(signed.payload, 6, "receipt")
     expect_version(version, "receipt")
-    if expect(state, str, "receipt: state") not in {"opened", "acknowledged"}:
+    if expect(state, str, "receipt: state") not in RECEIPT_STATES:
         raise Malformed("receipt: state is unknown")
     return Receipt(
         message_id=expect_bytes(message_id, 16, "receipt: message"),
