@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from liaison.keys import SigningKey
 from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import parse_sign1
-from relay.protocol.entry import MAX_ENTRY, MAX_WARRANT, AccessEntry, Event, LoggedEntry
+from relay.protocol.entry import MAX_ENTRY, MAX_WARRANT, AccessEntry, Event, LoggedEntry, parse_access_entry
 from relay.protocol.envelope import (
     MESSAGE,
     RECEIPT,
@@ -371,6 +371,15 @@ def test_a_message_id_begins_with_its_time_and_all_else_is_noise():
     assert fresh_message_id(0x6743F1C2, bytes(range(12))) == bytes.fromhex("6743f1c2") + bytes(range(12))
     with pytest.raises(Malformed):
         fresh_message_id(0x6743F1C2, bytes(11))
+
+
+@pytest.mark.parametrize("label", [5, [], "x", True, {}])
+def test_an_entry_whose_label_is_no_octets_is_malformed(label):
+    entry = AccessEntry(Event.ACCEPT, 1, bytes(16), bytes(16), "a@b", "b")
+    for right in (None, b"", b"x"):
+        assert parse_access_entry(replace(entry, label=right).encoded()).label == right
+    with pytest.raises(Malformed, match="label"):
+        parse_access_entry(replace(entry, label=label).encoded())
 
 
 def test_a_label_leaves_room_for_the_entry_of_a_hold():

@@ -90,6 +90,8 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
     for key, length in ((9, 16), (10, 32), (14, 32), (15, 16)):
         if fields[key] is not None:
             expect_bytes(fields[key], length, f"access-log entry: field {key}")
+    if fields[11] is not None:
+        expect(fields[11], bytes, "access-log entry: label")
     if fields[2] not in _EVENTS:
         raise Malformed(f"access-log entry: event {fields[2]!r:.40} is unknown")
     if (17 in fields) is not (fields[2] in WARRANTED):
