@@ -86,7 +86,8 @@ class Cosigning:
         self._thread.join()
 
     async def _run(self) -> None:
-        async with httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client:
+        headers = {"accept-encoding": "identity"}
+        async with httpx2.AsyncClient(headers=headers, timeout=_TIMEOUT, follow_redirects=False) as client:
             while not self._ended.is_set():
                 for log in Log:
                     # Unavailable: the database is away; so is whatever there was to cosign.
@@ -154,7 +155,9 @@ class Cosigning:
             proof = list(decode(await self._relay.room.consistency(log, asked.size, size), "consistency"))
         body, answer = format_add_checkpoint(min(asked.size, size), proof, note), b""
         async with client.stream("POST", asked.url + PATH, content=body) as response:
-            async for piece in response.aiter_bytes():
+            if response.headers.get("content-encoding", "identity") != "identity":
+                raise Malformed("its answer is packed")
+            async for piece in response.aiter_raw():
                 answer += piece
                 if len(answer) > MAX_NOTE:
                     raise Malformed("its answer is too long")

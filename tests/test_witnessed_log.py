@@ -21,6 +21,7 @@ import httpx2
 import pytest
 
 from acts import as_json, run
+from answering import answering
 from liaison.audit import AuditPull
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import pin_policy, sync
@@ -247,6 +248,18 @@ def test_a_witness_that_is_away_is_told_of_as_that(offices, anna, three, said):
     cosigning.start()
     eventually(lambda: [line["event"] for line in said() if "witness" in line["event"]] == ["witness away"] * 2)
     cosigning.close()
+
+
+def test_a_witness_that_packs_its_answer_is_not_unpacked(offices, three, said):
+    _folder, some = three
+    with answering(b"nonsense", content_encoding="gzip") as packing:
+        lines = policy(some, 1).decode().replace(some[0].url, packing.url)
+        cosigning = Cosigning(offices.relay, parse_witness_policy(lines.encode()), interval=0.02)
+        cosigning.start()
+        eventually(lambda: any("witness 1" in line["reason"] for line in said() if line["event"] == "witness away"))
+        cosigning.close()
+    assert all("Malformed" in line["reason"] for line in said() if line["event"] == "witness away")
+    assert {heard["accept-encoding"] for heard in packing.heard} == {"identity"}
 
 
 def test_a_cosigned_checkpoint_does_not_give_way_to_an_older_one(offices, anna):

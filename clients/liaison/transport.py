@@ -3,7 +3,8 @@
 Every request is signed by the device (RFC 9421). Requests are safe to repeat: a message has its id from the
 sender, a receipt is one per state, a claim that went unanswered costs a key and nothing else. So what fails on
 the way is tried again a few times, and so is what the relay has no room for now, after the time that it names; what
-else it answers is final.
+else it answers is final. An answer is read as it comes: no longer than MAX_ANSWER, and never unpacked, for half
+a megabyte unpacks to half a gigabyte.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from copy import copy
+from io import BytesIO
 from typing import Any, Protocol, Self
 
 import httpx2
@@ -28,11 +30,14 @@ from relay.protocol.errors import (
     Unauthenticated,
     Unavailable,
     Unknown,
+    Unverified,
 )
 from relay.protocol.header import Precedence
 from relay.protocol.httpsig import sign_request
 
 CBOR = "application/cbor"
+MAX_ANSWER = 64 * 1024 * 1024  # a page of 1000 of the longest log entries fits, and so does whatever a package can hold
+_MAX_EVENT = 64 * 1024  # octets
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 30  # a person waits no longer for a relay that says when
 _ERRORS: dict[str, type[LiaisonError]] = {
@@ -65,7 +70,11 @@ class HttpTransport:
         self._authority = self._url.partition("://")[2].lower()
         self._keyid, self._key = keyid, key
         self._pauses: tuple[float, ...] = _PAUSES
-        self._client = httpx2.Client(timeout=httpx2.Timeout(timeout, connect=5.0), follow_redirects=False)
+        self._client = httpx2.Client(
+            headers={"accept-encoding": "identity"},
+            timeout=httpx2.Timeout(timeout, connect=5.0),
+            follow_redirects=False,
+        )
 
     def once(self) -> Self:
         impatient = copy(self)
@@ -91,10 +100,9 @@ class HttpTransport:
         try:
             with self._client.stream("GET", self._url + path, headers=headers, timeout=None) as response:
                 if response.status_code != 200:
-                    response.read()
-                    raise _error(response)
-                yield from _events(response.iter_lines(), after)
-        except httpx2.HTTPError as problem:
+                    raise _error(response, _content(response))
+                yield from _events(_pieces(response), after)
+        except httpx2.RequestError as problem:
             raise _unreachable(self._url, problem) from problem
 
     def _request(
@@ -116,12 +124,13 @@ class HttpTransport:
     ) -> bytes:
         signed = self._signed(method, path, body, digest)  # anew for each attempt: a nonce is used once
         try:
-            response = self._client.request(method, self._url + path, content=body, headers={**headers, **signed})
-        except httpx2.TransportError as problem:
+            with self._client.stream(method, self._url + path, content=body, headers={**headers, **signed}) as response:
+                content = _content(response)
+        except httpx2.RequestError as problem:
             raise _unreachable(self._url, problem) from problem
         if response.status_code not in {200, 201}:
-            raise _error(response)
-        return response.content
+            raise _error(response, content)
+        return content
 
     def _signed(self, method: str, path: str, body: bytes | None, digest: bytes | None = None) -> dict[str, str]:
         content_type = CBOR if body is not None else None
@@ -151,31 +160,70 @@ def _unreachable(url: str, problem: Exception) -> Unavailable:
     return Unavailable(f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again")
 
 
-def _error(response: httpx2.Response) -> LiaisonError:
+def _pieces(response: httpx2.Response) -> Iterator[bytes]:
+    """The body as it comes. Raises Unverified for one that would have to be unpacked: nobody asked for that."""
+    if (encoding := response.headers.get("content-encoding", "identity")) != "identity":
+        raise Unverified(f"the relay's answer is packed ({encoding:.20})", hint="is there a proxy that packs answers?")
+    return response.iter_raw()
+
+
+def _content(response: httpx2.Response) -> bytes:
+    """The whole body. Raises Unverified for one that is longer than any honest relay's."""
+    content = BytesIO()
+    for piece in _pieces(response):
+        content.write(piece)
+        if content.tell() > MAX_ANSWER:
+            raise Unverified(f"the relay's answer is longer than {MAX_ANSWER} octets")
+    return content.getvalue()
+
+
+def _error(response: httpx2.Response, content: bytes) -> LiaisonError:
     """The LiaisonError that a problem+json answer stands for."""
     try:
-        problem = json.loads(response.content)
+        problem = json.loads(content)
         code = str(problem["type"]).rpartition(":")[2]
         detail, hint = str(problem["detail"]), str(problem.get("hint", ""))
         rules = tuple(str(rule) for rule in problem.get("rules", []))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Unavailable(f"the relay answered {response.status_code} without a reason")
     if code == Refused.code:
         return Refused(f"relay: {detail}", hint=hint, rules=rules)
     if code == TooMany.code:
         stated = response.headers.get("retry-after", "")
-        return TooMany(f"relay: {detail}", hint=hint, retry_after=int(stated) if stated.isdecimal() else 1)
+        is_number = stated.isdecimal() and len(stated) < 10
+        return TooMany(f"relay: {detail}", hint=hint, retry_after=int(stated) if is_number else 1)
     return _ERRORS.get(code, LiaisonError)(f"relay: {detail}", hint=hint)
 
 
-def _events(lines: Iterator[str], cursor: int) -> Iterator[dict[str, Any]]:
-    """Server-sent events (WHATWG HTML 9.2.6), as far as ours use them; an event without an id keeps the last one's."""
-    told = ""
-    for line in lines:
-        if line.startswith("id:"):
-            cursor = int(line[3:].strip())
-        elif line.startswith("data:"):
-            told += line[5:].strip()
-        elif not line and told:
-            yield {**json.loads(told), "cursor": cursor}
-            told = ""
+def _events(pieces: Iterator[bytes], cursor: int) -> Iterator[dict[str, Any]]:
+    """Server-sent events (WHATWG HTML 9.2.6), as far as ours use them; an event without an id keeps the last one's.
+
+    Raises Unverified for what is no event of ours, or has no end.
+    """
+    told = rest = b""
+    for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n")
+        for line in map(bytes.strip, lines):
+            if line.startswith(b"id:"):
+                cursor = _number(line[3:])
+            elif line.startswith(b"data:"):
+                told += line[5:].strip()
+            elif not line and told:
+                yield {**_event(told), "cursor": cursor}
+                told = b""
+        if len(told) + len(rest) > _MAX_EVENT:
+            raise Unverified(f"the relay tells of an event of more than {_MAX_EVENT} octets")
+
+
+def _number(told: bytes) -> int:
+    if not told.strip().isdigit() or len(told) > 20:
+        raise Unverified(f"the relay tells of an event {told!r:.40}, which is no number")
+    return int(told)
+
+
+def _event(told: bytes) -> dict[str, Any]:
+    try:
+        event = json.loads(told)
+        return {**event, "message_id": bytes.fromhex(event["message_id"]).hex()}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise Unverified(f"the relay tells of an event that is none of ours: {told!r:.80}") from None

@@ -93,12 +93,11 @@ def _said_keys(relay_url: str) -> list[str]:
         raise Malformed(f"{relay_url} is no URL of a relay", hint="such as http://127.0.0.1:8440")
     transport = HttpTransport(relay_url, "", None)
     try:
-        keys = json.loads(transport.get("/v1/relay"))["keys"]
-    except (ValueError, KeyError, TypeError, Unknown):
+        return [str(key) for key in json.loads(transport.get("/v1/relay"))["keys"]]
+    except (ValueError, KeyError, TypeError, RecursionError, Unknown):
         raise Malformed(f"what answers at {relay_url} is not a relay", hint="is the URL right?") from None
     finally:
         transport.close()
-    return [str(key) for key in keys]
 
 
 def _is_url(text: str) -> bool:
