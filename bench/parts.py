@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from statistics import median
@@ -30,7 +31,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
-from liaison.carriage import download, upload  # noqa: E402
+from liaison.carriage import downloaded, upload  # noqa: E402
 from liaison.meter import no_meter  # noqa: E402
 from liaison.sealed import check_file, save, seal_file  # noqa: E402
 from relay.protocol.header import Portion  # noqa: E402
@@ -135,9 +136,9 @@ class Bench:
         return {"seal": spent, "upload": sending}
 
     def _back(self, shelf: Path, copy: Path) -> dict[str, Spent]:
-        seconds = {
-            "download": timed(lambda: download(shelf, self._core, 1, self._jean.transport, no_meter), self._relay)
-        }
+        shelved = downloaded(shelf, self._core, 1, self._jean.transport, no_meter)
+        with ExitStack() as stack:
+            seconds = {"download": timed(lambda: stack.enter_context(shelved), self._relay)}
         opened = []
         seconds["check"] = timed(lambda: opened.append(check_file(self._core, 1, self._key, shelf)))
         seconds["open"] = timed(lambda: save(opened[0], copy, no_meter))

@@ -20,7 +20,7 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 
 from forge import CBOR, Forge, call, problem, signed_headers, stored
 from liaison import Attachment, Client
@@ -450,6 +450,8 @@ def test_a_quota_of_none_takes_any_part(offices, anna):
         assert call(anna, "POST", "/v1/parts", encode([os.urandom(32), QUOTA + 1])).status_code == 200
     finally:
         offices.relay._quota.office_octets = QUOTA
+        with offices.relay._readers.begin() as connection:
+            connection.execute(delete(upload).where(upload.c.length == QUOTA + 1))
 
 
 # -- at rest ----------------------------------------------------------------------------------------------------------

@@ -64,7 +64,8 @@ def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> by
             members[f"receipts/{device_id.hex()}-{state}.cose"] = encoded
     if own.kind is Kind.AUDITOR:
         _check_whole(client, package)
-    _leave_out_misdated(client, package)
+    with relayed():
+        _leave_out_misdated(client, package)
     _add_directory(client, package, message.core, devices)
     octets = write_package(package, client.profile.signing)
     with relayed():
