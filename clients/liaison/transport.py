@@ -14,7 +14,6 @@ import os
 import time
 from collections.abc import Iterator
 from copy import copy
-from io import BytesIO
 from typing import Any, Protocol, Self
 
 import httpx2
@@ -37,6 +36,7 @@ from relay.protocol.httpsig import sign_request
 
 CBOR = "application/cbor"
 MAX_ANSWER = 64 * 1024 * 1024  # a page of 1000 of the longest log entries fits, and so does whatever a package can hold
+_MANY = 4096  # pieces of an answer
 _MAX_EVENT = 64 * 1024  # octets
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
 _LONGEST_PAUSE = 30  # a person waits no longer for a relay that says when
@@ -169,12 +169,16 @@ def _pieces(response: httpx2.Response) -> Iterator[bytes]:
 
 def _content(response: httpx2.Response) -> bytes:
     """The whole body. Raises Unverified for one that is longer than any honest relay's."""
-    content = BytesIO()
+    joined, last, length = list[bytes](), list[bytes](), 0
     for piece in _pieces(response):
-        content.write(piece)
-        if content.tell() > MAX_ANSWER:
+        last.append(piece)
+        length += len(piece)
+        if length > MAX_ANSWER:
             raise Unverified(f"the relay's answer is longer than {MAX_ANSWER} octets")
-    return content.getvalue()
+        if len(last) == _MANY:  # pieces of an octet each would take fifty times their length
+            joined.append(b"".join(last))
+            last.clear()
+    return b"".join((*joined, *last))
 
 
 def _error(response: httpx2.Response, content: bytes) -> LiaisonError:
