@@ -9,6 +9,7 @@ from relay.protocol.access import Circle, Judge
 from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.cose import verify_sign1
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
@@ -32,8 +33,6 @@ from .seal import unseal_part, unseal_slot
 from .sealed import check_file, into_memory
 from .transport import Transport
 from .trust import Trust, relayed
-
-_CLOCK_AHEAD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class Incoming:
         # 4. expiry and clock
         if now >= core.expires:
             raise Refused("the message has expired", rules=("handling",))
-        if core.created > now + _CLOCK_AHEAD:
+        if core.created > now + CLOCKS_APART:
             raise Unverified("the message was created in the future", hint="check this machine's clock")
         # 5. replay
         self._check_replay(message)

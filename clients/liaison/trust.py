@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from relay.protocol.actor import verify_actor
 from relay.protocol.canonical import decode, expect, read_array
-from relay.protocol.dating import Dating, Mark
+from relay.protocol.dating import CLOCKS_APART, Dating, Mark
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, DirectoryEntry, LoggedEntry, parse_access_entry
 from relay.protocol.errors import LiaisonError, Malformed, Unknown, Unverified
@@ -32,7 +32,6 @@ from .transport import Transport
 
 T = TypeVar("T")
 DIRECTORY, ACCESS = "directory", "access"
-_CLOCK_AHEAD = 300
 
 
 @contextmanager
@@ -89,7 +88,7 @@ class Trust:
     def _replay(self, fresh: list[bytes], checkpoint: Checkpoint, note: bytes) -> None:
         held = self.tree.size
         # Our own clock too: the relay's signature states what time the relay likes.
-        at = min(self.signed_at(DIRECTORY, note), int(time.time()) + _CLOCK_AHEAD)
+        at = min(self.signed_at(DIRECTORY, note), int(time.time()) + CLOCKS_APART)
         dating = Dating([Mark(checkpoint.size, at)], self.directory.latest, DIRECTORY)
         for entry in fresh:
             dating.take(self.tree.size, _apply(self.directory, entry).time)

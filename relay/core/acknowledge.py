@@ -9,6 +9,7 @@ from sqlalchemy import LargeBinary, String, select
 from relay.batch import Answer, Batch, Lookup, Needs
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import RECEIPT, Receipt, parse_message, read_receipt
 from relay.protocol.errors import Malformed, Unauthenticated
@@ -17,7 +18,6 @@ from relay.store.schema import receipt
 
 from .accept import earlier_receipt
 from .caller import Caller, current
-from .limits import MAX_CLOCK_AHEAD
 from .open import ROWS, not_available
 
 _STATED = given(message_id=LargeBinary(), device_id=LargeBinary(), state=String())
@@ -67,7 +67,7 @@ def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, s
         raise not_available()
     if (index := batch.find(_EARLIER, key)) is not None:
         return earlier_receipt(batch, index, seen)
-    if stated.at > batch.now + MAX_CLOCK_AHEAD:  # late is no fault: readers are offline at times
+    if stated.at > batch.now + CLOCKS_APART:  # late is no fault: readers are offline at times
         raise Malformed("receipt: signed in the future", hint="check the clock")
     core = parse_message(bytes(row.message)).core
     entry = AccessEntry(

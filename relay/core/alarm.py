@@ -13,7 +13,7 @@ from relay.batch import Answer, Batch
 from relay.protocol.alarm import ALARM, Alarm, hears_alarms, read_alarm
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.endorsement import CLOCKS_APART
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.entry import Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown
 from relay.store import log as log_rows

@@ -15,8 +15,8 @@ from relay.batch import Answer, Batch
 from relay.protocol.approval import MAX_AGE, Matter, Question, verify_approvals
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.directory import Device
-from relay.protocol.endorsement import CLOCKS_APART
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated

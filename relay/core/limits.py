@@ -11,4 +11,3 @@ URGENT_AHEAD = 20  # urgent messages told of ahead of their page
 AUDIT_PAGE = 1000
 MAX_CLAIM = 1000  # devices in one claim
 MAX_DELAY = 7 * 86400  # from sealing to posting
-MAX_CLOCK_AHEAD = 300

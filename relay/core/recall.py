@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 from relay.batch import Answer, Batch, Committed
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
 from relay.protocol.envelope import Message, decode_list, parse_message
@@ -43,7 +44,6 @@ from relay.store.schema import recall as recall_table
 from .caller import Caller
 from .hold import held
 from .kept import take_back
-from .limits import MAX_CLOCK_AHEAD
 from .open import deny
 from .quota import Metered, Quota
 
@@ -71,7 +71,7 @@ def check_recalls(
         stated, device = read_recall(signed), directory.device(signed.kid[:16], now)
         if device is None or device.device_id != stated.device_id:
             raise Unauthenticated("a recall by a device that is not enrolled, no longer valid, or revoked")
-        if stated.message_id != message_id or not now - MAX_AGE <= stated.at <= now + MAX_CLOCK_AHEAD:
+        if stated.message_id != message_id or not now - MAX_AGE <= stated.at <= now + CLOCKS_APART:
             raise Malformed("recall: of another message, or signed too long ago")
         yield from check_sign1(signed, device.signature_public)
         signers[device.device_id], asked[device.device_id] = device, stated

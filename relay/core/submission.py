@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1
+from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.directory import Device, Directory
 from relay.protocol.envelope import MAX_GRANTED, Message, Slot, Submission, parse_message, parse_slot, parse_submission
 from relay.protocol.errors import Malformed, TooLarge, Unauthenticated
@@ -20,7 +21,7 @@ from relay.protocol.merkle import inclusion_proofs, leaf_hash
 from relay.protocol.parts import part_digest
 
 from .caller import Caller, refuse_overstated
-from .limits import MAX_CLOCK_AHEAD, MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
+from .limits import MAX_DELAY, MAX_MESSAGE, MAX_SUBMISSION
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def _check_sender(directory: Directory, caller: Caller, parsed: Message, now: in
         raise Unauthenticated("the message's sender is unknown, no longer valid, or another than its header says")
     if caller.device.device_id != sender.device_id and caller.device.office != sender.office:
         raise Unauthenticated("the message's sender is not the device that posts it")
-    if not now - MAX_DELAY <= core.created <= now + MAX_CLOCK_AHEAD:
+    if not now - MAX_DELAY <= core.created <= now + CLOCKS_APART:
         raise Malformed("message core: created outside the time in which it can be posted", hint="check the clock")
     return sender
 

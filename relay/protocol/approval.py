@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array, read_map
 from .cose import parse_sign1, verify_sign1
+from .dating import CLOCKS_APART
 from .errors import Malformed, Refused, Unknown, Unverified
 from .identity import Kind, check_office, parse_address
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 APPROVERS, APPROVAL = "approvers", "approval"
 MAX_NEEDED, MAX_DEVICES = 8, 64
-MAX_AGE, CLOCKS_APART = 7 * 86400, 300  # seconds
+MAX_AGE = 7 * 86400  # seconds
 
 
 class Matter(StrEnum):

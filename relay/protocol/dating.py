@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 TOLERANCE = 60_000  # milliseconds; as long as a signed request is good
+CLOCKS_APART = 300  # seconds by which two parties' clocks may differ
 
 
 class Mark(NamedTuple):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from .canonical import encode, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1, parse_sign1, verify_sign1
+from .dating import CLOCKS_APART
 from .directory import Device, Directory
 from .envelope import Message, parse_message
 from .errors import Unverified
@@ -21,7 +22,6 @@ from .header import AddresseeKind, Core
 from .identity import Kind, check_office, office_of, parse_address
 
 ENDORSEMENT, CONSENT = "endorsement", "consent"
-CLOCKS_APART = 300  # seconds by which an officer's clock may be behind the drafter's
 RELEASING_ROLE = "release"
 
 

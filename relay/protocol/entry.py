@@ -17,13 +17,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from .canonical import LAST_SECOND, decode, encode, expect, expect_bytes, expect_version, read_map
+from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_map
 from .errors import Malformed
 
 MAX_APPROVALS = 8
 MAX_WARRANT = 1 + MAX_APPROVALS
 MAX_ENTRY = 65535  # tlog-tiles: a bundle gives each entry a 16-bit length
-LAST_TIME = LAST_SECOND * 1000 + 999
 NO_DEVICE, RELAY, OPERATOR = bytes(16), "relay", "operator"  # what stands for whoever has no certificate
 
 
@@ -117,9 +116,8 @@ def parse_access_entry(encoded: bytes) -> AccessEntry:
 
 
 def _time(value: object, what: str) -> int:
-    if not 0 <= (time := expect(value, int, what)) <= LAST_TIME:
-        raise Malformed(f"{what}: {time} is no time from 1970 to the end of 9999")
-    return int(time)
+    expect_time(expect(value, int, what) // 1000, what)
+    return value  # type: ignore[return-value]  # an int, as it has just been seen
 
 
 def _warrant(value: object) -> tuple[bytes, ...]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from .canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
+from .dating import CLOCKS_APART
 from .errors import Malformed, Unverified
 from .suite import suite_sealing_with
 
@@ -23,7 +24,6 @@ KEY_BATCH = "keybatch"
 MAX_BATCH = 512
 MAX_STOCK = 1024  # one-time key packages a device may hold at the relay
 MAX_LIFE = 400 * 86400  # still to come
-_CLOCK_AHEAD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class KeyPackage:
 
     def fault(self, now: int) -> str | None:
         """Why nobody is to seal to it at `now`, in seconds, or None. It is its device's fault: the device signed it."""
-        if not self.not_before - _CLOCK_AHEAD <= now < self.not_after:
+        if not self.not_before - CLOCKS_APART <= now < self.not_after:
             return "not valid now"
         if self.not_after > now + MAX_LIFE:
             return f"valid for more than {MAX_LIFE // 86400} days"

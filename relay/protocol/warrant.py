@@ -17,8 +17,9 @@ import re
 from collections.abc import Sequence
 
 from . import approval, recall
-from .approval import CLOCKS_APART, Matter, Question, verify_approvals
+from .approval import Matter, Question, verify_approvals
 from .cose import Sign1, parse_sign1, verify_sign1
+from .dating import CLOCKS_APART
 from .directory import Device, Directory
 from .entry import AccessEntry, Event
 from .errors import LiaisonError, Malformed, Unverified
