@@ -6,56 +6,17 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from relay import __version__
+from relay.program import OperatorProgram, settings_of
 from relay.protocol.approval import Matter
 from relay.protocol.armor import armor, dearmor
-from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import Unverified
 from relay.protocol.identity import parse_statement
 from relay.protocol.words import words_for
-from relay.settings import Settings
-
-EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
-
-
-class OperatorProgram(click.Group):
-    """Turns domain errors into a line, a hint and an exit code."""
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except LiaisonError as error:
-            _fail(error)
-        except OSError as problem:
-            if problem.filename is None:
-                raise
-            _fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
-
-
-def _fail(error: LiaisonError) -> NoReturn:
-    click.echo(f"relay: error: {error}", err=True)
-    if error.hint:
-        click.echo(f"relay: hint: {error.hint}", err=True)
-    sys.exit(EXIT.get(type(error), 1))
-
-
-def _settings(**given: Any) -> Settings:
-    stated = {name: value for name, value in given.items() if value is not None}
-    try:
-        return Settings(**stated)
-    except ValidationError as problem:
-        wrong = problem.errors(include_input=False)[0]  # what was given may be a secret
-        name = str(wrong["loc"][0])
-        where = f"--{name.replace('_', '-')}" if name in stated else f"RELAY_{name.upper()}"
-        what = wrong["msg"].removeprefix("Value error, ")
-        raise LiaisonError(
-            f"{where}: {what}", hint="without it, the default holds; relay/settings.py says what it takes"
-        ) from None
-
 
 _LIST = "RELAY APPROVERS"
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -86,7 +47,7 @@ def serve(**given: Any) -> None:
     """Serve until interrupted."""
     from relay.http.serve import serve_forever  # noqa: PLC0415 - keeps `relay --help` quick
 
-    serve_forever(_settings(**given))
+    serve_forever(settings_of(**given))
 
 
 @main.command()
@@ -97,7 +58,7 @@ def migrate(**given: Any) -> None:
     """Bring the database to this version's schema."""
     from relay.house import migrate as migrate_database  # noqa: PLC0415
 
-    migrate_database(_settings(**given))
+    migrate_database(settings_of(**given))
     click.echo("relay: the database is up to date", err=True)
 
 
@@ -109,7 +70,7 @@ def key(*, witness: bool, **given: Any) -> None:
     """Print the keys that sign this relay's logs, and the words by which offices compare them."""
     from relay.house import open_relay, witness_keys  # noqa: PLC0415
 
-    settings = _settings(**given)
+    settings = settings_of(**given)
     relay = open_relay(settings)
     vkeys = witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
     for kind, vkey in zip(("ed25519", "mldsa44") if witness else vkeys, vkeys, strict=True):
@@ -135,7 +96,7 @@ def backup(file: Path, **given: Any) -> None:
     """Write one state of the relay to FILE, large parts included, while it serves. Keep log-keys.json apart from it."""
     from relay.backup import write_backup  # noqa: PLC0415
 
-    for note in write_backup(_settings(**given), file, _told):
+    for note in write_backup(settings_of(**given), file, _told):
         log, size = note.split(b"\n", 2)[:2]
         click.echo(f"relay: {log.decode()}: {size.decode()} entries", err=True)
     click.echo("relay: log-keys.json is not in the backup: keep it apart, it cannot be replaced", err=True)
@@ -152,7 +113,7 @@ def restore(file: Path, *, checkpoints: Any, accept_loss: bool, **given: Any) ->
     from relay.backup import restore_backup  # noqa: PLC0415
 
     notes = [each.read() for each in checkpoints]
-    for lost in restore_backup(_settings(**given), file, notes, _told, accept_loss=accept_loss):
+    for lost in restore_backup(settings_of(**given), file, notes, _told, accept_loss=accept_loss):
         click.echo(f"relay: warning: {lost}", err=True)
     click.echo("relay: restored; before serving, run: relay check", err=True)
 
@@ -166,7 +127,7 @@ def check(*, checkpoints: Any, **given: Any) -> None:
     from relay.house import check_all  # noqa: PLC0415
 
     faults = 0
-    for fault in check_all(_settings(**given), [each.read() for each in checkpoints], _told):
+    for fault in check_all(settings_of(**given), [each.read() for each in checkpoints], _told):
         click.echo(str(fault))
         faults += 1
     if faults:
@@ -199,7 +160,7 @@ def office_add(statement: Any, approvals: Any, **given: Any) -> None:
 
     encoded = dearmor(statement.read(), "STATEMENT")
     stated, approved = parse_statement(encoded), [dearmor(file.read(), "APPROVAL") for file in approvals]
-    commit_alone(_settings(**given), lambda batch: register_office(batch, encoded, approved))
+    commit_alone(settings_of(**given), lambda batch: register_office(batch, encoded, approved))
     click.echo(f"relay: office {stated.office} ({stated.nation}) admitted", err=True)
     click.echo(f"relay: words to compare: {words_for([stated.kid])}", err=True)
 
@@ -212,7 +173,7 @@ def office_list(*, as_json: bool, **given: Any) -> None:
     """List the offices that are admitted."""
     from relay.house import open_relay  # noqa: PLC0415
 
-    directory = open_relay(_settings(**given)).judge().directory
+    directory = open_relay(settings_of(**given)).judge().directory
     for statement in sorted(directory.offices.values(), key=lambda each: each.office):
         devices = [d for d in directory.devices.values() if d.office == statement.office and d.certificate is not None]
         if as_json:
@@ -238,7 +199,7 @@ def office_remove(name: str, **given: Any) -> None:
     from relay.core.register import remove_office  # noqa: PLC0415
     from relay.house import commit_alone  # noqa: PLC0415
 
-    commit_alone(_settings(**given), lambda batch: remove_office(batch, name))
+    commit_alone(settings_of(**given), lambda batch: remove_office(batch, name))
     click.echo(f"relay: office {name} removed", err=True)
 
 
@@ -261,7 +222,7 @@ def approvers_set(file: Any, people: Any, needed: int | None, ask: Path | None, 
 
     if (file is None) is not bool(people and needed):
         raise click.UsageError("either FILE, or --person and --needed")
-    settings = _settings(**given)
+    settings = settings_of(**given)
     encoded = dearmor(file.read(), _LIST) if file is not None else draft_approvers(settings, people, needed or 0)
     if ask is not None:
         ask.write_text(armor(encoded, _LIST))
@@ -279,7 +240,7 @@ def approvers_list(*, as_json: bool, **given: Any) -> None:
     """Show who they are."""
     from relay.house import open_relay  # noqa: PLC0415
 
-    named = open_relay(_settings(**given)).judge().directory.approvers_of("")
+    named = open_relay(settings_of(**given)).judge().directory.approvers_of("")
     if named is None:
         click.echo("relay: nobody is named; the operator admits offices alone", err=True)
     elif as_json:
@@ -299,7 +260,7 @@ def sweep_now(*, as_json: bool, **given: Any) -> None:
     """Destroy now what is due by the offices' policies; a relay that serves does so by itself."""
     from relay.house import sweep  # noqa: PLC0415
 
-    swept = sweep(_settings(**given))
+    swept = sweep(settings_of(**given))
     if as_json:
         click.echo(json.dumps({"v": 1, "messages": swept.messages, "entries": swept.entries}))
     click.echo(f"relay: {swept.messages} messages and the contents of {swept.entries} entries destroyed", err=True)

@@ -140,76 +140,67 @@ def test_nothing_is_refused_where_nobody_has_made_a_partition(offices):
     assert list(check_all(offices.settings, [], lambda *_: None)) == []
 
 
-def test_a_partition_goes_when_the_last_message_in_it_is_gone(tmp_path):
+@pytest.fixture
+def engine(tmp_path):
+    """Of a new database whose partitions were tended on day 100."""
     with fresh_database("postgresql", tmp_path) as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        tend(engine, 100, WIDTHS)
-        for day in (100, 101):
-            with engine.begin() as connection:
-                add_message(connection, bytes([day]) * 16, day)
-        tend(engine, 110, WIDTHS)
-        with engine.connect() as connection:
-            assert all(len(filled(connection, table)) == 2 for table in BY_DAY)
-            gone, kept = (held_by(connection, "message", day) for day in (100, 101))
+        made = open_writer(url)
+        upgrade(made, "relay-test")
+        tend(made, 100, WIDTHS)
+        yield made
+        made.dispose()
+
+
+def test_a_partition_goes_when_the_last_message_in_it_is_gone(engine):
+    for day in (100, 101):
         with engine.begin() as connection:
-            connection.execute(message_place.delete().where(message_place.c.day == 100))
-        tend(engine, 110, WIDTHS)
-        with engine.connect() as connection:
-            assert gone not in _ranges(connection, "message")
-            assert kept in _ranges(connection, "message")
-            assert [connection.scalar(select(func.count()).select_from(table)) for table in (message, part, slot)] == [
-                1
-            ] * 3
-        engine.dispose()
+            add_message(connection, bytes([day]) * 16, day)
+    tend(engine, 110, WIDTHS)
+    with engine.connect() as connection:
+        assert all(len(filled(connection, table)) == 2 for table in BY_DAY)
+        gone, kept = (held_by(connection, "message", day) for day in (100, 101))
+    with engine.begin() as connection:
+        connection.execute(message_place.delete().where(message_place.c.day == 100))
+    tend(engine, 110, WIDTHS)
+    with engine.connect() as connection:
+        assert gone not in _ranges(connection, "message")
+        assert kept in _ranges(connection, "message")
+        assert [connection.scalar(select(func.count()).select_from(table)) for table in (message, part, slot)] == [
+            1
+        ] * 3
 
 
-def test_a_message_for_days_that_are_gone_stops_neither_messages_nor_log(tmp_path):
-    with fresh_database("postgresql", tmp_path) as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        tend(engine, 100, WIDTHS)
-        tend(engine, 110, WIDTHS)
-        add_all(engine, 100)  # a host whose clock was set back
-        assert tend(engine, 111, WIDTHS)
-        with engine.connect() as connection:
-            assert held_by(connection, "message", 111)
-            assert filled(connection, "message") == ["message_default"]
-        add_all(engine, 200)  # and for three months nobody tended them
-        assert tend(engine, 200, WIDTHS)
-        add_all(engine, 201)
-        with engine.connect() as connection:
-            assert filled(connection, "message") == [held_by(connection, "message", 201), "message_default"]
-            connection.execute(message_place.delete().where(message_place.c.day < 201))
-            connection.commit()
-        assert tend(engine, 203, WIDTHS)
-        with engine.connect() as connection:
-            assert filled(connection, "message") == [held_by(connection, "message", 201)]
-        engine.dispose()
+def test_a_message_for_days_that_are_gone_stops_neither_messages_nor_log(engine):
+    tend(engine, 110, WIDTHS)
+    add_all(engine, 100)  # a host whose clock was set back
+    assert tend(engine, 111, WIDTHS)
+    with engine.connect() as connection:
+        assert held_by(connection, "message", 111)
+        assert filled(connection, "message") == ["message_default"]
+    add_all(engine, 200)  # and for three months nobody tended them
+    assert tend(engine, 200, WIDTHS)
+    add_all(engine, 201)
+    with engine.connect() as connection:
+        assert filled(connection, "message") == [held_by(connection, "message", 201), "message_default"]
+        connection.execute(message_place.delete().where(message_place.c.day < 201))
+        connection.commit()
+    assert tend(engine, 203, WIDTHS)
+    with engine.connect() as connection:
+        assert filled(connection, "message") == [held_by(connection, "message", 201)]
 
 
-def test_a_message_from_a_clock_that_is_far_ahead_stops_nothing(tmp_path):
-    with fresh_database("postgresql", tmp_path) as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        tend(engine, 100, WIDTHS)
-        add_all(engine, 250)
-        assert tend(engine, 101, WIDTHS)
-        with engine.connect() as connection:
-            assert filled(connection, "message") == [held_by(connection, "message", 250)]
-        engine.dispose()
+def test_a_message_from_a_clock_that_is_far_ahead_stops_nothing(engine):
+    add_all(engine, 250)
+    assert tend(engine, 101, WIDTHS)
+    with engine.connect() as connection:
+        assert filled(connection, "message") == [held_by(connection, "message", 250)]
 
 
-def test_a_range_of_days_is_there_for_who_is_a_little_late(tmp_path):
-    with fresh_database("postgresql", tmp_path) as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        tend(engine, 100, WIDTHS)
-        tend(engine, 102, WIDTHS)
-        add_all(engine, 100)
-        with engine.connect() as connection:
-            assert filled(connection, "message") == [held_by(connection, "message", 100)]
-        engine.dispose()
+def test_a_range_of_days_is_there_for_who_is_a_little_late(engine):
+    tend(engine, 102, WIDTHS)
+    add_all(engine, 100)
+    with engine.connect() as connection:
+        assert filled(connection, "message") == [held_by(connection, "message", 100)]
 
 
 def test_the_log_has_its_partitions_though_those_of_the_messages_cannot_be_made(tmp_path, caplog):

@@ -34,7 +34,8 @@ from relay.protocol.publication import POLICY, read_published_policy
 
 from .audit import AuditPull
 from .client import Client
-from .evidence import signer_at, verify_evidence
+from .evidence import verify_evidence
+from .evidence_logs import signer_at
 from .exposure import exposures
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, SLOT_FILE, Package, write_package
 from .record import HANDLED, IN, Record, read_record

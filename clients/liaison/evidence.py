@@ -13,22 +13,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from relay.protocol.actor import verify_actor, verify_concerns
-from relay.protocol.canonical import expect, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.dating import Dating, Mark
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
-from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.grants import Grants, parse_portions, read_accept_detail
 from relay.protocol.header import AddresseeKind, Precedence
 from relay.protocol.label import Label, label_of
-from relay.protocol.merkle import leaf_hash, verify_inclusion
-from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, signed_at, verify_note
+from relay.protocol.note import NoteVerifier
 from relay.protocol.recall import read_recall_detail
-from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
-from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, Package, read_package
+from .evidence_logs import check_authorities, directory_of, logged, relay_keys_of, signer_at
+from .package import GRANTS_FILE, MESSAGE_FILE, Package, read_package
 from .sealed_to import READER, accepted_grants, holder_of_grants, own_grant
 
 _ABOUT_IT = frozenset({Event.ACCEPT, Event.OPEN, Event.ACKNOWLEDGE, Event.RECALL})
@@ -83,18 +80,17 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     package, manifest = read_package(octets)
     assumed: list[str] = []
     # 2. the relay's keys: those given, else those in the package
-    vkeys = _relay_keys(package, list(relay_keys), assumed)
+    vkeys = relay_keys_of(package, list(relay_keys), assumed)
     # 3. directory entries, each in the log, each holding after those before it
-    directory = _directory(package, vkeys)
-    _check_authorities(directory, frozenset(authorities), assumed)
+    directory = directory_of(package, vkeys)
+    check_authorities(directory, frozenset(authorities), assumed)
     # 4. the manifest's signer
     exporter = signer_at(directory, manifest.kid[:16], package.at, "manifest")
     verify_sign1(manifest, exporter.signature_public)
     # 5. log entries, each in the log, each of this message, each its device's
-    entries = _entries(package, vkeys)
+    entries = _entries(package, vkeys, directory)
     accept = _only_accept(entries)
     for _index, entry in entries:
-        verify_actor(entry, directory)
         verify_concerns(entry, accept.office)
     # 6. the message, the label, the devices it was sealed to
     message = _message(package, directory, accept)
@@ -120,92 +116,15 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     return found
 
 
-def _member(package: Package, name: str) -> bytes:
-    if name not in package.members:
-        raise Unverified(f"the package lacks {name}")
-    return package.members[name]
-
-
-def _relay_keys(package: Package, given: list[str], assumed: list[str]) -> list[NoteVerifier]:
-    *stated, last = _member(package, RELAY_FILE).decode("ascii", "replace").split("\n")
-    if last or not stated:
-        raise Malformed("relay.txt: not one key a line")
-    if given:
-        if sorted(given) != sorted(stated):
-            raise Unverified("the relay's keys in the package are not those that you trust")
-    else:
-        assumed.append("the relay's log keys")
-    return [parse_vkey(line) for line in stated]
-
-
-def _checkpoint(package: Package, log: str, vkeys: list[NoteVerifier]) -> Checkpoint:
-    verifiers = [key for key in vkeys if key.name.rpartition("/")[2] == log]
-    if sorted(key.type for key in verifiers) != sorted((ED25519, MLDSA44)):
-        raise Unverified(f"not one Ed25519 and one ML-DSA-44 key of the relay's {log} log")
-    checkpoint = parse_checkpoint_body(verify_note(_member(package, f"{log}/checkpoint"), verifiers))
-    if any(key.name != checkpoint.origin for key in verifiers):
-        raise Unverified(f"{log}/checkpoint is of another log")
-    return checkpoint
-
-
-def _logged(package: Package, log: str, vkeys: list[NoteVerifier]) -> tuple[list[tuple[int, bytes]], Dating]:
-    """(index, entry) of a log's members, each included under its checkpoint, in the log's order; what dates them."""
-    checkpoint, found = _checkpoint(package, log, vkeys), []
-    timed = next(key for key in vkeys if (key.name, key.type) == (checkpoint.origin, MLDSA44))
-    mark = Mark(checkpoint.size, signed_at(_member(package, f"{log}/checkpoint"), timed))
-    for name in sorted(name for name in package.members if name.startswith(f"{log}/") and name.endswith(".cbor")):
-        entry, index, proof = read_array(package.members[name], 3, name)
-        if name != f"{log}/{expect(index, int, name):010}.cbor":
-            raise Unverified(f"{name}: is entry {index}")
-        steps = tuple(expect(step, bytes, name) for step in expect(proof, list, name))
-        try:
-            verify_inclusion(leaf_hash(expect(entry, bytes, name)), index, checkpoint.size, steps, checkpoint.root)
-        except LiaisonError as problem:
-            raise Unverified(f"{name}: {problem}") from problem
-        found.append((index, entry))
-    return found, Dating([mark], log=log)
-
-
-def _directory(package: Package, vkeys: list[NoteVerifier]) -> Directory:
-    directory = Directory()
-    entries, dating = _logged(package, "directory", vkeys)
-    for index, entry in entries:
-        try:
-            dating.take(index, directory.apply(entry).time)
-        except LiaisonError as problem:
-            raise Unverified(f"directory entry {index} does not hold: {problem}") from problem
-    if dating.misdated is not None:
-        raise Unverified(dating.misdated)
-    return directory
-
-
-def _check_authorities(directory: Directory, trusted: frozenset[bytes], assumed: list[str]) -> None:
-    for statement in directory.statements.values():
-        if not trusted:
-            assumed.append(f"the authority key of {statement.office}")
-        elif statement.kid not in trusted:
-            raise Unverified(f"the authority of {statement.office} is none that you trust")
-
-
-def signer_at(directory: Directory, device_id: bytes, at: int, what: str) -> Device:
-    """The device, as it was then. Raises Unverified if it was not certified, or revoked, at that time."""
-    device = directory.devices.get(device_id)
-    if device is None or device.certificate is None or not device.not_before <= at < device.not_after:
-        raise Unverified(f"{what}: signed by a device that was not certified at that time")
-    revocation = directory.revoked.get(device_id)
-    if revocation is not None and revocation.at <= at:
-        raise Unverified(f"{what}: signed by a device that was revoked at that time")
-    return device
-
-
-def _entries(package: Package, vkeys: list[NoteVerifier]) -> list[tuple[int, AccessEntry]]:
+def _entries(package: Package, vkeys: list[NoteVerifier], directory: Directory) -> list[tuple[int, AccessEntry]]:
     found = list[tuple[int, AccessEntry]]()
-    entries, dating = _logged(package, "access", vkeys)
+    entries, dating = logged(package, "access", vkeys)
     for index, encoded in entries:
         try:
             entry = parse_access_entry(encoded)
         except LiaisonError as problem:
             raise Unverified(f"access entry {index} does not hold: {problem}") from problem
+        verify_actor(entry, directory)
         found.append((index, entry))
         dating.take(index, entry.time)
         if dating.misdated is not None:

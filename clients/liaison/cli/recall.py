@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from liaison import render
 from liaison.private_file import replace_private
+from liaison.recalling import TakenBack, sign_recall
 from liaison.recalling import recall as take_back
-from liaison.recalling import sign_recall
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.recall import read_recall_detail
 
@@ -71,11 +73,14 @@ def recall(  # noqa: PLR0913 - one parameter for each option
         rows = taken.as_json(client) if taken is not None else []
     if taken is None:
         _show_withdrawn(found, as_json=as_json)
-        return
-    if as_json:
+    elif as_json:
         for row in rows:
             put({"message_id": found.hex(), **row})
-        return
+    else:
+        _show_taken(session, taken, rows)
+
+
+def _show_taken(session: Session, taken: TakenBack, rows: Sequence[dict[str, Any]]) -> None:
     shown = [[row["address"], row["device"][:12], row["state"], _opened(row["opened"])] for row in rows]
     render.table(render.page(session.color), ("address", "device", "state", "opened"), shown)
     say(f"recalled with entry {taken.index} of the access log, verified")

@@ -1,0 +1,50 @@
+"""How the operator's program fails: a line, a hint and an exit code, as in `liaison`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NoReturn
+
+import click
+from pydantic import ValidationError
+
+from relay.protocol.errors import LiaisonError, Refused, TooMany, Unauthenticated, Unavailable, Unverified
+from relay.settings import Settings
+
+EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
+
+
+class OperatorProgram(click.Group):
+    """Turns domain errors into a line, a hint and an exit code."""
+
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except LiaisonError as error:
+            _fail(error)
+        except OSError as problem:
+            if problem.filename is None:
+                raise
+            _fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
+
+
+def _fail(error: LiaisonError) -> NoReturn:
+    click.echo(f"relay: error: {error}", err=True)
+    if error.hint:
+        click.echo(f"relay: hint: {error.hint}", err=True)
+    sys.exit(EXIT.get(type(error), 1))
+
+
+def settings_of(**given: Any) -> Settings:
+    """The settings with what was given as flags. Raises LiaisonError naming the first that is wrong, and no value."""
+    stated = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings(**stated)
+    except ValidationError as problem:
+        wrong = problem.errors(include_input=False)[0]  # what was given may be a secret
+        name = str(wrong["loc"][0])
+        where = f"--{name.replace('_', '-')}" if name in stated else f"RELAY_{name.upper()}"
+        what = wrong["msg"].removeprefix("Value error, ")
+        raise LiaisonError(
+            f"{where}: {what}", hint="without it, the default holds; relay/settings.py says what it takes"
+        ) from None
