@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 _given: set[int] = set()  # what this process was started with, once it keeps to one of them
 
@@ -27,7 +28,12 @@ def keep_to_one(number: int) -> None:
 
 
 def set_free(pid: int) -> None:
-    """Let a process that this one has started use all the cores that this one was given."""
+    """Let a process that this one has started, or the calling thread (0), use all the cores that this one was given."""
     if _given:
         with contextlib.suppress(OSError):  # it may have ended
             os.sched_setaffinity(pid, _given)
+
+
+def bulk_threads(count: int) -> ThreadPoolExecutor:
+    """Threads for what hardly needs the interpreter, such as hashing and the disk: each on whatever core is free."""
+    return ThreadPoolExecutor(count, "bulk", initializer=set_free, initargs=(0,))

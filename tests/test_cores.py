@@ -57,6 +57,16 @@ def test_what_verifies_signatures_may_use_every_core():
     assert set(map(int, shown)) == given
 
 
+def test_what_hashes_and_stores_chunks_may_use_every_core():
+    shown = run(
+        "import os; from relay.cores import bulk_threads, keep_to_one; keep_to_one(0)\n"
+        "print(*bulk_threads(1).submit(os.sched_getaffinity, 0).result()); print(*os.sched_getaffinity(0))"
+    )
+    given = os.sched_getaffinity(0)
+    assert set(map(int, shown[:-1])) == given
+    assert len(shown) == len(given) + 1  # the others keep to theirs
+
+
 def test_where_the_system_forbids_it_the_relay_has_all_its_cores():
     shown = run(
         "import errno, os; from relay import cores\n"

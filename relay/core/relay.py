@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine
 from relay.batch import Answer, Batch, Job, checkpoint_size
 from relay.checking import in_place
 from relay.committer import Committer
+from relay.cores import bulk_threads
 from relay.logkeys import LogKeys
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
@@ -42,6 +43,8 @@ from .submission import check_submission
 from .sweeper import Sweeper
 from .witness import WitnessDesk
 
+_CHUNKS_AT_ONCE = 4  # each hashed and brought to the disk
+
 
 class Relay:
     """Everything a caller can want. Knows nothing of HTTP."""
@@ -54,7 +57,7 @@ class Relay:
         self._committer = Committer(writer, readers, keys, name)
         self._writer = Writer(self._committer)
         self._shelf = PolicyShelf(readers)
-        self._chunks = chunks
+        self._chunks, self._bulk = chunks, bulk_threads(_CHUNKS_AT_ONCE)
         self._bell = Bell()
         self._quota = quota
         self._ear = Ear(readers, self._bell.hear) if shared else None
@@ -85,6 +88,7 @@ class Relay:
         self._writer.close()
         if self._ear is not None:
             self._ear.stop()
+        self._bulk.shutdown()
         self._committer.close()
         self._readers.dispose()
 
@@ -140,7 +144,8 @@ class Relay:
             raise Unknown("no such upload", hint="begin it again")
         upload_id = bytes(row.upload_id)
         try:
-            whole = await asyncio.to_thread(self._chunks.take, row, chunk, pieces, stated)
+            loop = asyncio.get_running_loop()
+            whole = await loop.run_in_executor(self._bulk, self._chunks.take, row, chunk, pieces, stated)
         except Unverified:
             if await self._writer.submit(lambda batch: uploads.spoil(batch, upload_id)):
                 await asyncio.to_thread(self._chunks.remove, upload_id)
