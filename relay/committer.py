@@ -8,7 +8,8 @@ The rules:
   - Anything else that goes wrong rolls the whole batch back and runs its jobs again one by one, so the one at
     fault fails alone. A database that does not take a transaction at all is nobody's fault: all are told.
   - Another process may have written since: every batch begins by locking the log heads and taking in what is
-    new, so indexes never collide and a revocation elsewhere holds here. What these keys did not sign is not taken in.
+    new, so indexes never collide and a revocation elsewhere holds here. What these keys did not sign is not taken in,
+    neither a tree nor, at the start too, an entry of the directory that is not its leaf.
 State ownership: the two trees and the directory belong to whoever runs `commit`; one thread at a time.
 Crash states: before the database commit nothing happened; after it everything did, checkpoint included. A commit
 whose answer is lost is one of the two: nobody is answered, nothing is run again, the next batch finds out which.
@@ -38,6 +39,7 @@ from relay.store.log import Log
 from relay.store.mail import notify
 
 _NEAR = 4096  # entries of another process that are taken in one by one; beyond, the tree is restored from its edge
+_OPERATOR_LOOKS = "the operator finds with `relay check` what does not hold; see SPEC.md, Operations"
 
 
 @dataclass(slots=True)
@@ -214,20 +216,32 @@ class Committer:
                 raise Unverified("another tree")
         except LiaisonError as problem:  # to whoever asks it is no fault of theirs
             raise LiaisonError(
-                f"the rows of the {log.name.lower()} log are not those that its checkpoint signed"
+                f"the rows of the {log.name.lower()} log are not those that its checkpoint signed",
+                hint=_OPERATOR_LOOKS,
             ) from problem
         tree.commit()  # not before: what was refused once is refused the next time
         return tree
 
     def _replay(self, connection: Connection, size: int) -> None:
-        while self.directory.size < size:
-            rows = log_rows.entries(connection, Log.DIRECTORY, self.directory.size, 1000)
-            if not rows:
-                raise LiaisonError("the directory log has lost an entry")
-            for _index, entry, _leaf, _office, _concerns in rows:
-                if entry is None:
-                    raise LiaisonError("the directory log has lost an entry")
+        while (first := self.directory.size) < size:
+            rows = log_rows.entries(connection, Log.DIRECTORY, first, min(1000, size - first))
+            for index, entry in enumerate([row[1] for row in rows] or [None], first):
+                if entry is None or not self._is_signed(entry, index):
+                    raise LiaisonError(
+                        f"the directory log from entry {index} on is not the one that its checkpoint signed",
+                        hint=_OPERATOR_LOOKS,
+                    )
                 self.directory.apply(entry)
+
+    def _is_signed(self, entry: bytes, index: int) -> bool:
+        """Whether this is the directory log's entry `index` in the tree that was held against its checkpoint.
+
+        The stored leaf hash may be changed along with the entry; the tree takes it only with its whole tile.
+        """
+        try:
+            return leaf_hash(entry) == self._trees[Log.DIRECTORY].node(0, index)
+        except Unverified:
+            return False
 
     def _forget_staged(self) -> None:
         for tree in self._trees.values():

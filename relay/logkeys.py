@@ -26,6 +26,7 @@ from relay.protocol.note import (
     parse_vkey,
     sign_ed25519,
     sign_mldsa44,
+    signed_at,
     verify_note,
 )
 from relay.protocol.tlog import Checkpoint, format_checkpoint_body, parse_checkpoint_body
@@ -51,6 +52,10 @@ class LogKeys:
         if stated.origin != origin:
             raise Unverified(f"a checkpoint of {stated.origin} where {origin} was due")
         return stated
+
+    def signed_at(self, origin: str, note: bytes) -> int:
+        """When these keys signed it, as they said, in seconds since 1970. Raises Malformed or Unverified."""
+        return signed_at(note, note_verifier(origin, MLDSA44, self.mldsa44.public_key().public_bytes_raw()))
 
     def vkeys(self, origins: tuple[str, ...]) -> tuple[str, ...]:
         """Verifier keys for these logs in text form, sorted."""

@@ -2,6 +2,7 @@
 
 The rules:
   - every leaf is hashed anew, every full tile and every root computed from the leaves, every signature verified;
+  - no entry of the directory is dated before one in front of it, nor after the signature over it (dating.py);
   - checkpoints that others hold are compared on the way, where the tree has their size;
   - a page at a time: memory does not grow with the log;
   - an entry that was erased is taken by its leaf hash, and a destruction record after it names it. Nothing else may be
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select
 
 from relay.logkeys import LogKeys
+from relay.protocol.dating import goes_back
 from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.errors import LiaisonError, Unverified
@@ -41,6 +44,13 @@ class Fault:
 
     def __str__(self) -> str:
         return f"{self.place}: {self.wrong}"
+
+
+class _Reached(NamedTuple):
+    """What a log comes to at some size."""
+
+    root: bytes
+    latest: int  # milliseconds; the latest time of an entry of the directory
 
 
 @dataclass(slots=True)
@@ -73,13 +83,13 @@ class LogWalk:
         if size is None:
             yield Fault(self.name, "has no head")
             return
-        yield from self._compare(self._stored(-1, 0), {0: self._tree.root()})
+        yield from self._compare(self._stored(-1, 0), {0: _Reached(self._tree.root(), 0)})
         while self._tree.size < size:
             first, before = self._tree.size, self._tree.size
             page = list(log_rows.entries(self.connection, self.log, first, min(PAGE, size - first)))
-            notes, roots, spoken = (
+            notes, reached, spoken = (
                 self._stored(first, first + len(page)),
-                dict[int, bytes](),
+                dict[int, _Reached](),
                 list[tuple[int, AccessEntry]](),
             )
             for index, entry, leaf, office, concerns in page:
@@ -88,9 +98,9 @@ class LogWalk:
                 yield from self._read(index, entry, leaf, (office, concerns), spoken)
                 self._tree.append(bytes(leaf))
                 if self._tree.size in notes or self._tree.size in self.outside:
-                    roots[self._tree.size] = self._tree.root()
+                    reached[self._tree.size] = _Reached(self._tree.root(), self.directory.latest)
             yield from self._check_tiles()
-            yield from self._compare(notes, roots)
+            yield from self._compare(notes, reached)
             yield from self.speaks_of(spoken)
             progress(f"{self.name}: entries", self._tree.size)
             if self._tree.size < before + min(PAGE, size - before):
@@ -138,18 +148,23 @@ class LogWalk:
         wanted = select(checkpoint.c.size, checkpoint.c.note).where(*sizes).order_by(checkpoint.c.size)
         return {size: bytes(note) for size, note in self.connection.execute(wanted)}
 
-    def _compare(self, notes: dict[int, bytes], roots: dict[int, bytes]) -> Iterator[Fault]:
-        for size in sorted(notes.keys() & roots.keys()):
+    def _compare(self, notes: dict[int, bytes], reached: dict[int, _Reached]) -> Iterator[Fault]:
+        for size in sorted(notes.keys() & reached.keys()):
             place = f"{self.name}, checkpoint of {size}"
             try:
                 stated = self.keys.read_checkpoint(self.origin, notes[size])
-                if (stated.size, stated.root) != (size, roots[size]):
+                if (stated.size, stated.root) != (size, reached[size].root):
                     yield Fault(place, "is not that of the entries before it")
+                if self._is_early(notes[size], reached[size]):
+                    yield Fault(place, "is signed before an entry of it is dated")
             except LiaisonError as problem:
                 yield Fault(place, str(problem))
-        for size in sorted(self.outside.keys() & roots.keys()):
-            if self.outside.pop(size) != {roots[size]}:
+        for size in sorted(self.outside.keys() & reached.keys()):
+            if self.outside.pop(size) != {reached[size].root}:
                 yield Fault(f"{self.name}, {size} entries", "a checkpoint held outside shows another history: a fork")
+
+    def _is_early(self, note: bytes, reached: _Reached) -> bool:
+        return self.log is Log.DIRECTORY and goes_back(1000 * self.keys.signed_at(self.origin, note), reached.latest)
 
     def _check_extent(self, size: int) -> Iterator[Fault]:
         """Nothing beyond the head, a checkpoint at it, no node too many, and nobody who has seen more."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import time
+from contextlib import closing
+from dataclasses import replace
 
 import pytest
 
 from liaison.holding import state_hold
 from liaison.recalling import recall
 from processes import told
+from relay.logkeys import load_log_keys
+from relay.protocol.entry import parse_directory_entry
 from relay.protocol.hold import Action
+from relay.protocol.merkle import leaf_hash, root_of
 from world import world
 
 ANNA, JEAN, LEA, EWA, OLA = (
@@ -69,4 +75,37 @@ def test_what_hangs_on_a_message_is_held_against_its_bytes_and_the_log(folder, t
     database.commit()
     database.close()
     said = told("check", "--data", tmp_path / "relay", code=5)
+    assert words in said.stdout, said.stdout
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("dated", "signed", "words"),
+    [
+        (-DAY, 0, "dated before an earlier one"),
+        (DAY, 0, "is signed before an entry of it is dated"),
+        (0, -DAY, "is signed before an entry of it is dated"),
+        (0, 0, ""),
+    ],
+)
+def test_the_newest_entry_of_the_directory_is_dated_between_those_before_it_and_the_signature_over_it(
+    folder, tmp_path, dated, signed, words
+):
+    """Whatever it comes to, the relay's own keys have signed it."""
+    shutil.copytree(folder, tmp_path / "relay")
+    with closing(sqlite3.connect(tmp_path / "relay" / "relay.sqlite")) as database, database:
+        (name,) = database.execute("SELECT value FROM setting WHERE name = 'name'").fetchone()
+        last, encoded = database.execute("SELECT max(idx), entry FROM log_entry WHERE log = 1").fetchone()
+        entry = parse_directory_entry(encoded)
+        moved = replace(entry, time=entry.time + dated * 1000).encoded()
+        where = "WHERE log = 1 AND idx = ?"
+        database.execute(f"UPDATE log_entry SET entry = ?, leaf_hash = ? {where}", (moved, leaf_hash(moved), last))
+        leaves = database.execute("SELECT leaf_hash FROM log_entry WHERE log = 1 ORDER BY idx").fetchall()
+        root, now = root_of(leaf for (leaf,) in leaves), int(time.time())
+        keys = load_log_keys(tmp_path / "relay" / "log-keys.json")
+        note = keys.sign_checkpoint(f"{name}/directory", last + 1, root, now + signed)
+        database.execute("UPDATE checkpoint SET note = ? WHERE log = 1 AND size = ?", (note, last + 1))
+    said = told("check", "--data", tmp_path / "relay", code=5 if words else 0)
     assert words in said.stdout, said.stdout

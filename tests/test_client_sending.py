@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -361,6 +362,31 @@ def test_who_has_more_keys_than_wanted_publishes_none(anna):
     with lying(anna) as relay:
         relay.lie("GET", r"/keys/stock$", lambda _honest: encode([TARGET + 1, LAST_SECOND]))
         assert refill(anna.profile, relay, force=True) == 0
+
+
+@pytest.mark.parametrize(("told", "full"), [([0, LAST_SECOND], TARGET), ([TARGET, 0], 1)], ids=["none", "no last"])
+def test_a_relay_that_says_at_each_look_that_keys_are_gone_is_given_eight_stocks_a_day(
+    two_offices, told, full, monkeypatch
+):
+    emil = two_offices.device(f"emil-{full}@lo-warsaw")  # who was given one at his enrolment
+    with lying(emil) as relay:
+        relay.lie("GET", r"/keys/stock$", lambda _honest: encode(told))
+        assert [refill(emil.profile, relay) for _ in range(9)] == [full] * 7 + [0, 0]
+        tomorrow = SimpleNamespace(time=lambda: time.time() + 86401)
+        monkeypatch.setattr(liaison.stock, "time", tomorrow)
+        monkeypatch.setattr("relay.core.relay.time", tomorrow)
+        assert refill(emil.profile, relay) == full
+
+
+def test_who_reads_much_in_a_day_is_not_held_to_it(two_offices):
+    erik = two_offices.device("erik.vik@lo-warsaw")
+    with lying(erik) as relay:
+        relay.lie("GET", r"/keys/stock$", lambda _honest: encode([0, LAST_SECOND]))
+        for _ in range(9):
+            assert refill(erik.profile, relay) == TARGET
+            with erik.profile.cabinet.transaction():
+                for prekey in erik.profile.cabinet.prekeys()[:TARGET]:
+                    erik.profile.cabinet.delete_prekey(prekey.kp_ref)
 
 
 def test_what_was_published_is_in_the_directory_and_its_private_half_in_the_cabinet(anna, jean):

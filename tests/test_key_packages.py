@@ -15,10 +15,10 @@ from relay.core import keyroom
 from relay.core.caller import Caller
 from relay.core.quota import Limits, Quota
 from relay.house import commit_alone
-from relay.protocol.canonical import encode
+from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Refused, Unverified
-from relay.protocol.prekey import KEY_BATCH, MAX_LIFE, KeyBatch, batch_digest
+from relay.protocol.prekey import KEY_BATCH, MAX_LIFE, KeyBatch, batch_digest, parse_key_package
 from simulator import lying
 from world import clearance
 
@@ -70,6 +70,18 @@ def test_a_batch_has_one_last_resort_package_at_most(two_offices):
     assert publish(anna, made(anna), made(anna, one_time=False)).status_code == 200
     refused = publish(anna, made(anna, one_time=False), made(anna, one_time=False))
     assert (refused.status_code, "last-resort" in problem(refused)["detail"]) == (400, True)
+
+
+def test_of_last_resort_packages_the_newest_is_handed_out_whichever_ends_first(two_offices):
+    nina = two_offices.device("nina.roy@lo-paris")
+    device_id, (left, _end) = nina.profile.signing.device_id, decode(call(nina, "GET", "/v1/keys/stock").content)
+    claimed = [decode(call(nina, "POST", "/v1/keys/claim", encode([device_id])).content) for _ in range(left)]
+    assert all(parse_key_package(row[1]).one_time for (row,) in claimed)
+    for lifetime in (1800, 3600, 900):
+        newest = made(nina, lifetime=lifetime, one_time=False)
+        assert publish(nina, newest).status_code == 200
+        ((_device, package, _batch),) = decode(call(nina, "POST", "/v1/keys/claim", encode([device_id])).content)
+        assert package == newest.encoded()
 
 
 def smuggle(offices, client, package):

@@ -27,9 +27,10 @@ from relay.committer import Committer
 from relay.house import migrate, prepare_data
 from relay.logkeys import load_log_keys
 from relay.protocol.canonical import decode, encode
-from relay.protocol.entry import parse_access_entry
+from relay.protocol.cose import parse_sign1
+from relay.protocol.entry import Change, parse_access_entry, parse_directory_entry
 from relay.protocol.errors import LiaisonError
-from relay.protocol.identity import Kind
+from relay.protocol.identity import REVOCATION, Kind, read_revocation
 from relay.protocol.merkle import MerkleTree, leaf_hash
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
@@ -92,7 +93,7 @@ def work(clients):
 
 def copied(data, into) -> int:
     """Back up a relay's data; the size of its access log."""
-    into.mkdir(parents=True)
+    into.mkdir(parents=True, exist_ok=True)
     source, target = sqlite3.connect(data / "relay.sqlite"), sqlite3.connect(into / "relay.sqlite")
     source.backup(target)
     (size,) = target.execute("SELECT size FROM log_head WHERE log = 2").fetchone()
@@ -362,6 +363,89 @@ def test_what_another_host_wrote_and_signed_is_gone_on_from(committer, tmp_path)
     tampered(tmp_path / "relay", signed(grow))
     (outcome,) = committer.commit([Job(log_one)])
     assert outcome.value.index == 4
+
+
+@pytest.fixture(scope="module")
+def revoked(tmp_path_factory):
+    """Data of a stopped relay before and after it revoked a device, and that device's id."""
+    folder = tmp_path_factory.mktemp("revoked")
+    with world(folder) as built:
+        built.office("lo-warsaw", "POL")
+        device_id = built.device(ANNA, clearances=FULL).profile.signing.device_id
+        copied(built.settings.data, folder / "before")
+        built.authorities["lo-warsaw"].revoke(ANNA, "lost")
+    return folder / "before", built.settings.data, device_id
+
+
+def unrevoke(connection, _data):
+    """Where the revocation was, an entry that needs nobody's key; every hash and every checkpoint stays as it is."""
+    (encoded,) = connection.execute("SELECT entry FROM log_entry WHERE log = 1 AND idx = 4").fetchone()
+    entry = parse_directory_entry(encoded)
+    device_id = read_revocation(parse_sign1(entry.payload, REVOCATION)).device_id
+    other = replace(entry, change=Change.KEY_BATCH, payload=encode([device_id, bytes(32)]))
+    connection.execute("UPDATE log_entry SET entry = ? WHERE log = 1 AND idx = 4", (other.encoded(),))
+
+
+@contextmanager
+def at_work(data):
+    """A committer of its own on this database, as each worker and each command of the operator has."""
+    settings = Settings(data=data)
+    writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
+    try:
+        yield Committer(writer, readers, prepare_data(settings), relay_name(readers))
+    finally:
+        writer.dispose()
+        readers.dispose()
+
+
+def test_a_relay_whose_database_has_another_entry_where_a_revocation_was_does_not_start(revoked, tmp_path):
+    _before, after, device_id = revoked
+    copied(after, tmp_path / "relay")
+    with at_work(tmp_path / "relay") as committer:
+        assert not committer.directory.stands(device_id)
+    tampered(tmp_path / "relay", unrevoke)
+    command = [RELAY, "serve", "--data", tmp_path / "relay", "--port", "0"]
+    ran = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 1
+    assert b"the directory log from entry 4 on is not the one that its checkpoint signed" in ran.stderr
+    assert b"relay check" in ran.stderr
+    ran = subprocess.run([RELAY, "check", "--data", tmp_path / "relay"], capture_output=True, timeout=60, check=False)
+    assert ran.returncode == 5
+    assert b"directory log, entry 4: the leaf hash is not that of the entry" in ran.stdout
+
+
+def test_nor_does_one_where_the_leaf_hash_below_a_full_tile_was_changed_along(revoked, tmp_path):
+    _before, after, device_id = revoked
+    copied(after, tmp_path / "relay")
+
+    def publish(batch):
+        for _ in range(4400):  # so many that the tree is restored from its edge
+            batch.change(Change.KEY_BATCH, encode([device_id, os.urandom(32)]))
+        return lambda _committed: None
+
+    def unrevoke_with_its_hash(connection, data):
+        unrevoke(connection, data)
+        (entry,) = connection.execute("SELECT entry FROM log_entry WHERE log = 1 AND idx = 4").fetchone()
+        connection.execute("UPDATE log_entry SET leaf_hash = ? WHERE log = 1 AND idx = 4", (leaf_hash(entry),))
+
+    with at_work(tmp_path / "relay") as committer:
+        (outcome,) = committer.commit([Job(publish)])
+        assert outcome.error is None
+    tampered(tmp_path / "relay", unrevoke_with_its_hash)
+    with pytest.raises(LiaisonError, match="directory log from entry 0 on is not"), at_work(tmp_path / "relay"):
+        pass
+
+
+def test_nor_does_one_go_on_that_finds_it_among_what_another_process_wrote(revoked, tmp_path):
+    before, after, _device_id = revoked
+    copied(before, tmp_path / "relay")
+    with at_work(tmp_path / "relay") as committer:
+        copied(after, tmp_path / "relay")
+        tampered(tmp_path / "relay", unrevoke)
+        for jobs in ([Job(log_one)], [Job(log_one)] * 2):
+            for outcome in committer.commit(jobs):
+                assert type(outcome.error) is LiaisonError
+                assert "the directory log from entry 4 on is not the one" in str(outcome.error)
 
 
 # -- what an auditor learns of others ---------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from .trust import relayed
 from .watch import remember_signed
 
 TARGET, LOW = 64, 32  # one-time keys at the relay
+_STOCKS_A_DAY = 8  # a relay that says at each look that none are left would fill the cabinet and the directory log
 _DAY = 86400
 _ONE_TIME_LIFE, _LAST_RESORT_LIFE = 60 * _DAY, 7 * _DAY
 _POSTED_LATE = 8 * _DAY  # a sealed message may be posted a week after its sealing
@@ -42,8 +43,10 @@ def refill(profile: Profile, transport: Transport, *, force: bool = False) -> in
     """Publish a new batch if the stock is low or the last-resort key is half through; how many were published."""
     now = int(time.time())
     count, last_resort = stock(transport)
-    stale = last_resort < now + _LAST_RESORT_LIFE // 2
-    wanted = max(TARGET - count, 0) if count < LOW or force else 0
+    stale = last_resort < now + _LAST_RESORT_LIFE // 2 and _left_today(profile, now, one_time=False) > 0
+    wanted = 0
+    if count < LOW or force:
+        wanted = max(min(TARGET - count, _left_today(profile, now, one_time=True)), 0)
     if not wanted and not stale:
         return 0
     made = [_make(profile, serial, now, one_time=True) for serial in range(wanted)]
@@ -58,6 +61,13 @@ def refill(profile: Profile, transport: Transport, *, force: bool = False) -> in
     transport.post("/v1/keys", encode([signed, [package.encoded() for package in packages]]))
     _forget_expired(profile, now)
     return len(made)
+
+
+def _left_today(profile: Profile, now: int, *, one_time: bool) -> int:
+    """How many more keys of this kind may be made, whatever the relay says: what was read with is not counted."""
+    life, full = (_ONE_TIME_LIFE, TARGET) if one_time else (_LAST_RESORT_LIFE, 1)
+    kept = (each for each in profile.cabinet.prekeys() if each.one_time == one_time)
+    return _STOCKS_A_DAY * full - sum(each.not_after > now - _DAY + life for each in kept)
 
 
 def _make(profile: Profile, serial: int, now: int, *, one_time: bool) -> tuple[Prekey, KeyPackage]:

@@ -150,7 +150,7 @@ def _first(*, one_time: bool) -> ScalarSelect[bytes]:
     )
 
 
-# The last-resort one goes where no one-time one is left.
+# The last-resort one goes where no one-time one is left. One is in stock at most: a newer one has retired the others.
 _NEXT = func.coalesce(_first(one_time=True), _first(one_time=False))
 _NEXT_PACKAGES = Prepared(
     select(

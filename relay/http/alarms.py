@@ -13,7 +13,7 @@ router = APIRouter(prefix="/v1/alarms", tags=["alarms"])
 @router.post(
     "",
     status_code=201,
-    responses=answers(400, 401, 404, 413, 422, 429, 503, ok=201, what="The alarm entry with its proof"),
+    responses=answers(400, 401, 404, 413, 422, ok=201, what="The alarm entry with its proof"),
     openapi_extra=body("Alarm: Sign1 of the device or authority that raises it"),
 )
 async def post_alarm(relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:

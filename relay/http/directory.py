@@ -23,7 +23,7 @@ async def directory(
 @router.post(
     "/directory",
     status_code=201,
-    responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
+    responses=answers(400, 401, 403, 404, 409, 413, 422, ok=201, what="[index, size]"),
     openapi_extra=body("[change, signed object, [document...]], with approvals a fourth: [approval...]"),
 )
 async def publish(relay: TheRelay, request: TheRequest) -> Response:
@@ -34,7 +34,7 @@ async def publish(relay: TheRelay, request: TheRequest) -> Response:
 @router.post(
     "/rosters",
     status_code=201,
-    responses=answers(400, 401, 403, 404, 409, 413, 422, 503, ok=201, what="[index, size]"),
+    responses=answers(400, 401, 403, 404, 409, 413, 422, ok=201, what="[index, size]"),
     openapi_extra=body("Roster: Sign1 of the community's manager"),
 )
 async def publish_roster(relay: TheRelay, request: TheRequest) -> Response:

@@ -12,7 +12,7 @@ router = APIRouter(prefix="/v1/keys", tags=["keys"])
 
 @router.post(
     "",
-    responses=answers(400, 401, 403, 413, 422, 503, what="[one-time keys in stock, end of the last-resort key]"),
+    responses=answers(400, 401, 403, 413, 422, what="[one-time keys in stock, end of the last-resort key]"),
     openapi_extra=body("[KeyBatch, [KeyPackage...]]"),
 )
 async def publish(relay: TheRelay, request: TheRequest) -> Response:
@@ -22,7 +22,7 @@ async def publish(relay: TheRelay, request: TheRequest) -> Response:
 
 @router.post(
     "/claim",
-    responses=answers(400, 401, 403, 413, 503, what="[[device, package or null, batch or null]...]"),
+    responses=answers(400, 401, 403, 413, what="[[device, package or null, batch or null]...]"),
     openapi_extra=body("[device_id...]"),
 )
 async def claim(relay: TheRelay, request: TheRequest) -> Response:

@@ -35,7 +35,7 @@ busy = APIRouter(prefix="/v1", tags=["messages"])
 @busy.post(
     "/messages",
     status_code=201,
-    responses=answers(400, 401, 403, 409, 413, 422, 503, ok=201, what="Receipt: the accept entry with its proof"),
+    responses=answers(400, 401, 403, 409, 413, 422, ok=201, what="Receipt: the accept entry with its proof"),
     openapi_extra={
         **body("Submission: [message, [slot...], [part or null...], [endorsement...]]"),
         "parameters": [SEEN, PRECEDENCE],
@@ -94,7 +94,7 @@ def resumable(page: InboxPage) -> Iterator[tuple[bytes, str | None]]:
 
 @busy.post(
     "/messages/{message_id}/open",  # noqa: FAST003 - read from the request
-    responses=answers(400, 401, 404, 503, what="Delivery"),
+    responses=answers(400, 401, 404, what="Delivery"),
     openapi_extra={"parameters": [MESSAGE_ID, SEEN, PRECEDENCE]},
 )
 async def open_message(request: Request) -> Response:
@@ -118,7 +118,7 @@ async def part(request: Request) -> Response:
 @busy.post(
     "/messages/{message_id}/receipts",  # noqa: FAST003 - read from the request
     status_code=201,
-    responses=answers(400, 401, 404, 422, 503, ok=201, what="The acknowledge entry with its proof"),
+    responses=answers(400, 401, 404, 422, ok=201, what="The acknowledge entry with its proof"),
     openapi_extra={**body("Receipt: Sign1 of the reader's device"), "parameters": [MESSAGE_ID, SEEN]},
 )
 async def post_receipt(request: Request) -> Response:
@@ -130,7 +130,7 @@ async def post_receipt(request: Request) -> Response:
 @router.post(
     "/messages/{message_id}/holds",
     status_code=201,
-    responses=answers(400, 401, 403, 404, 409, 422, 503, ok=201, what="The hold entry with its proof"),
+    responses=answers(400, 401, 403, 404, 409, 422, ok=201, what="The hold entry with its proof"),
     openapi_extra=body("Hold: Sign1 of a security officer's device; with approvals [hold, [approval...]]"),
 )
 async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:
@@ -149,7 +149,7 @@ async def receipts(message_id: MessageId, relay: TheRelay, caller: TheCaller) ->
 
 @router.post(
     "/messages/{message_id}/recall",
-    responses=answers(400, 401, 404, 422, 503, what="Recalled: the recall entry, and what became of every slot"),
+    responses=answers(400, 401, 404, 422, what="Recalled: the recall entry, and what became of every slot"),
     openapi_extra=body("[Recall...]: Sign1 of the originator's device or of officers of its office"),
 )
 async def recall_message(message_id: MessageId, relay: TheRelay, request: TheRequest, seen: Seen = 0) -> Response:

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/parts", tags=["parts"])
 
 @router.post(
     "",
-    responses=answers(400, 401, 403, 413, 503, what="[chunk still missing...]; empty once the part is complete"),
+    responses=answers(400, 401, 403, 413, what="[chunk still missing...]; empty once the part is complete"),
     openapi_extra=body("[SHA-256 of the sealed part, its length]"),
 )
 async def begin_part(request: Request, relay: TheRelay, caller: TheCaller) -> Response:
@@ -26,7 +26,7 @@ async def begin_part(request: Request, relay: TheRelay, caller: TheCaller) -> Re
 
 @router.put(
     "/{digest}/{chunk}",
-    responses=answers(400, 401, 403, 404, 413, 422, 503, what="Empty: the chunk is durable"),
+    responses=answers(400, 401, 403, 404, 413, 422, what="Empty: the chunk is durable"),
     openapi_extra=body("One chunk of the sealed part"),
 )
 async def put_chunk(

@@ -27,9 +27,10 @@ _BINARY = {"schema": {"type": "string", "format": "binary"}}
 def answers(
     *statuses: int, media: str = "application/cbor", ok: int = 200, what: str = ""
 ) -> dict[int | str, dict[str, Any]]:
-    """`responses=` of a route: its success, and a problem for each further status."""
+    """`responses=` of a route that needs the writer or the database: its success, and a problem for each status."""
     found: dict[int | str, dict[str, Any]] = {ok: {"description": what or "Done", "content": {media: _BINARY}}}
-    for status in (*statuses, *((429,) if 401 in statuses else ())):  # who is known has a rate
+    # Who is known has a rate; writer and database may be busy, away or about to stop.
+    for status in (*statuses, *((429,) if 401 in statuses else ()), 503):
         found[status] = {
             "description": "Problem",
             "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
@@ -37,9 +38,9 @@ def answers(
     return found
 
 
-def body(what: str) -> dict[str, Any]:
+def body(what: str, media: str = "application/cbor") -> dict[str, Any]:
     """`openapi_extra=` of a route that takes signed bytes."""
-    return {"requestBody": {"required": True, "description": what, "content": {"application/cbor": _BINARY}}}
+    return {"requestBody": {"required": True, "description": what, "content": {media: _BINARY}}}
 
 
 MessageId = Annotated[str, Path(pattern="^[0-9a-f]{32}$", description="message id, 16 octets in hexadecimal")]

@@ -21,7 +21,7 @@ async def health() -> dict[str, Any]:
     return {"v": 1, "status": "ok"}
 
 
-@router.get("/ready", responses={503: answers(503)[503]})
+@router.get("/ready", responses={503: answers()[503]})
 async def ready(relay: TheRelay) -> dict[str, Any]:
     """The database takes what is written, and the relay is not about to stop."""
     if not await relay.pulse.ready():

@@ -20,8 +20,8 @@ _SIZE: dict[int | str, dict[str, Any]] = {
 
 @router.post(
     PATH,
-    responses={**answers(400, 401, 403, 404, 413, 422, 503, media="text/plain", what="Cosignature lines"), **_SIZE},
-    openapi_extra=body(_WHAT),
+    responses={**answers(400, 401, 403, 404, 413, 422, media="text/plain", what="Cosignature lines"), **_SIZE},
+    openapi_extra=body(_WHAT, "text/plain"),
 )
 async def add_checkpoint(relay: TheRelay, request: TheRequest) -> Response:
     """Cosign a checkpoint of a log that this relay witnesses, once its tree is remembered."""
