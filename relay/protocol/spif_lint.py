@@ -80,9 +80,10 @@ def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, Ta
 def check_extent(policy: Policy) -> None:
     """Raise Malformed where what classifications and values require or exclude is more than to hold a label to."""
     values = [value for _, _, value in _values(policy.tag_sets)]
-    required = (group for holder in (*policy.classifications, *values) for group in _groups(holder.required))
+    required = [rank.required for rank in policy.classifications] + [value.required for value in values]
+    excluded = (value.excluded for value in values)
     count = 0
-    for group in chain(required, (group for value in values for group in value.excluded)):
+    for group in chain(*map(_groups, required), *excluded):
         count += len(expand_group(policy, group))
         if count > MAX_REQUIRED:
             raise Malformed(f"SPIF: its requirements and exclusions name more than {MAX_REQUIRED} values")
