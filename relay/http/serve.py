@@ -22,7 +22,7 @@ from relay.cosigning import Cosigning
 from relay.house import open_relay
 from relay.observe import SWEPT, Watched, going_on, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
-from relay.settings import Settings
+from relay.settings import Settings, host_and_port
 
 from .app import create_app
 from .joined import JoiningProtocol
@@ -131,14 +131,13 @@ async def _sweep(relay: Relay, every: float) -> None:
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:
     """Scheme and authorities under which clients reach this relay. Raises LiaisonError where only a person can know."""
     if settings.public_url:
-        scheme, _, authority = settings.public_url.rstrip("/").lower().partition("://")
-        if not authority or "/" in authority:
-            raise LiaisonError(f"{settings.public_url} is no address", hint="such as https://relay.example")
+        scheme, _, authority = settings.public_url.partition("://")
         return scheme, frozenset({authority})
     if settings.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         raise LiaisonError("on all addresses, the relay cannot know its own", hint="give --public-url")
-    names = {"127.0.0.1", "localhost", "[::1]"} if settings.host in _LOOPBACK else {settings.host.lower()}
-    return None, frozenset(f"{name}:{port}" for name in names)
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    names = {"127.0.0.1", "localhost", "[::1]"} if settings.host in _LOOPBACK else {own.lower()}
+    return None, frozenset(host_and_port("http", name, port) for name in names)
 
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
