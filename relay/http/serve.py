@@ -20,7 +20,7 @@ from relay.core import Relay
 from relay.cores import keep_to_one
 from relay.cosigning import Cosigning
 from relay.house import open_relay
-from relay.observe import SWEPT, Watched, going_on, log_as_json, serve_metrics, tell
+from relay.observe import SWEPT, Watched, check_ports, going_on, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings, host_and_port
 
@@ -40,6 +40,8 @@ def serve_forever(settings: Settings) -> None:
         serve(settings, listening, 0)
     else:
         open_relay(settings).close()  # what is wrong with the settings is said once, and here
+        if settings.metrics_port is not None:
+            check_ports(settings.metrics_host, settings.metrics_port, settings.workers)
         supervise(settings, listening, serve)
 
 
