@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,7 +18,7 @@ from sqlalchemy import make_url, select
 from acts import as_json, gets_nothing, run, screen, slots_of
 from databases import BOTH, fresh_database
 from forge import call, problem
-from liaison import Waiting
+from liaison import Client, Waiting
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
@@ -27,13 +29,14 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Malformed, Unauthenticated, Unavailable, Unknown, Unverified
 from relay.protocol.identity import Kind
+from relay.protocol.parts import MAX_INLINE
 from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled, recall_detail, verify_recalled
 from relay.store.engine import open_writer
 from relay.store.log import Log
 from relay.store.migrate import upgrade
 from relay.store.schema import part, slot
-from simulator import Forger, altered, double, lying
-from world import clearance, world
+from simulator import Forger, LyingRelay, altered, double, lying
+from world import PASSPHRASE, clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 PETIT, BAS = "jean.petit@lo-paris", "luc.bas@lo-paris"
@@ -125,7 +128,72 @@ def test_what_waits_for_a_receipt_that_was_lost_is_recalled_with_proof(setting, 
     assert gets_nothing(luc, message_id)
 
 
-def waits(anna, *, lost: bool) -> bytes:
+class Follower(threading.Thread):
+    """Another process of this profile: it posts what waits, and `relay`, where something is put into its way."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.folder, self.relay, self.told = client.profile.folder, LyingRelay(None), []
+
+    def run(self):
+        with Client.open(self.folder, passphrase=PASSPHRASE) as own:
+            self.relay.honest, own.transport, own.tell = own.transport, self.relay, self.told.append
+            own.sync()
+
+
+def test_what_is_taken_back_between_two_postings_of_another_process_is_posted_by_none(people):
+    anna, _jean, luc = people
+    first, second = waits(anna, lost=False), waits(anna, lost=False)
+    with Client.open(anna.profile.folder, passphrase=PASSPHRASE) as follower:
+        follower.tell = lambda line: first.hex() in line and recall(anna, second, "Wrong annex", spill=False)
+        follower.sync()
+    assert luc.read(first).portions[0].text == "Meet at nine.\n"
+    assert gets_nothing(luc, second)
+
+
+def test_what_is_taken_back_while_another_process_uploads_its_attachment_is_posted_by_none(people, tmp_path):
+    anna, _jean, luc = people
+    (tmp_path / "large").write_bytes(os.urandom(MAX_INLINE))
+    message_id = waits(anna, lost=False, attachments=[tmp_path / "large"])
+    uploading, taken, follower = threading.Event(), threading.Event(), Follower(anna)
+
+    def slow(answer):
+        uploading.set()
+        taken.wait(20)
+        return answer
+
+    follower.relay.lie("POST", "^/v1/parts", slow)
+    follower.start()
+    uploading.wait(20)
+    assert recall(anna, message_id, "Wrong annex", spill=False) is None
+    taken.set()
+    follower.join(20)
+    (told,) = follower.told
+    assert "will not be posted again: another process of this profile has taken it back" in told
+    assert gets_nothing(luc, message_id)
+
+
+def test_a_recall_waits_for_the_posting_that_is_under_way_and_is_proven(people):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=False)
+    posting, answered, follower = threading.Event(), threading.Event(), Follower(anna)
+
+    def slowly(honest, **_query):
+        posting.set()
+        answered.wait(1)
+        return honest()
+
+    follower.relay.lies.append(("POST", re.compile("^/v1/messages$"), slowly))
+    follower.start()
+    posting.wait(20)
+    taken = recall(anna, message_id, "Wrong annex", spill=False)
+    answered.set()
+    follower.join(20)
+    assert [state.opened for state, _opened in taken.states] == [None]
+    assert gets_nothing(luc, message_id)
+
+
+def waits(anna, *, lost: bool, **more) -> bytes:
     """A message in the outbox, to Luc; with `lost` the relay has it too."""
 
     def unreachable(*_answer):
@@ -134,7 +202,7 @@ def waits(anna, *, lost: bool) -> bytes:
     with lying(anna) as relay:
         (relay.lie if lost else relay.invent)("POST", r"^/v1/messages$", unreachable)
         with pytest.raises(Waiting) as told:
-            sent(anna, BAS)
+            anna.send([BAS], label=LABEL, body="Meet at nine.\n", **more)
     return told.value.sent.message_id
 
 

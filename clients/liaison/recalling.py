@@ -24,6 +24,7 @@ from relay.protocol.recall import (
 )
 
 from .client import Client
+from .private_file import folder_lock
 from .record import OUT, read_record
 from .trust import ACCESS, relayed
 
@@ -74,13 +75,14 @@ def recall(
     client.sync(but=message_id if withdrawn else b"")
     signed = sign_recall(client, message_id, reason, spill=spill)
     path = f"/v1/messages/{message_id.hex()}/recall"
-    try:
-        answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
-    except Unknown:
-        if not withdrawn:
-            raise
-        client.outgoing().give_up(message_id)
-        return None
+    with folder_lock(client.profile.folder):  # no process posts it between the relay's answer and the withdrawal
+        try:
+            answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
+        except Unknown:
+            if not withdrawn:
+                raise
+            client.outgoing().give_up(message_id)
+            return None
     asked = Recall(message_id, client.profile.signing.device_id, spill, reason, 0)
     with relayed():
         taken = _verified(client, parse_recalled(answer), asked)
