@@ -24,6 +24,7 @@ from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
 from octets import flipped
+from relay.protocol.armor import armor
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_access_entry
@@ -126,6 +127,46 @@ def test_what_waits_for_a_receipt_that_was_lost_is_recalled_with_proof(setting, 
     assert (row["address"], row["state"]) == (BAS, "destroyed unread")
     assert anna.profile.cabinet.outbox() == []
     assert gets_nothing(luc, message_id)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["a spill", "with another officer"])
+def test_what_waits_is_not_posted_by_a_recall_that_the_relay_may_have_denied(setting, people, tmp_path, together):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=False)
+    words = ["recall", message_id.hex()[:12], "--reason", "Wrong annex", "--yes"]
+    words += with_another(luc, message_id, tmp_path) if together else ["--spill"]
+    result = run(anna, *words)
+    assert result.exit_code == 1
+    assert "it still waits here, and goes with your next command" in result.stderr
+    assert anna.profile.cabinet.waits(message_id)
+    assert {entry.event for entry in last_entries(setting, message_id)} == {Event.DENY}
+    withdrawn = as_json(anna, "recall", message_id.hex(), "--reason", "Wrong annex", "--yes")
+    assert withdrawn == {"v": 1, "message_id": message_id.hex(), "state": "withdrawn"}
+
+
+def with_another(client, message_id, folder) -> list[str]:
+    """The options of a recall that this person signs too, of an office that has no say."""
+    signed = folder / "signed"
+    signed.write_text(armor(sign_recall(client, message_id, "Wrong annex", spill=False), "RECALL"))
+    return ["--with", str(signed)]
+
+
+def test_a_spill_of_a_security_officers_own_message_that_waits_is_withdrawn(setting, people):
+    ewa, luc = setting.clients["ewa.sowa@lo-warsaw"], people[2]
+    message_id = waits(ewa, lost=False)
+    assert recall(ewa, message_id, "Wrong annex", spill=True) is None
+    ewa.sync()
+    assert gets_nothing(luc, message_id)
+
+
+def test_the_beginning_of_an_id_that_several_have_posts_none_of_them(setting, people):
+    anna = people[0]
+    ids = waits(anna, lost=False), waits(anna, lost=False)
+    prefix = ids[0].hex()[:4]  # of its time
+    refused = run(anna, "recall", prefix, "--reason", "Wrong annex", "--yes")
+    assert (refused.exit_code, f"messages begin with {prefix}" in refused.stderr) == (1, True)
+    assert all(map(anna.profile.cabinet.waits, ids))
+    anna.sync()
 
 
 class Follower(threading.Thread):

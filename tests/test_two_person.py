@@ -171,6 +171,27 @@ def test_a_drafter_who_was_revoked_is_released_by_nobody_and_what_waits_of_his_s
     assert piotr.profile.cabinet.outbox() == []
 
 
+def test_a_released_draft_that_waits_is_withdrawn_by_its_releasing_officer_and_not_posted(clients):
+    piotr, draft = clients[PIOTR], drafted(clients)
+
+    def unreachable(**_query):
+        raise Unavailable("the relay cannot be reached")
+
+    found = opened(piotr, draft.sent.message_id)
+    with lying(piotr) as relay:
+        relay.invent("POST", r"^/v1/messages$", unreachable)
+        with pytest.raises(Waiting):
+            release_draft(piotr, found)
+    # of its originator's office, but neither its originator nor a security officer: the relay tells him nothing
+    refused = run(piotr, "recall", draft.message_id.hex()[:12], "--reason", "Wrong annex", "--yes")
+    assert (refused.exit_code, piotr.profile.cabinet.outbox()) == (1, [])
+    assert "it waited here and will not be posted any more" in refused.stderr
+    assert f"should the relay have it already, {ANNA} can take it back" in refused.stderr
+    piotr.sync()
+    assert gets_nothing(clients[JEAN], draft.message_id)
+    assert release_draft(piotr, found)[0] == 0  # on second thoughts
+
+
 def test_a_draft_that_nobody_could_release_is_not_sealed(clients):
     luc = clients[LUC]
     before = luc.profile.cabinet.chain(), len(list(luc.records()))

@@ -190,12 +190,12 @@ class Client:
             )
         if len(prefix) == 32:
             return bytes.fromhex(prefix)
-        known = {message_id for message_id, _ in self.profile.cabinet.messages()}
+        cabinet = self.profile.cabinet
+        known = {message_id for message_id, _ in (*cabinet.messages(), *cabinet.outbox())}
         matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
-        if len(matching) == 1 and self.profile.cabinet.waits(matching[0]):
-            return matching[0]  # to ask the relay would post it, and whoever names it may want it back
-        known |= {item.message_id for item in self.inbox()}
-        matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
+        if not any(map(cabinet.waits, matching)):  # to ask the relay would post it: whoever names it may want it back
+            known |= {item.message_id for item in self.inbox()}
+            matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
         if len(matching) != 1:
             raise Unknown(
                 f"{len(matching)} messages begin with {prefix}",
