@@ -50,6 +50,7 @@ class Client:
     def __init__(self, profile: Profile, transport: Transport) -> None:
         self.meter: Meter = no_meter
         self.tell: Tell = lambda _line: None  # of messages that waited, and of what is left out
+        self.given_up: list[bytes] = []  # messages that waited and will not be posted again
         self.profile = profile
         self.transport = transport
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
@@ -88,7 +89,7 @@ class Client:
         report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
-            self.outgoing().post_waiting(self.tell, but)
+            self.given_up += self.outgoing().post_waiting(self.tell, but)
         return own
 
     @property

@@ -165,12 +165,13 @@ class Outgoing:
         except (Unavailable, TooMany) as answer:
             raise Waiting(answer, sent) from answer
 
-    def post_waiting(self, tell: Tell, but: bytes = b"") -> None:
+    def post_waiting(self, tell: Tell, but: bytes = b"") -> list[bytes]:
         """Post once more what got no receipt before, save message `but`: the most urgent first, then the oldest.
 
-        Nothing of it stands in the way of what follows, and each is told of. Raises Unverified: the relay is lying.
+        Nothing of it stands in the way of what follows, and each is told of; the answer is what will not be posted
+        again. Raises Unverified: the relay is lying.
         """
-        cabinet, once = self.profile.cabinet, replace(self, transport=self.transport.once())
+        cabinet, once, given_up = self.profile.cabinet, replace(self, transport=self.transport.once()), []
         for message_id, submission in sorted(cabinet.outbox(), key=lambda each: -_precedence(each[1])):
             if message_id == but or not cabinet.waits(message_id):  # another process may have been faster
                 continue
@@ -179,10 +180,12 @@ class Outgoing:
             except Unverified:
                 raise
             except LiaisonError as answer:
-                state = "waits" if cabinet.waits(message_id) else "will not be posted again"
-                tell(f"message {message_id.hex()} {state}: {answer}")
+                waits = cabinet.waits(message_id)
+                given_up += [] if waits else [message_id]
+                tell(f"message {message_id.hex()} {'waits' if waits else 'will not be posted again'}: {answer}")
             else:
                 tell(f"message {message_id.hex()} waited and has gone; logged as entry {index}")
+        return given_up
 
     def post(self, message_id: bytes, submission: bytes, chunks: Chunks = _NOT_HASHED) -> int:
         """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.

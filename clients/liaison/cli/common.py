@@ -85,7 +85,7 @@ class Session:
         client = Client.open(passphrase=self.passphrase.current())
         asked = click.get_current_context(silent=True)
         self.as_json = bool(asked and asked.params.get("as_json"))
-        client.tell = _once(say)
+        client.tell = once(say)
         if sys.stderr.isatty() and not self.as_json:
             from liaison.render import meter  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ class Session:
         return _warned(Authority.open(passphrase=self.passphrase.current()))
 
 
-def _once(speak: Callable[[str], None]) -> Callable[[str], None]:
+def once(speak: Callable[[str], None]) -> Callable[[str], None]:
     """A command may ask the relay about the same message several times."""
     said = set[str]()
 
