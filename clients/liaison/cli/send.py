@@ -24,8 +24,20 @@ from liaison.waiting import Waiting
 from relay.protocol.errors import Malformed, Refused, Unavailable
 from relay.protocol.header import Precedence
 
+from .blind import check_copies, send_copies
 from .body import body_of, is_written_now
-from .common import Command, Session, check_label_file, json_option, pass_session, put, say, seconds_of, yes_option
+from .common import (
+    Command,
+    Session,
+    check_label_file,
+    fail,
+    json_option,
+    pass_session,
+    put,
+    say,
+    seconds_of,
+    yes_option,
+)
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
@@ -76,7 +88,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
         if given["dry_run"]:
             dry_run(session, client, plan, copies, as_json=given["as_json"])
             return
-        _check_copies(copies)
+        check_copies(copies)
         confirm_release(session, client, plan, copies, yes=given["yes"])
         try:
             sent = client.release(plan)
@@ -85,9 +97,10 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
                 say(f"no blind copy was made for {', '.join(given['blind'])}")
             raise
         show_sent(sent, as_json=given["as_json"])
-        for copy in Desk(client).send_blind(plan, sent, given["blind"]):
-            say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
+        problem = send_copies(client, plan, sent, given["blind"])
         ask_for_mapping(client, plan)
+    if problem is not None:
+        fail(problem)  # the message itself has gone, and is on standard output
 
 
 @contextmanager
@@ -144,11 +157,8 @@ def confirm_release(session: Session, client: Client, plan: Plan, copies: Sequen
         ask_for_mapping(client, plan)
     plan.require_reader("with --yes your security officer is asked for one" if unmapped and not yes else "")
     if not yes:
-        beside = (
-            f", and blind copies to {', '.join(copy.verdicts[0].addressee.address for copy in copies)}"
-            if copies
-            else ""
-        )
+        blind = ", ".join(copy.verdicts[0].addressee.address for copy in copies)
+        beside = f", and blind copies to {blind}" if blind else ""
         session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees{beside}?")
 
 
@@ -161,15 +171,6 @@ def ask_for_mapping(client: Client, plan: Plan) -> None:
         return
     if item is not None:
         say(f"work item {item.message_id.hex()[:12]} for your security officer")
-
-
-def _check_copies(copies: Sequence[Plan]) -> None:
-    """Raise Refused, naming the addressee, while nothing has gone yet."""
-    for copy in copies:
-        if copy.is_for_nobody:
-            address = copy.verdicts[0].addressee.address
-            raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules)
-        copy.require_unaided()
 
 
 def show_sent(sent: Sent, *, as_json: bool) -> None:
@@ -213,7 +214,7 @@ def _near(client: Client, verdict: Verdict) -> str:
 def dry_run(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, as_json: bool) -> None:
     """Show the plan, and fail where sending would. Nothing leaves."""
     show_plan(session, client, plan, copies, as_json=as_json)
-    _check_copies(copies)
+    check_copies(copies)
     plan.require_unaided()
     plan.require_reader()
 
