@@ -178,9 +178,9 @@ class LiaisonProgram(click.Group):
             if context.params.get("debug"):
                 raise
             if isinstance(error, Waiting):
-                from .send import show_sent  # noqa: PLC0415 - render's table is not loaded for every command
+                from .desk import show_waiting  # noqa: PLC0415 - render's table is not loaded for every command
 
-                show_sent(error.sent, as_json=context.obj.as_json)
+                show_waiting(error, as_json=context.obj.as_json)
             fail(error)
         except (Cancelled, click.Abort) as reason:
             say(str(reason) or "cancelled")
