@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -33,6 +35,7 @@ ANNA, JEAN, LUC = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-par
 SEALED = "TEST SEALED RELEASABLE TO FRA, POL"
 OPEN = "TEST OPEN RELEASABLE TO FRA, POL"
 SECRET = "Ferry at dawn."
+POST = Path(__file__).parents[1] / "clients" / "partner" / "post.py"
 
 
 @pytest.fixture
@@ -119,13 +122,38 @@ with Client.open(pathlib.Path(sys.argv[1]), passphrase=sys.argv[2]) as client:
 
 
 def test_a_message_that_the_relay_will_never_take_does_not_stand_in_the_way(anna, jean):
-    sent = anna.send([JEAN], label=SEALED, body=SECRET)
-    submission = encode([anna.read(sent.message_id).encoded, [], []])  # the same id, other bytes
-    anna.profile.cabinet.put_outbox(sent.message_id, submission)
+    sent = given_up_at_the_next_sync(anna)
     following = anna.send([JEAN], label=SEALED, body=SECRET)
     assert waiting(anna) == []
-    assert anna.read(sent.message_id).state == FAILED
+    assert anna.read(sent).state == FAILED
     assert jean.read(following.message_id).portions[0].text == SECRET
+
+
+@pytest.mark.parametrize("command", ["status", "alarms"])
+def test_every_command_that_gives_up_what_waits_says_so(anna, command):
+    sent = given_up_at_the_next_sync(anna)
+    told = run(anna, command)
+    assert f"liaison: message {sent.hex()} will not be posted again: " in told.stderr
+
+
+def test_a_partner_system_learns_that_what_waited_is_given_up(anna, tmp_path):
+    sent = given_up_at_the_next_sync(anna)
+    (tmp_path / "passphrase").write_text(PASSPHRASE)
+    told = {"LIAISON_HOME": str(anna.profile.folder), "LIAISON_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+    command = [sys.executable, str(POST), "--to", JEAN, "--label", SEALED]
+    for code, lines in ((1, 1), (0, 0)):
+        ran = subprocess.run(
+            command, env={**os.environ, **told}, input=b"54.5N 018.6E\n", capture_output=True, check=False
+        )
+        assert (ran.returncode, json.loads(ran.stdout)["released_to"]) == (code, [JEAN])
+        assert ran.stderr.decode().count(f"post: message {sent.hex()} will not be posted again: ") == lines
+
+
+def given_up_at_the_next_sync(client):
+    """The id of a message in the outbox that the relay will never take: it has another of this id."""
+    sent = client.send([JEAN], label=SEALED, body=SECRET)
+    client.profile.cabinet.put_outbox(sent.message_id, encode([client.read(sent.message_id).encoded, [], []]))
+    return sent.message_id
 
 
 def test_a_refusal_by_the_relay_is_told_and_the_record_says_failed(anna, monkeypatch):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
 
+import relay.core.accept
 from acts import (
     agree,
     drafted,
@@ -20,9 +22,10 @@ from acts import (
 )
 from forge import Forge, problem
 from liaison.desk import Desk
+from liaison.transport import HttpTransport
 from relay.protocol.community import ROSTER, Roster
 from relay.protocol.entry import Change, parse_directory_entry
-from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused
+from relay.protocol.errors import Conflict, LiaisonError, Malformed, Refused, Unavailable
 from relay.protocol.label import Category, TagType
 from relay.store.log import Log
 from simulator import Forger, lying
@@ -256,6 +259,37 @@ def test_a_blind_addressee_whom_the_rules_refuse_stops_the_message_before_it_goe
     result = run(anna, *words, body=TEXT)
     assert (result.exit_code, result.stdout) == (6, "")
     assert {item.message_id for item in clients[JEAN].inbox()} == before
+
+
+def test_a_blind_copy_that_cannot_go_keeps_no_other_back_and_each_is_told_of(anna, clients, monkeypatch):
+    honest, failing = HttpTransport.post, relay.core.accept._failing
+    posted = []
+
+    def post(self, path, *given):
+        posted.extend([path] if path == "/v1/messages" else [])
+        if len(posted) == 2 and path == "/v1/messages":
+            raise Unavailable("cut off")
+        return honest(self, path, *given)
+
+    def refuse(batch, judge, caller, submitted, **more):
+        to = {each.address for each in submitted.message.core.addressees}
+        return ("banner",) if PIOTR in to else failing(batch, judge, caller, submitted, **more)
+
+    monkeypatch.setattr(HttpTransport, "post", post)
+    monkeypatch.setattr(relay.core.accept, "_failing", refuse)
+    words = [word for address in (EWA, PIOTR, LUC) for word in ("--blind", address)]
+    result = run(anna, "send", "--yes", "--json", "--to", JEAN, *words, "--label", "TEST OPEN", body=TEXT)
+    (sent,) = [json.loads(line) for line in result.stdout.splitlines()]
+    assert (result.exit_code, sent["released_to"], "state" in sent) == (7, [JEAN], False)
+    ((waits, _submission),) = anna.profile.cabinet.outbox()
+    assert f"liaison: blind copy {waits.hex()[:12]} to {EWA} waits: cut off\n" in result.stderr
+    assert f"liaison: no blind copy went to {PIOTR}: " in result.stderr
+    assert f"liaison: hint: message {waits.hex()} is sealed and waits" in result.stderr
+    monkeypatch.undo()
+    anna.sync()
+    for address, copies in ((EWA, 1), (PIOTR, 0), (LUC, 1)):
+        found = [item.message.core.handling.references for item in clients[address].inbox()]
+        assert found.count((bytes.fromhex(sent["message_id"]),)) == copies
 
 
 # -- agreements -------------------------------------------------------------------------------------------------------

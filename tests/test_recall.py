@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,24 +18,26 @@ from sqlalchemy import make_url, select
 from acts import as_json, gets_nothing, run, screen, slots_of
 from databases import BOTH, fresh_database
 from forge import call, problem
-from liaison import Waiting
+from liaison import Client, Waiting
 from liaison.collecting import collect
 from liaison.evidence import verify_evidence
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
 from octets import flipped
+from relay.protocol.armor import armor
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Malformed, Unauthenticated, Unavailable, Unknown, Unverified
 from relay.protocol.identity import Kind
+from relay.protocol.parts import MAX_INLINE
 from relay.protocol.recall import RECALL, Recall, Recalled, parse_recalled, recall_detail, verify_recalled
 from relay.store.engine import open_writer
 from relay.store.log import Log
 from relay.store.migrate import upgrade
 from relay.store.schema import part, slot
-from simulator import Forger, altered, double, lying
-from world import clearance, world
+from simulator import Forger, LyingRelay, altered, double, lying
+from world import PASSPHRASE, clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 PETIT, BAS = "jean.petit@lo-paris", "luc.bas@lo-paris"
@@ -125,7 +129,112 @@ def test_what_waits_for_a_receipt_that_was_lost_is_recalled_with_proof(setting, 
     assert gets_nothing(luc, message_id)
 
 
-def waits(anna, *, lost: bool) -> bytes:
+@pytest.mark.parametrize("together", [False, True], ids=["a spill", "with another officer"])
+def test_what_waits_is_not_posted_by_a_recall_that_the_relay_may_have_denied(setting, people, tmp_path, together):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=False)
+    words = ["recall", message_id.hex()[:12], "--reason", "Wrong annex", "--yes"]
+    words += with_another(luc, message_id, tmp_path) if together else ["--spill"]
+    result = run(anna, *words)
+    assert result.exit_code == 1
+    assert "it still waits here, and goes with your next command" in result.stderr
+    assert anna.profile.cabinet.waits(message_id)
+    assert {entry.event for entry in last_entries(setting, message_id)} == {Event.DENY}
+    withdrawn = as_json(anna, "recall", message_id.hex(), "--reason", "Wrong annex", "--yes")
+    assert withdrawn == {"v": 1, "message_id": message_id.hex(), "state": "withdrawn"}
+
+
+def with_another(client, message_id, folder) -> list[str]:
+    """The options of a recall that this person signs too, of an office that has no say."""
+    signed = folder / "signed"
+    signed.write_text(armor(sign_recall(client, message_id, "Wrong annex", spill=False), "RECALL"))
+    return ["--with", str(signed)]
+
+
+def test_a_spill_of_a_security_officers_own_message_that_waits_is_withdrawn(setting, people):
+    ewa, luc = setting.clients["ewa.sowa@lo-warsaw"], people[2]
+    message_id = waits(ewa, lost=False)
+    assert recall(ewa, message_id, "Wrong annex", spill=True) is None
+    ewa.sync()
+    assert gets_nothing(luc, message_id)
+
+
+def test_the_beginning_of_an_id_that_several_have_posts_none_of_them(setting, people):
+    anna = people[0]
+    ids = waits(anna, lost=False), waits(anna, lost=False)
+    prefix = ids[0].hex()[:4]  # of its time
+    refused = run(anna, "recall", prefix, "--reason", "Wrong annex", "--yes")
+    assert (refused.exit_code, f"messages begin with {prefix}" in refused.stderr) == (1, True)
+    assert all(map(anna.profile.cabinet.waits, ids))
+    anna.sync()
+
+
+class Follower(threading.Thread):
+    """Another process of this profile: it posts what waits, and `relay`, where something is put into its way."""
+
+    def __init__(self, client):
+        super().__init__()
+        self.folder, self.relay, self.told = client.profile.folder, LyingRelay(None), []
+
+    def run(self):
+        with Client.open(self.folder, passphrase=PASSPHRASE) as own:
+            self.relay.honest, own.transport, own.tell = own.transport, self.relay, self.told.append
+            own.sync()
+
+
+def test_what_is_taken_back_between_two_postings_of_another_process_is_posted_by_none(people):
+    anna, _jean, luc = people
+    first, second = waits(anna, lost=False), waits(anna, lost=False)
+    with Client.open(anna.profile.folder, passphrase=PASSPHRASE) as follower:
+        follower.tell = lambda line: first.hex() in line and recall(anna, second, "Wrong annex", spill=False)
+        follower.sync()
+    assert luc.read(first).portions[0].text == "Meet at nine.\n"
+    assert gets_nothing(luc, second)
+
+
+def test_what_is_taken_back_while_another_process_uploads_its_attachment_is_posted_by_none(people, tmp_path):
+    anna, _jean, luc = people
+    (tmp_path / "large").write_bytes(os.urandom(MAX_INLINE))
+    message_id = waits(anna, lost=False, attachments=[tmp_path / "large"])
+    uploading, taken, follower = threading.Event(), threading.Event(), Follower(anna)
+
+    def slow(answer):
+        uploading.set()
+        taken.wait(20)
+        return answer
+
+    follower.relay.lie("POST", "^/v1/parts", slow)
+    follower.start()
+    uploading.wait(20)
+    assert recall(anna, message_id, "Wrong annex", spill=False) is None
+    taken.set()
+    follower.join(20)
+    (told,) = follower.told
+    assert "will not be posted again: another process of this profile has taken it back" in told
+    assert gets_nothing(luc, message_id)
+
+
+def test_a_recall_waits_for_the_posting_that_is_under_way_and_is_proven(people):
+    anna, _jean, luc = people
+    message_id = waits(anna, lost=False)
+    posting, answered, follower = threading.Event(), threading.Event(), Follower(anna)
+
+    def slowly(honest, **_query):
+        posting.set()
+        answered.wait(1)
+        return honest()
+
+    follower.relay.lies.append(("POST", re.compile("^/v1/messages$"), slowly))
+    follower.start()
+    posting.wait(20)
+    taken = recall(anna, message_id, "Wrong annex", spill=False)
+    answered.set()
+    follower.join(20)
+    assert [state.opened for state, _opened in taken.states] == [None]
+    assert gets_nothing(luc, message_id)
+
+
+def waits(anna, *, lost: bool, **more) -> bytes:
     """A message in the outbox, to Luc; with `lost` the relay has it too."""
 
     def unreachable(*_answer):
@@ -134,7 +243,7 @@ def waits(anna, *, lost: bool) -> bytes:
     with lying(anna) as relay:
         (relay.lie if lost else relay.invent)("POST", r"^/v1/messages$", unreachable)
         with pytest.raises(Waiting) as told:
-            sent(anna, BAS)
+            anna.send([BAS], label=LABEL, body="Meet at nine.\n", **more)
     return told.value.sent.message_id
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import replace
 
@@ -11,7 +12,9 @@ from acts import agree, gets_nothing, no_rules_at_the_relay, refuses, run, scree
 from forge import Forge, problem
 from liaison import Waiting
 from liaison.drafting import circulate, circulate_plan, draft_downgrade, open_draft, pack_draft, release_draft
+from liaison.record import DRAFTED
 from liaison.seal import fresh_keys
+from liaison.transport import HttpTransport
 from relay.protocol.access import Circle
 from relay.protocol.decision import Action
 from relay.protocol.endorsement import ENDORSEMENT, Endorsement
@@ -169,6 +172,52 @@ def test_a_drafter_who_was_revoked_is_released_by_nobody_and_what_waits_of_his_s
     with pytest.raises(Refused, match="no longer enrolled"):
         release_draft(piotr, found)
     assert piotr.profile.cabinet.outbox() == []
+
+
+def test_a_released_draft_that_waits_is_withdrawn_by_its_releasing_officer_and_not_posted(clients):
+    piotr, draft = clients[PIOTR], drafted(clients)
+
+    def unreachable(**_query):
+        raise Unavailable("the relay cannot be reached")
+
+    found = opened(piotr, draft.sent.message_id)
+    with lying(piotr) as relay:
+        relay.invent("POST", r"^/v1/messages$", unreachable)
+        with pytest.raises(Waiting):
+            release_draft(piotr, found)
+    # of its originator's office, but neither its originator nor a security officer: the relay tells him nothing
+    refused = run(piotr, "recall", draft.message_id.hex()[:12], "--reason", "Wrong annex", "--yes")
+    assert (refused.exit_code, piotr.profile.cabinet.outbox()) == (1, [])
+    assert "it waited here and will not be posted any more" in refused.stderr
+    assert f"should the relay have it already, {ANNA} can take it back" in refused.stderr
+    piotr.sync()
+    assert gets_nothing(clients[JEAN], draft.message_id)
+    assert release_draft(piotr, found)[0] == 0  # on second thoughts
+
+
+def test_a_draft_whose_carrier_waits_is_named_with_its_own_id_and_with_its_carriers(clients, monkeypatch):
+    anna, piotr, honest = clients[ANNA], clients[PIOTR], HttpTransport.post
+
+    def post(self, path, *given):
+        if path == "/v1/messages":
+            raise Unavailable("cut off")
+        return honest(self, path, *given)
+
+    monkeypatch.setattr(HttpTransport, "post", post)
+    words = ("draft", "--yes", "--to", JEAN, "--label", "TEST SEALED")
+    told, text = run(anna, *words, "--json", body=TEXT), run(anna, *words, body=TEXT)
+    monkeypatch.undo()
+    row = json.loads(told.stdout)
+    assert (told.exit_code, row["to"], row["state"]) == (7, ["release@lo-warsaw"], "waiting")
+    carrier, second = (message_id.hex() for message_id, _submission in anna.profile.cabinet.outbox())
+    assert row["draft"] == carrier
+    assert anna.read(bytes.fromhex(row["message_id"])).state == DRAFTED
+    assert anna.read(bytes.fromhex(text.stdout.strip())).state == DRAFTED
+    assert f"who runs: liaison release {second[:12]}\n" in text.stderr
+    assert f"liaison: error: cut off\nliaison: hint: message {second} is sealed and waits" in text.stderr
+    anna.sync()
+    screen(piotr, "release", carrier, "--yes", "--json")
+    assert clients[JEAN].read(bytes.fromhex(row["message_id"])).portions[0].text == TEXT
 
 
 def test_a_draft_that_nobody_could_release_is_not_sealed(clients):

@@ -50,6 +50,7 @@ class Client:
     def __init__(self, profile: Profile, transport: Transport) -> None:
         self.meter: Meter = no_meter
         self.tell: Tell = lambda _line: None  # of messages that waited, and of what is left out
+        self.given_up: list[bytes] = []  # messages that waited and will not be posted again
         self.profile = profile
         self.transport = transport
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
@@ -88,7 +89,7 @@ class Client:
         report(self.profile, self.trust, self.transport)
         if self.profile.pins.kind == DEVICE and own.kind in {"officer", "system"}:
             refill(self.profile, self.transport)
-            self.outgoing().post_waiting(self.tell, but)
+            self.given_up += self.outgoing().post_waiting(self.tell, but)
         return own
 
     @property
@@ -190,12 +191,12 @@ class Client:
             )
         if len(prefix) == 32:
             return bytes.fromhex(prefix)
-        known = {message_id for message_id, _ in self.profile.cabinet.messages()}
+        cabinet = self.profile.cabinet
+        known = {message_id for message_id, _ in (*cabinet.messages(), *cabinet.outbox())}
         matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
-        if len(matching) == 1 and self.profile.cabinet.waits(matching[0]):
-            return matching[0]  # to ask the relay would post it, and whoever names it may want it back
-        known |= {item.message_id for item in self.inbox()}
-        matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
+        if not any(map(cabinet.waits, matching)):  # to ask the relay would post it: whoever names it may want it back
+            known |= {item.message_id for item in self.inbox()}
+            matching = [message_id for message_id in known if message_id.hex().startswith(prefix.lower())]
         if len(matching) != 1:
             raise Unknown(
                 f"{len(matching)} messages begin with {prefix}",

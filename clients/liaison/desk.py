@@ -144,12 +144,11 @@ class Desk:
         except Waiting as waits:
             return waits.sent
 
-    def send_blind(self, plan: Plan, sent: Sent, addresses: Sequence[str]) -> list[Sent]:
-        """A separate copy for each blind addressee: the others' bytes hold no trace of it."""
+    def send_blind(self, plan: Plan, sent: Sent, address: str) -> Sent:
+        """A separate copy for a blind addressee: the others' bytes hold no trace of it. Raises as `Client.release`."""
         references = (*plan.draft.handling.references, sent.message_id)
         handling = replace(plan.draft.handling, references=references)
-        draft = replace(plan.draft, handling=handling)
-        return [self.client.release(self._plan_copy(draft, address)) for address in addresses]
+        return self.client.release(self._plan_copy(replace(plan.draft, handling=handling), address))
 
     def plan_blind(self, plan: Plan, addresses: Sequence[str]) -> list[Plan]:
         """What the rules say of the blind copies while nothing has gone; a copy's first verdict is its reader's."""

@@ -29,6 +29,7 @@ from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
+from .waiting import Waiting
 
 _NOBODY = f"your security officer enrols another officer with the role {RELEASING_ROLE}"
 
@@ -112,10 +113,18 @@ class Drafted:
     sent: Sent
 
 
+class DraftWaiting(Waiting):
+    """The draft is sealed, and so is the message that carries it to the releasing officers, which waits."""
+
+    def __init__(self, waits: Waiting, message_id: bytes) -> None:
+        super().__init__(waits, waits.sent)
+        self.drafted = Drafted(message_id, waits.sent)
+
+
 def circulate_plan(client: Client, plan: Plan) -> Drafted:
     """Seal and sign a plan, and send it to the office's releasing officers instead of posting it.
 
-    Raises Refused for what stands against the message beside the second signature, TooLarge.
+    Raises Refused for what stands against the message beside the second signature, TooLarge, DraftWaiting.
     """
     plan.require_permitted()
     officers = _for_release(client, plan.draft.label, "")
@@ -130,8 +139,11 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
 
 
 def circulate(client: Client, packed: PortionContent, label: Label, message_id: bytes) -> Sent:
-    """Send a packed draft of this message to every releasing officer of the office but oneself."""
-    return client.release(_for_release(client, label, f"Draft {message_id.hex()[:12]}", packed))
+    """Send a packed draft of this message to every releasing officer of the office but oneself. Raises DraftWaiting."""
+    try:
+        return client.release(_for_release(client, label, f"Draft {message_id.hex()[:12]}", packed))
+    except Waiting as waits:
+        raise DraftWaiting(waits, message_id) from waits
 
 
 def _for_release(client: Client, label: Label, subject: str, *packed: PortionContent) -> Plan:
@@ -156,7 +168,8 @@ def open_draft(client: Client, message_id: bytes) -> SealedDraft:
 def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
     """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
 
-    The answer is (signatures still needed, index of the accept entry or -1). Raises Waiting as `Client.release` does.
+    The answer is (signatures still needed, index of the accept entry or -1). Raises Waiting as `Client.release` does,
+    DraftWaiting where it goes on to others.
     """
     client.sync()
     signed, core = endorse(draft, client.profile), draft.message.core

@@ -33,8 +33,9 @@ from .carriage import upload
 from .claiming import claim
 from .meter import Meter, no_meter
 from .plan import LAST_DTG, Draft, Plan
+from .private_file import folder_lock
 from .profile import Profile
-from .record import FAILED, change
+from .record import FAILED, SENT, change, read_record
 from .release import NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
@@ -164,30 +165,34 @@ class Outgoing:
         except (Unavailable, TooMany) as answer:
             raise Waiting(answer, sent) from answer
 
-    def post_waiting(self, tell: Tell, but: bytes = b"") -> None:
+    def post_waiting(self, tell: Tell, but: bytes = b"") -> list[bytes]:
         """Post once more what got no receipt before, save message `but`: the most urgent first, then the oldest.
 
-        Nothing of it stands in the way of what follows, and each is told of. Raises Unverified: the relay is lying.
+        Nothing of it stands in the way of what follows, and each is told of; the answer is what will not be posted
+        again. Raises Unverified: the relay is lying.
         """
-        cabinet, once = self.profile.cabinet, replace(self, transport=self.transport.once())
+        cabinet, once, given_up = self.profile.cabinet, replace(self, transport=self.transport.once()), []
         for message_id, submission in sorted(cabinet.outbox(), key=lambda each: -_precedence(each[1])):
-            if message_id == but:
+            if message_id == but or not cabinet.waits(message_id):  # another process may have been faster
                 continue
             try:
                 index = once.post(message_id, submission)
             except Unverified:
                 raise
             except LiaisonError as answer:
-                state = "waits" if cabinet.waits(message_id) else "will not be posted again"
-                tell(f"message {message_id.hex()} {state}: {answer}")
+                waits = cabinet.waits(message_id)
+                given_up += [] if waits else [message_id]
+                tell(f"message {message_id.hex()} {'waits' if waits else 'will not be posted again'}: {answer}")
             else:
                 tell(f"message {message_id.hex()} waited and has gone; logged as entry {index}")
+        return given_up
 
     def post(self, message_id: bytes, submission: bytes, chunks: Chunks = _NOT_HASHED) -> int:
         """Post what is in the outbox and check the receipt; the index of the accept entry. Safe to repeat.
 
         Large parts go first; `chunks` are the digests of theirs that are known already. An answer in FINAL takes the
-        message out of the outbox and marks its record as failed. Raises what the relay answers, Unverified.
+        message out of the outbox and marks its record as failed. Raises what the relay answers, Unverified, Conflict
+        for what another process of the profile has given up meanwhile.
         """
         try:
             posted = parse_submission(submission)
@@ -197,7 +202,9 @@ class Outgoing:
                     known = chunks.get(portion.digest, ())
                     upload(self.profile.cabinet.parts, portion, self.transport, self.meter, known)
             precedence = message.core.handling.precedence
-            answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
+            with folder_lock(self.profile.folder, shared=True):  # a recall in another process waits until it is posted
+                self._require_wanted(message_id)
+                answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:
             self.give_up(message_id)
             raise
@@ -217,6 +224,14 @@ class Outgoing:
         verify_concerns(entry, message.core.office)
         self.profile.cabinet.drop_outbox(message_id)
         return logged.index
+
+    def _require_wanted(self, message_id: bytes) -> None:
+        """It waits, or is sent by another process of the profile, and gets the same receipt. Raises Conflict."""
+        cabinet = self.profile.cabinet
+        if not cabinet.waits(message_id):
+            kept = cabinet.message(message_id)
+            if kept is None or read_record(kept).state != SENT:
+                raise Conflict("another process of this profile has taken it back, or has its answer")
 
     def give_up(self, message_id: bytes) -> None:
         """It is not posted again, and its record says that it failed."""

@@ -109,11 +109,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
-    """Keep other `liaison` processes out of read-compare-replace in this folder; waits for its turn."""
+def folder_lock(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """Keep other `liaison` processes out of what is done inside with this folder; waits for its turn.
+
+    Those that share it keep out only who does not.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)  # closing gives the lock back

@@ -9,7 +9,9 @@ from typing import Any
 
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import encode
+from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, parse_access_entry
+from relay.protocol.envelope import parse_message, parse_submission
 from relay.protocol.errors import Unknown, Unverified
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.recall import (
@@ -18,12 +20,14 @@ from relay.protocol.recall import (
     Recalled,
     RecallState,
     check_reason,
+    may_recall,
     parse_recalled,
     read_recall_detail,
     verify_recalled,
 )
 
 from .client import Client
+from .private_file import folder_lock
 from .record import OUT, read_record
 from .trust import ACCESS, relayed
 
@@ -65,27 +69,43 @@ def recall(
 ) -> TakenBack | None:
     """Take the message back, with the signatures of others beside one's own. Raises Unknown if it is not ours to.
 
-    One of our own that still waits is not posted first. The relay is asked all the same, since its receipt may have
-    been lost; if it has no such message there is nothing to prove, and the message waits no more: None.
+    A message that waits here is not posted first. The relay is asked all the same, since its receipt may have been
+    lost; if it has no such message there is nothing to prove, and the message waits no more: None.
     """
-    cabinet = client.profile.cabinet
-    # A spill, or one who signs beside us, can be denied with the same Unknown though the message is there.
-    withdrawn = not spill and not beside and cabinet.waits(message_id) and cabinet.message(message_id) is not None
-    client.sync(but=message_id if withdrawn else b"")
+    own = client.sync(but=message_id)
     signed = sign_recall(client, message_id, reason, spill=spill)
     path = f"/v1/messages/{message_id.hex()}/recall"
-    try:
-        answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
-    except Unknown:
-        if not withdrawn:
-            raise
-        client.outgoing().give_up(message_id)
-        return None
+    with folder_lock(client.profile.folder):  # no process posts it between the relay's answer and the withdrawal
+        try:
+            answer = client.transport.post(path, encode([signed, *beside]), client.trust.seen())
+        except Unknown as denied:
+            _withdraw(client, message_id, own, denied, spill=spill, alone=not beside)
+            return None
     asked = Recall(message_id, client.profile.signing.device_id, spill, reason, 0)
     with relayed():
         taken = _verified(client, parse_recalled(answer), asked)
-    cabinet.drop_outbox(message_id)
+    client.profile.cabinet.drop_outbox(message_id)
     return taken
+
+
+def _withdraw(client: Client, message_id: bytes, own: Device, denied: Unknown, *, spill: bool, alone: bool) -> None:
+    """Post no more what waits here. Raises Unknown unless that is known to be all that there was to take back.
+
+    The relay says the same to who may not recall it (SPEC 18.5, step 4): our own message is left as it is then, for the
+    originator can ask otherwise; one that we only released is withdrawn, for we cannot.
+    """
+    submission = dict(client.profile.cabinet.outbox()).get(message_id)
+    if submission is None:
+        raise denied
+    sender = parse_message(parse_submission(submission).message).core.sender
+    certain = alone and may_recall([own], sender, spill=spill)
+    if sender == own.address and not certain:
+        hint = "without --spill and --with it is withdrawn, if the relay does not have it"
+        raise Unknown(f"{denied}; it still waits here, and goes with your next command", hint=hint) from denied
+    client.outgoing().give_up(message_id)
+    if not certain:
+        hint = f"should the relay have it already, {sender} can take it back"
+        raise Unknown(f"{denied}; it waited here and will not be posted any more", hint=hint) from denied
 
 
 def _verified(client: Client, answer: Recalled, asked: Recall) -> TakenBack:

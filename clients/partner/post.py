@@ -10,7 +10,8 @@ has. LIAISON_HOME is the system's profile, LIAISON_PASSPHRASE_FILE the file with
 Exit codes are those of `liaison`; the first line that fails ends the run, and its number is said on standard error.
 0 done, 1 failed, 2 wrong usage, 4 not enrolled, 5 verification failed, 6 refused by policy, 7 relay unreachable.
 Only 7 is worth trying again, from the line that was named. A line whose receipt has "state": "waiting" is sealed, goes
-with the next run, and is not posted again.
+with the next run, and is not posted again. What becomes of it then is said on standard error; where it does not go that
+run ends with 1, or with the code of a line that failed.
 """
 
 # ruff: noqa: INP001, T201 - a program of its own, for pipes
@@ -92,6 +93,7 @@ def main() -> int:
         return 4
     try:
         with Client.open(passphrase=passphrase) as client:
+            client.tell = lambda line: print(f"post: {line}", file=sys.stderr)
             for number, line in enumerate(sys.stdin.buffer, 1):
                 try:
                     put(post(client, read_message(line, given.to, given.label)))
@@ -102,7 +104,7 @@ def main() -> int:
     except (LiaisonError, OSError, UnicodeEncodeError) as error:  # the last for half a character in JSON
         print(f"post: line {number}: {error}", file=sys.stderr)
         return next((EXIT[kind] for kind in type(error).__mro__ if kind in EXIT), 1)
-    return 0
+    return 1 if client.given_up else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from liaison.client import Client
 from liaison.profile import home_folder, open_profile
 from liaison.transport import HttpTransport
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, once, pass_session, put, say
 
 
 @click.command()
@@ -22,6 +22,7 @@ def alarms(session: Session, *, as_json: bool) -> None:
     """What the people of your office found in the directory and did not do; also of an authority's own profile."""
     profile = open_profile(home_folder(), session.passphrase.current())
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
+        client.tell = once(say)
         client.sync()
         found = list(office_alarms(client.trust, client.transport, profile.statement.office))
     out = render.page(session.color)

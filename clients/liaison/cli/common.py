@@ -85,7 +85,7 @@ class Session:
         client = Client.open(passphrase=self.passphrase.current())
         asked = click.get_current_context(silent=True)
         self.as_json = bool(asked and asked.params.get("as_json"))
-        client.tell = _once(say)
+        client.tell = once(say)
         if sys.stderr.isatty() and not self.as_json:
             from liaison.render import meter  # noqa: PLC0415
 
@@ -106,7 +106,7 @@ class Session:
         return _warned(Authority.open(passphrase=self.passphrase.current()))
 
 
-def _once(speak: Callable[[str], None]) -> Callable[[str], None]:
+def once(speak: Callable[[str], None]) -> Callable[[str], None]:
     """A command may ask the relay about the same message several times."""
     said = set[str]()
 
@@ -178,9 +178,9 @@ class LiaisonProgram(click.Group):
             if context.params.get("debug"):
                 raise
             if isinstance(error, Waiting):
-                from .send import show_sent  # noqa: PLC0415 - render's table is not loaded for every command
+                from .desk import show_waiting  # noqa: PLC0415 - render's table is not loaded for every command
 
-                show_sent(error.sent, as_json=context.obj.as_json)
+                show_waiting(error, as_json=context.obj.as_json)
             fail(error)
         except (Cancelled, click.Abort) as reason:
             say(str(reason) or "cancelled")

@@ -11,9 +11,19 @@ from liaison import render
 from liaison.client import Client
 from liaison.composing import addressed
 from liaison.desk import Desk
-from liaison.drafting import Drafted, SealedDraft, circulate_plan, draft_downgrade, open_draft, release_draft
+from liaison.drafting import (
+    Drafted,
+    DraftWaiting,
+    SealedDraft,
+    circulate_plan,
+    draft_downgrade,
+    open_draft,
+    release_draft,
+)
+from liaison.outgoing import NOT_YET
 from liaison.plan import TWO_PERSON, Plan
 from liaison.record import Record
+from liaison.waiting import Waiting
 from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
 
@@ -141,10 +151,22 @@ def downgrade(session: Session, /, message_id: str, to: Sequence[str], **given: 
         _show_drafted(drafted, as_json=given["as_json"])
 
 
+def show_waiting(error: Waiting, *, as_json: bool) -> None:
+    """What has been sealed and waits, in the form of the command that sealed it."""
+    if isinstance(error, DraftWaiting):
+        _show_drafted(error.drafted, as_json=as_json)
+    else:
+        show_sent(error.sent, as_json=as_json)
+
+
 def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
     if as_json:
-        officers = list(drafted.sent.released_to)
-        put({"message_id": drafted.message_id.hex(), "draft": drafted.sent.message_id.hex(), "to": officers})
+        put({
+            "message_id": drafted.message_id.hex(),
+            "draft": drafted.sent.message_id.hex(),
+            "to": list(drafted.sent.released_to),
+            **({"state": "waiting"} if drafted.sent.index == NOT_YET else {}),
+        })  # fmt: skip
         return
     click.echo(drafted.message_id.hex())
     say(f"waits for release by another officer, who runs: liaison release {drafted.sent.message_id.hex()[:12]}")

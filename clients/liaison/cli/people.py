@@ -29,7 +29,7 @@ from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unkn
 from relay.protocol.identity import Statement, parse_address, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say, whole
+from .common import Session, json_option, once, pass_session, put, say, whole
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")
@@ -144,6 +144,7 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
     if (pinned := pinned_policy(profile.cabinet)) is not None:
         known["witness_policy"] = str(pinned)
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
+        client.tell = once(say)
         problem = _take_online(client, known, [file.read() for file in given["others"]])
         known["warnings"] = _listed(profile.cabinet.warnings())
         logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}

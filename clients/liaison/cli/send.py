@@ -24,8 +24,20 @@ from liaison.waiting import Waiting
 from relay.protocol.errors import Malformed, Refused, Unavailable
 from relay.protocol.header import Precedence
 
+from .blind import send_copies
 from .body import body_of, is_written_now
-from .common import Command, Session, check_label_file, json_option, pass_session, put, say, seconds_of, yes_option
+from .common import (
+    Command,
+    Session,
+    check_label_file,
+    fail,
+    json_option,
+    pass_session,
+    put,
+    say,
+    seconds_of,
+    yes_option,
+)
 
 _PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
@@ -85,9 +97,10 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
                 say(f"no blind copy was made for {', '.join(given['blind'])}")
             raise
         show_sent(sent, as_json=given["as_json"])
-        for copy in Desk(client).send_blind(plan, sent, given["blind"]):
-            say(f"blind copy {copy.message_id.hex()[:12]} to {', '.join(copy.released_to)}")
+        problem = send_copies(client, plan, sent, given["blind"])
         ask_for_mapping(client, plan)
+    if problem is not None:
+        fail(problem)  # the message itself has gone, and is on standard output
 
 
 @contextmanager
