@@ -28,7 +28,7 @@ from relay.protocol.witness import WitnessKeys, parse_logs
 from relay.protocol.witness_policy import parse_witness_policy, require_own_logs
 from relay.settings import Settings
 from relay.store.blobs import open_blobs
-from relay.store.engine import open_readers, open_snapshot, open_writer
+from relay.store.engine import open_readers, open_snapshot, open_writer, reaching, words_of
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
 from relay.store.partitions import Widths, tend
@@ -64,9 +64,8 @@ def _tend_partitions(engine: Engine, widths: Widths) -> None:
     try:
         tended = tend(engine, int(time.time()) // 86400, widths)
     except DBAPIError as problem:
-        words = str(problem.orig).partition("\n")[0]
         raise LiaisonError(
-            f"the partitions were not tended: {words}", hint="run it as the owner of the tables"
+            f"the partitions were not tended: {words_of(problem)}", hint="run it as the owner of the tables"
         ) from problem
     if not tended:
         raise Unavailable("the partitions were not tended: a reader is in the way", hint="run it again")
@@ -133,7 +132,7 @@ def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) ->
     keys, engine = held_keys(settings), open_snapshot(settings.database_url)
     try:
         name = relay_name(engine)
-        with engine.connect() as connection:
+        with reaching(), engine.connect() as connection:
             seen, blobs = read_checkpoints(keys, name, notes), open_blobs(settings.parts_place)
             yield from check_database(connection, keys, name, seen, progress, blobs)
     finally:

@@ -106,6 +106,19 @@ def test_what_hangs_on_a_message_is_held_against_its_bytes_and_the_log(folder, t
     assert words in said.stdout, said.stdout
 
 
+def test_a_file_that_is_damaged_ends_the_check_in_a_line_and_without_a_statement(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "relay")
+    with (tmp_path / "relay" / "relay.sqlite").open("r+b") as file:
+        octets = file.read()
+        for page in range(8192, len(octets), 4096):
+            file.seek(page)
+            file.write(b"\xff" * 8)
+    said = told("check", "--data", tmp_path / "relay", code=1)
+    wrong, hint = said.stderr.splitlines()
+    assert wrong == "relay: error: the database cannot be used: database disk image is malformed"
+    assert "whole" in hint
+
+
 DAY = 86400
 
 
