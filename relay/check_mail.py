@@ -151,10 +151,13 @@ def _entries_of(connection: Connection, table: Table, message_id: bytes) -> Iter
 def _check_slots(connection: Connection, place: str, day: int, found: Message, granted: set[bytes]) -> Iterator[Fault]:
     of_message = (slot.c.message_id == found.core.message_id) & (slot.c.day == day)  # as it is looked for
     rows, empty = connection.execute(select(slot).where(of_message).order_by(slot.c.position)).all(), []
+    recalled = connection.scalar(select(recall.c.entry).where(recall.c.message_id == found.core.message_id).limit(1))
     for row in rows:
         where = f"{place}, slot {row.position}"
         try:
-            if (stored := row.encoded or row.kept) is not None:
+            if (row.kept if recalled is None else row.encoded) is not None:
+                yield Fault(where, "is kept, and no recall says so" if recalled is None else "opens, and was recalled")
+            if (stored := row.kept if row.encoded is None else row.encoded) is not None:
                 leaf, proof = bytes(stored), bytes(row.proof)
                 hashes = [proof[start : start + 32] for start in range(0, len(proof), 32)]
                 verify_inclusion(leaf_hash(leaf), row.position, found.slot_count, hashes, found.slot_root)
@@ -180,8 +183,8 @@ def _check_parts(connection: Connection, place: str, day: int, found: Message, b
     rows = {row.idx: row for row in connection.execute(select(part.c.idx, part.c.upload_id).where(of_message))}
     if not rows and _is_destroyed(connection, found.core.message_id, spilt=True):
         return
-    if len(rows) != len(found.core.portions):
-        yield Fault(place, f"has {len(rows)} parts, and {len(found.core.portions)} were signed")
+    if sorted(rows) != list(range(len(found.core.portions))):
+        yield Fault(place, f"has parts {sorted(rows)}, and {len(found.core.portions)} were signed")
     for index, portion in enumerate(found.core.portions):
         where, row = f"{place}, part {index}", rows.get(index)
         if row is None:

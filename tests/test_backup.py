@@ -226,7 +226,7 @@ HARMS = {
     "and the device is": "UPDATE log_entry SET entry = renamed(entry) WHERE log = 2",
     "that it accepts is not stored": "DELETE FROM message",
     "part 0: is not of the digest": "UPDATE part SET sealed = zeroblob(100)",
-    "has 0 parts": "DELETE FROM part",
+    "has parts []": "DELETE FROM part",
     "slot 0: ": "UPDATE slot SET encoded = zeroblob(100)",
     "is not marked as released by it": "UPDATE slot SET released = NULL",
     "is not its open entry": "UPDATE slot SET released = 3",
