@@ -90,7 +90,7 @@ def write_backup(settings: Settings, path: Path, progress: Progress) -> list[byt
     blobs = open_blobs(settings.parts_place)
     try:
         name = relay_name(engine)
-        with _created(path) as file, engine.connect() as connection:
+        with reaching(), _created(path) as file, engine.connect() as connection:
             sizes, revision = log_rows.sizes(connection), revision_of(connection)
             notes = [log_rows.checkpoint_at(connection, log, sizes[log]) or b"" for log in Log]
             for log, note in zip(Log, notes, strict=True):

@@ -26,7 +26,7 @@ from relay.protocol.prekey import KEY_BATCH, batch_digest, parse_key_package
 from relay.protocol.tlog import Checkpoint
 from relay.store.blobs import Blobs
 from relay.store.log import Log
-from relay.store.schema import document, key_batch, key_package, metadata
+from relay.store.schema import checkpoint, document, key_batch, key_package, log_entry, log_head, log_node, metadata
 
 
 def check_database(
@@ -46,12 +46,20 @@ def check_database(
         walk.hold_against(outside)
         yield from walk.faults(progress)
     yield from spoken.left()
+    yield from _check_logs(connection)
     yield from _check_documents(connection, directory)
     yield from _check_batches(connection, directory)
     yield from _check_packages(connection, progress)
     yield from check_mail(connection, progress, blobs)
     for table in metadata.sorted_tables:
         yield from _check_parents(connection, table)
+
+
+def _check_logs(connection: Connection) -> Iterator[Fault]:
+    for table in (log_head, log_entry, log_node, checkpoint):
+        others = select(table.c.log).where(table.c.log.not_in(Log)).distinct().limit(100)
+        for log in connection.scalars(others):
+            yield Fault(f"{table.name} of log {log}", "is of no log that there is")
 
 
 def _check_documents(connection: Connection, directory: Directory) -> Iterator[Fault]:

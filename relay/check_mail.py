@@ -15,10 +15,12 @@ from relay.protocol.endorsement import ENDORSEMENT
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, decode_list, parse_message, parse_slot, read_receipt
 from relay.protocol.errors import LiaisonError, Unverified
-from relay.protocol.grants import read_accept_detail
+from relay.protocol.grants import parse_grants, read_accept_detail
 from relay.protocol.header import Portion
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.parts import chunk_count, chunk_length, joined_digest, part_digest
+from relay.protocol.recall import read_recall_detail
+from relay.protocol.warrant import ends_keeping
 from relay.store import log as log_rows
 from relay.store.blobs import Blobs
 from relay.store.log import Log
@@ -51,11 +53,12 @@ def _check_messages(connection: Connection, progress: Progress, blobs: Blobs) ->
             found = parse_message(bytes(row.encoded))
             _verify_columns(row, found)
             _verify_accepted(connection, row, found)
+            granted = {device_id for device_id, _portions in parse_grants(bytes(row.grants or b""))}
         except LiaisonError as problem:
             yield Fault(place, str(problem))
             continue
-        yield from _check_slots(connection, place, found)
-        yield from _check_parts(connection, place, found, blobs)
+        yield from _check_slots(connection, place, row.day, found, granted)
+        yield from _check_parts(connection, place, row.day, found, blobs)
         if count % PAGE == 0:
             progress("messages", count)
 
@@ -123,38 +126,65 @@ def _verify_logged(
     return entry
 
 
-def _check_slots(connection: Connection, place: str, found: Message) -> Iterator[Fault]:
-    rows = connection.execute(select(slot).where(slot.c.message_id == found.core.message_id).order_by(slot.c.position))
+def _is_destroyed(connection: Connection, message_id: bytes, *, spilt: bool) -> bool:
+    """Whether a recall, or a spill, has destroyed what it takes, as the entries of its rows say: at once, or, where a
+    hold kept that, when the last hold was lifted.
+    """
+    try:
+        lifts = [index for index, entry in _entries_of(connection, hold, message_id) if ends_keeping(entry)]
+        recalls = [
+            (index, read_recall_detail(entry.detail)) for index, entry in _entries_of(connection, recall, message_id)
+        ]
+    except LiaisonError:
+        return False  # _check_words names the entry
+    done = [told for index, told in recalls if not told.held or any(lift > index for lift in lifts)]
+    return any(told.spill or not spilt for told in done)
+
+
+def _entries_of(connection: Connection, table: Table, message_id: bytes) -> Iterator[tuple[int, AccessEntry]]:
+    for index in connection.scalars(select(table.c.entry).where(table.c.message_id == message_id)).all():
+        entry = _verify_logged(connection, index, Event(table.name), message_id, None)
+        if entry is not None:
+            yield index, entry
+
+
+def _check_slots(connection: Connection, place: str, day: int, found: Message, granted: set[bytes]) -> Iterator[Fault]:
+    of_message = (slot.c.message_id == found.core.message_id) & (slot.c.day == day)  # as it is looked for
+    rows, empty = connection.execute(select(slot).where(of_message).order_by(slot.c.position)).all(), []
     recalled = connection.scalar(select(recall.c.entry).where(recall.c.message_id == found.core.message_id).limit(1))
-    positions = []
-    for row in rows.all():
-        positions.append(row.position)
+    for row in rows:
         where = f"{place}, slot {row.position}"
         try:
-            if (stored := row.encoded or row.kept) is not None:
+            if (row.kept if recalled is None else row.encoded) is not None:
+                yield Fault(where, "is kept, and no recall says so" if recalled is None else "opens, and was recalled")
+            if (stored := row.kept if row.encoded is None else row.encoded) is not None:
                 leaf, proof = bytes(stored), bytes(row.proof)
                 hashes = [proof[start : start + 32] for start in range(0, len(proof), 32)]
                 verify_inclusion(leaf_hash(leaf), row.position, found.slot_count, hashes, found.slot_root)
                 if parse_slot(leaf, found.core).device_id != bytes(row.device_id):
                     yield Fault(where, "is another device's than its column says")
-            elif recalled is None:
-                yield Fault(where, "is empty, and no recall says so")
+            else:
+                empty.append(where)
             if row.released is not None:
                 _verify_logged(connection, row.released, Event.OPEN, found.core.message_id, bytes(row.device_id))
         except LiaisonError as problem:
             yield Fault(where, str(problem))
+    if empty and not _is_destroyed(connection, found.core.message_id, spilt=False):
+        yield from (Fault(where, "is empty, and no recall says so") for where in empty)
+    positions = [row.position for row in rows]
     if positions != list(range(found.slot_count)):
         yield Fault(place, f"has slots {positions}, and {found.slot_count} were signed")
+    if {bytes(row.device_id) for row in rows} != granted:
+        yield Fault(place, "has slots of other devices than were granted anything")
 
 
-def _check_parts(connection: Connection, place: str, found: Message, blobs: Blobs) -> Iterator[Fault]:
-    of_message = part.c.message_id == found.core.message_id
+def _check_parts(connection: Connection, place: str, day: int, found: Message, blobs: Blobs) -> Iterator[Fault]:
+    of_message = (part.c.message_id == found.core.message_id) & (part.c.day == day)  # as it is looked for
     rows = {row.idx: row for row in connection.execute(select(part.c.idx, part.c.upload_id).where(of_message))}
-    spilt = select(recall.c.entry).where(recall.c.message_id == found.core.message_id, recall.c.spill.is_(True))
-    if not rows and connection.scalar(spilt.limit(1)) is not None:
-        return  # destroyed on purpose, with the entry that says so
-    if len(rows) != len(found.core.portions):
-        yield Fault(place, f"has {len(rows)} parts, and {len(found.core.portions)} were signed")
+    if not rows and _is_destroyed(connection, found.core.message_id, spilt=True):
+        return
+    if sorted(rows) != list(range(len(found.core.portions))):
+        yield Fault(place, f"has parts {sorted(rows)}, and {len(found.core.portions)} were signed")
     for index, portion in enumerate(found.core.portions):
         where, row = f"{place}, part {index}", rows.get(index)
         if row is None:

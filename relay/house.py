@@ -7,7 +7,8 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from sqlalchemy import make_url
+from sqlalchemy import Engine, make_url
+from sqlalchemy.exc import DBAPIError
 
 from relay.batch import Answer, Batch, Job
 from relay.check import check_database
@@ -16,22 +17,21 @@ from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.core.register import name_approvers
 from relay.core.retention import Swept
-from relay.core.sweeper import tend_partitions
 from relay.core.uploads import Chunks
 from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
 from relay.logwalk import Fault, Progress
 from relay.protocol.approval import Approvers, Matter, devices_of_people, read_approvers
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.protocol.tlog import Checkpoint
 from relay.protocol.witness import WitnessKeys, parse_logs
 from relay.protocol.witness_policy import parse_witness_policy, require_own_logs
 from relay.settings import Settings
 from relay.store.blobs import open_blobs
-from relay.store.engine import open_readers, open_snapshot, open_writer
+from relay.store.engine import open_readers, open_snapshot, open_writer, reaching, words_of
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
-from relay.store.partitions import Widths
+from relay.store.partitions import Widths, tend
 
 
 def prepare_data(settings: Settings) -> LogKeys:
@@ -52,9 +52,23 @@ def migrate(settings: Settings) -> None:
     """Bring the database to this version's schema; name the relay if the database is new."""
     prepare_data(settings)
     engine = open_writer(settings.database_url)
-    upgrade(engine, settings.name or f"relay-{secrets.token_hex(4)}")
-    tend_partitions(engine, widths(settings))
-    engine.dispose()
+    try:
+        upgrade(engine, settings.name or f"relay-{secrets.token_hex(4)}")
+        _tend_partitions(engine, widths(settings))
+    finally:
+        engine.dispose()
+
+
+def _tend_partitions(engine: Engine, widths: Widths) -> None:
+    """As the sweeper does, but nobody comes after who tries again."""
+    try:
+        tended = tend(engine, int(time.time()) // 86400, widths)
+    except DBAPIError as problem:
+        raise LiaisonError(
+            f"the partitions were not tended: {words_of(problem)}", hint="run it as the owner of the tables"
+        ) from problem
+    if not tended:
+        raise Unavailable("the partitions were not tended: a reader is in the way", hint="run it again")
 
 
 def open_relay(settings: Settings) -> Relay:
@@ -118,7 +132,7 @@ def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) ->
     keys, engine = held_keys(settings), open_snapshot(settings.database_url)
     try:
         name = relay_name(engine)
-        with engine.connect() as connection:
+        with reaching(), engine.connect() as connection:
             seen, blobs = read_checkpoints(keys, name, notes), open_blobs(settings.parts_place)
             yield from check_database(connection, keys, name, seen, progress, blobs)
     finally:

@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
-from relay.protocol.errors import Unverified
+from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.note import (
     ED25519,
     MLDSA44,
@@ -67,7 +67,10 @@ class LogKeys:
 
 
 def load_log_keys(path: Path) -> LogKeys:
-    """Read the key file, or make it on first use; 0600, whole or not at all, and never in another's place."""
+    """Read the key file, or make it on first use; 0600, whole or not at all, and never in another's place.
+
+    Raises LiaisonError for one that is damaged.
+    """
     if not path.exists():
         fresh = {
             "ed25519": Ed25519PrivateKey.generate().private_bytes_raw().hex(),
@@ -82,8 +85,11 @@ def load_log_keys(path: Path) -> LogKeys:
         with suppress(FileExistsError):
             path.hardlink_to(temporary)
         temporary.unlink()
-    seeds = json.loads(path.read_text())
-    return LogKeys(
-        ed25519=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seeds["ed25519"])),
-        mldsa44=MLDSA44PrivateKey.from_seed_bytes(bytes.fromhex(seeds["mldsa44"])),
-    )
+    try:
+        seeds = json.loads(path.read_text())
+        return LogKeys(
+            ed25519=Ed25519PrivateKey.from_private_bytes(bytes.fromhex(seeds["ed25519"])),
+            mldsa44=MLDSA44PrivateKey.from_seed_bytes(bytes.fromhex(seeds["mldsa44"])),
+        )
+    except (ValueError, KeyError, TypeError):  # without its words: they may be of the key
+        raise LiaisonError(f"{path} is damaged", hint="copy it anew from where it is kept; no other will do") from None

@@ -6,7 +6,7 @@ import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field, FilePath, field_validator
@@ -14,6 +14,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from relay.protocol.errors import Malformed
 from relay.protocol.tlog import check_origin
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 # Files named like the variables, relay_database: where systemd's credentials and containers' secrets are mounted.
 _SECRETS = next((d for d in (os.environ.get("CREDENTIALS_DIRECTORY"), "/run/secrets") if d and Path(d).is_dir()), None)
@@ -68,7 +71,7 @@ class Settings(BaseSettings):
         from sqlalchemy.exc import ArgumentError  # noqa: PLC0415
 
         try:
-            known = url is None or make_url(url).get_backend_name() in {"sqlite", "postgresql"}
+            known = url is None or _is_known(make_url(url))
         except (ArgumentError, ValueError):  # another port than a number
             known = False
         if not known:  # without the URL: a password may be in it
@@ -120,3 +123,10 @@ class Settings(BaseSettings):
 def host_and_port(scheme: str, host: str, port: int) -> str:
     """What a client's Host header says, who leaves away the port that goes without saying."""
     return host if port == _PORTS[scheme] else f"{host}:{port}"
+
+
+def _is_known(url: URL) -> bool:
+    """A file by Python's own driver, or a server by psycopg. What lies in memory is each connection's own."""
+    if url.get_backend_name() == "sqlite":
+        return url.drivername in {"sqlite", "sqlite+pysqlite"} and url.database not in {None, "", ":memory:"}
+    return url.drivername in {"postgresql", "postgresql+psycopg"}

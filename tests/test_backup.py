@@ -209,6 +209,12 @@ def test_an_accepted_loss_is_told(backup, place):
 
 HARMS = {
     "access log, entry 7: the leaf hash": "UPDATE log_entry SET entry = zeroblob(9) WHERE log = 2 AND idx = 7",
+    "access log, entry 5: the leaf hash is not that": "UPDATE log_entry SET leaf_hash = x'80' WHERE log = 2 AND idx = 5",
+    "directory log, entry 3: the leaf hash is not that": "UPDATE log_entry SET leaf_hash = zeroblob(33) WHERE log = 1 AND idx = 3",
+    "access log, entry 4: the leaf hash is none": "UPDATE log_entry SET leaf_hash = x'', entry = NULL WHERE log = 2 AND idx = 4",
+    "access log: has no head": "UPDATE log_head SET log = 3 WHERE log = 2",
+    "log_head of log 3: is of no log": "UPDATE log_head SET log = 3 WHERE log = 1",
+    "checkpoint of log 0: is of no log": "UPDATE checkpoint SET log = 0 WHERE log = 2 AND size = 0",
     "access log, entry 6: was erased, and no record says so": "UPDATE log_entry SET entry = NULL, office = '', concerns = '' WHERE log = 2 AND idx = 6",
     "access log, entry 8: is missing": "DELETE FROM log_entry WHERE log = 2 AND idx = 8",
     "access log, node 0 of level 1": "UPDATE log_node SET hash = zeroblob(32) WHERE log = 2",
@@ -220,7 +226,7 @@ HARMS = {
     "and the device is": "UPDATE log_entry SET entry = renamed(entry) WHERE log = 2",
     "that it accepts is not stored": "DELETE FROM message",
     "part 0: is not of the digest": "UPDATE part SET sealed = zeroblob(100)",
-    "has 0 parts": "DELETE FROM part",
+    "has parts []": "DELETE FROM part",
     "slot 0: ": "UPDATE slot SET encoded = zeroblob(100)",
     "is not marked as released by it": "UPDATE slot SET released = NULL",
     "is not its open entry": "UPDATE slot SET released = 3",

@@ -194,7 +194,17 @@ def test_a_relay_whose_port_is_taken_says_which_in_a_line(tmp_path: Path, taken:
 
 
 WRONG = {
-    "RELAY_DATABASE": ["", "/var/lib/relay.sqlite", "mysql://relay:secret@h/d", "postgresql://relay:secret@h:secret/d"],
+    "RELAY_DATABASE": [
+        "",
+        "/var/lib/relay.sqlite",
+        "mysql://relay:secret@h/d",
+        "postgresql://relay:secret@h:secret/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite+aiosqlite:////nonexistent/relay",
+        "postgresql+asyncpg://relay:secret@h/d",
+        "postgresql+nodriver://relay:secret@h/d",
+    ],
     "RELAY_PARTS": ["", "s3://"],
     "RELAY_HOST": [""],
     "RELAY_PORT": ["-1", "65536", ""],
@@ -253,6 +263,45 @@ def test_a_database_that_cannot_be_reached_is_told_in_a_line_with_its_reason(tmp
     assert re.match("relay: error: the database does not answer: (unable to open|connection failed)", wrong)
     assert hint.startswith("relay: hint: ")
     assert "secret" not in wrong
+
+
+@pytest.mark.parametrize("command", ["serve --port 0", "migrate", "check", "backup nowhere", "office list"])
+def test_a_file_that_is_no_database_is_told_in_a_line(tmp_path, command) -> None:
+    load_log_keys(tmp_path / "log-keys.json")
+    (tmp_path / "relay.sqlite").write_text("what somebody mistook for a database\n" * 9)
+    run = run_relay if command.startswith("serve") else told
+    wrong, hint = run(*command.split(), "--data", tmp_path, code=1).stderr.splitlines()
+    assert wrong == "relay: error: the database cannot be used: file is not a database"
+    assert hint.startswith("relay: hint: ")
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("option", ["nonsense=1", "connect_timeout=abc"])
+def test_an_option_of_the_database_that_there_is_not_is_told_in_a_line(tmp_path, option) -> None:
+    pytest.importorskip("psycopg", reason="the driver is an extra")
+    url = f"postgresql://relay:secret@127.0.0.1:1/relay?{option}"
+    wrong, hint = told("migrate", "--data", tmp_path, "--database", url, code=1).stderr.splitlines()
+    assert wrong.startswith("relay: error: the database cannot be used: ")
+    assert "secret" not in wrong + hint
+
+
+HALF = [
+    "",
+    "{",
+    "[]",
+    "\x80",
+    '{"ed25519": "zz"}',
+    '{"ed25519": 7, "mldsa44": 7}',
+    '{"ed25519": "00", "mldsa44": "00"}',
+]
+
+
+@pytest.mark.parametrize("content", HALF)
+def test_a_key_file_that_is_damaged_is_told_in_a_line(tmp_path, content) -> None:
+    (tmp_path / "log-keys.json").write_bytes(content.encode("latin-1"))
+    wrong, hint = told("migrate", "--data", tmp_path, code=1).stderr.splitlines()
+    assert wrong == f"relay: error: {tmp_path / 'log-keys.json'} is damaged"
+    assert hint.startswith("relay: hint: ")
 
 
 def test_a_folder_that_is_not_there_is_told_in_a_line(tmp_path) -> None:

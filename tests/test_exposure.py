@@ -11,6 +11,7 @@ import os
 import random
 import re
 import time
+import tracemalloc
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -239,6 +240,17 @@ def test_portions_in_an_entry_have_one_way_to_be_written():
                   "portions ²", "portions 01", "portions 0-0-1"):  # fmt: skip
         with pytest.raises(Malformed, match="open entry"):
             parse_portions(wrong)
+
+
+def test_portions_that_no_message_has_cost_a_reader_nothing():
+    tracemalloc.start()
+    try:
+        with pytest.raises(Malformed, match="more portions than a message has"):
+            parse_portions("portions 0-9999999")
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 # -- by the command, and against lies

@@ -163,3 +163,7 @@ def test_the_commands_say_that_it_is_held_and_that_it_is_destroyed(offices):
     assert (told.exit_code, "a legal hold stands" in told.stderr) == (0, True)
     assert run(offices.clients[EWA], "hold", "lift", message_id.hex(), "--reason", "closed").exit_code == 0
     assert as_json(offices.clients[OLA], "hold", "lift", message_id.hex(), "--reason", "closed")["destroyed"] is True
+
+
+def test_a_check_takes_nothing_that_was_lawfully_destroyed_for_a_loss(offices):
+    assert list(check_all(offices.settings, [], lambda *_: None)) == []

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import threading
 import time
 
 import pytest
 from alembic import command
-from sqlalchemy import create_engine, func, select, text, update
+from sqlalchemy import create_engine, func, make_url, select, text, update
 
-from databases import fresh_database
+from databases import administer, fresh_database
 from forge import Forge, call
 from logcheck import verify_all_consistent, verify_receipt
+from processes import told
 from relay.batch import Job
 from relay.core.accept import _BY_ID
+from relay.core.sweeper import tend_partitions
 from relay.house import check_all, migrate
 from relay.protocol.entry import parse_logged_entry
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable
 from relay.settings import Settings
 from relay.store.engine import open_writer
 from relay.store.migrate import _config, upgrade
@@ -211,7 +214,9 @@ def test_the_log_has_its_partitions_though_those_of_the_messages_cannot_be_made(
         with engine.begin() as connection:
             first = max(end for _first, end in _ranges(connection, "message").values())
             connection.exec_driver_sql(f"CREATE TABLE message_{first} ()")  # the name is taken
-        migrate(settings.model_copy(update={"database": url}))
+        with pytest.raises(LiaisonError, match="the partitions were not tended"):
+            migrate(settings.model_copy(update={"database": url}))
+        tend_partitions(engine, WIDTHS)  # the sweeper's way: told, and tried again
         assert "partitions not tended" in caplog.text
         with engine.connect() as connection:
             assert [len(_ranges(connection, table)) > 1 for table in ("log_entry", "message")] == [True, False]
@@ -241,6 +246,38 @@ def test_who_is_in_the_way_of_a_new_partition_is_not_waited_for(tmp_path):
             assert len(_ranges(connection, "message")) == 3
         other.dispose()
         engine.dispose()
+
+
+def test_migrate_does_not_call_up_to_date_what_somebody_is_in_the_way_of(tmp_path, monkeypatch):
+    with fresh_database("postgresql", tmp_path) as url:
+        where = ("--data", tmp_path / "relay", "--database", url)
+        told("migrate", *where)
+        monkeypatch.setenv("RELAY_PARTITION_DAYS", "400")  # as if weeks had passed
+        other = create_engine(url)
+        with other.begin() as looking:
+            looking.execute(select(func.count()).select_from(message))
+            said = told("migrate", *where, code=7).stderr
+        other.dispose()
+        assert "the partitions were not tended: a reader is in the way" in said
+        assert "up to date" in told("migrate", *where).stderr
+
+
+def test_migrate_does_not_call_up_to_date_what_only_the_owner_of_the_tables_can_do(tmp_path, monkeypatch):
+    role = f"app_{secrets.token_hex(4)}"
+    with fresh_database("postgresql", tmp_path) as url:
+        told("migrate", "--data", tmp_path / "relay", "--database", url)
+        monkeypatch.setenv("RELAY_PARTITION_DAYS", "400")
+        administer(url, f"CREATE ROLE {role}")
+        try:
+            administer(url, f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}")
+            administer(url, f"GRANT ALL ON SCHEMA public TO {role}")
+            other = make_url(url).update_query_dict({"options": f"-c role={role}"}).render_as_string(False)
+            said = told("migrate", "--data", tmp_path / "relay", "--database", other, code=1).stderr
+        finally:
+            administer(url, f"DROP OWNED BY {role}")
+            administer(url, f"DROP ROLE {role}")
+        assert "the partitions were not tended: must be owner of" in said
+        assert "run it as the owner of the tables" in said
 
 
 def add_message(connection, message_id: bytes, day: int | None = None) -> None:

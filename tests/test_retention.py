@@ -30,6 +30,7 @@ from liaison.audit import AuditPull
 from liaison.holding import state_hold
 from processes import told
 from relay.core.retention import Sweep, Swept
+from relay.house import check_all
 from relay.protocol.access import Judge
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Conflict, Malformed, Unknown, Unverified
@@ -237,6 +238,31 @@ def test_an_entry_that_concerns_an_office_that_keeps_everything_is_kept(offices)
     about = places_of(offices, message_id)
     assert sweep(offices, 31.1).messages == 1
     assert None not in stored_entries(offices, about)
+
+
+@on_both
+def test_where_another_office_keeps_its_entries_longer_so_stays_the_one_that_says_that_the_message_went(fresh_offices):
+    longer = PERIODS.replace(b"OPEN = 172800", b"OPEN = 864000")
+    fresh_offices.authorities["lo-paris"].publish_policy(TEST_SPIF, longer)
+    _ewa, _ola, luc = officers(fresh_offices)
+    opened, held, alone = (sent(fresh_offices, OPEN), *(unread(fresh_offices) for _ in range(2)))
+    state_hold(luc, Action.PLACE, held, "inquiry 7")
+    assert sweep(fresh_offices, 2.1) == (3, 3)  # their accept entries
+    assert sweep(fresh_offices, 5) == (0, 1)
+    assert check(fresh_offices) == []
+    assert [len(places_of(fresh_offices, each)) for each in (opened, held, alone)] == [4, 2, 0]
+    sweep(fresh_offices, 13)
+    assert [len(places_of(fresh_offices, each)) for each in (opened, held, alone)] == [0, 0, 0]
+    assert check(fresh_offices) == []
+
+
+def unread(built) -> bytes:
+    """A message that expires in a day, of nobody's interest."""
+    return built.clients[ANNA].send([JEAN], label=OPEN, body="Ferry at dawn.", expires_in=DAY).message_id
+
+
+def check(built) -> list:
+    return list(check_all(built.settings, [], lambda *_: None))
 
 
 def test_what_is_due_behind_many_entries_that_nobody_destroys_is_found(offices):

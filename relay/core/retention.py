@@ -4,7 +4,9 @@ The rules:
   - what is due is found on a reading connection and decided again in the transaction that destroys it: a hold that
     was committed before it is seen by it, and one that comes after finds no message;
   - each transaction is small, and names what it destroyed in a `destroy` entry of its own;
-  - an entry of a message that is still there stays, so what holds a message holds its entries.
+  - an entry of a message that is still there stays, so what holds a message holds its entries;
+  - that it went is logged once for each other office that has entries about it, under both: so one that says where the
+    message is stands at least as long as any that says what was done with it.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from relay.protocol.envelope import Message, parse_message
 from relay.protocol.label import PolicyRef, readable_label
 from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
 from relay.store.log import Log
-from relay.store.schema import log_entry, message, message_place
+from relay.store.schema import hold, log_entry, message, message_place, slot
 
 from .hold import held
 
@@ -97,7 +99,8 @@ def _destroy_messages(message_ids: Sequence[bytes], batch: Batch, judge: Judge) 
     for found in due:
         policy = deciding_policy(batch.directory, found.core.office, found.core.label)
         policies |= {policy} if policy is not None else set()
-        batch.log(_expired(batch, found, policy))
+        for other in sorted(_other_offices(batch, found)) or [""]:
+            batch.log(_expired(batch, found, other, policy))
     gone = [each.core.message_id for each in due]
     batch.connection.execute(delete(message_place).where(message_place.c.message_id.in_(gone)))
     batch.found.clear()  # what was read before is read again by whoever comes after in this batch
@@ -134,7 +137,16 @@ def _record(batch: Batch, destroyed: Destruction) -> Answer:
     return lambda _committed: Swept(destroyed.messages, len(destroyed.entries))
 
 
-def _expired(batch: Batch, found: Message, policy: bytes | None) -> AccessEntry:
+def _other_offices(batch: Batch, found: Message) -> set[str]:
+    """Those whose devices opened the message or that had to do with a hold of it."""
+    opened = slot.c.message_id == found.core.message_id, slot.c.released.is_not(None)
+    devices = batch.connection.scalars(select(slot.c.device_id).where(*opened))
+    offices = {batch.directory.devices[bytes(device_id)].office for device_id in devices}
+    offices.update(batch.connection.scalars(select(hold.c.office).where(hold.c.message_id == found.core.message_id)))
+    return offices - {found.core.office}
+
+
+def _expired(batch: Batch, found: Message, concerns: str, policy: bytes | None) -> AccessEntry:
     return AccessEntry(
         event=Event.EXPIRE,
         time=batch.now_ms,
@@ -142,6 +154,7 @@ def _expired(batch: Batch, found: Message, policy: bytes | None) -> AccessEntry:
         device_id=NO_DEVICE,
         address=RELAY,
         office=found.core.office,
+        concerns=concerns,
         message_id=found.core.message_id,
         message_ref=found.ref,
         label=found.core.label,

@@ -73,9 +73,10 @@ def parse_portions(detail: str) -> tuple[int, ...]:
         first, _, last = run.partition("-")
         if not (first + last).isascii() or not first.isdecimal() or (last and not last.isdecimal()) or len(run) > 9:
             raise Malformed(f"open entry: {detail!r:.60} names no portions")
-        found += range(int(first), int(last or first) + 1)
-        if len(found) > 256:
+        run_of = range(int(first), int(last or first) + 1)
+        if len(found) + len(run_of) > 256:
             raise Malformed("open entry: more portions than a message has")
+        found += run_of
     if found != sorted(set(found)) or format_portions(found) != detail:
         raise Malformed(f"open entry: {detail!r:.60} names no portions")
     return tuple(found)

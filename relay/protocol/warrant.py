@@ -128,6 +128,12 @@ def counts(entry: AccessEntry) -> bool:
     return detail[2] == detail[3]
 
 
+def ends_keeping(entry: AccessEntry) -> bool:
+    """Whether a hold entry says that with the last hold went what recalls meanwhile would have destroyed."""
+    detail = _HOLD_DETAIL.fullmatch(entry.detail)
+    return detail is not None and detail[4] is not None
+
+
 def spent_by(entry: AccessEntry) -> bytes:
     """What no second entry may be made of: the word of who posted a hold, all words of a recall. Raises Malformed."""
     if entry.event is Event.HOLD:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -54,15 +54,26 @@ def unavailable() -> Unavailable:
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Tell the operator of DATABASE_AWAY in the database's own words; the driver keeps the password out of them."""
+    """Tell the operator of DATABASE_AWAY, and of a database that is none or damaged, in the database's own words.
+
+    The driver keeps the password out of them, and this the statement and its parameters.
+    """
     try:
         yield
     except DATABASE_AWAY as problem:
-        words = str(getattr(problem, "orig", None) or problem).partition("\n")[0]
         raise Unavailable(
-            f"the database does not answer: {words}",
+            f"the database does not answer: {words_of(problem)}",
             hint="nothing was changed; is RELAY_DATABASE right, and nobody else at work on it?",
         ) from problem
+    except DBAPIError as problem:
+        raise LiaisonError(
+            f"the database cannot be used: {words_of(problem)}", hint="is RELAY_DATABASE right, and the database whole?"
+        ) from problem
+
+
+def words_of(problem: SQLAlchemyError) -> str:
+    """What the driver says of it, in a line."""
+    return str(getattr(problem, "orig", None) or problem).partition("\n")[0]
 
 
 def is_shared(engine: Engine) -> bool:

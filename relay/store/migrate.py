@@ -31,10 +31,10 @@ def upgrade(engine: Engine, name: str) -> None:
     """Migrate to head; a new database gets the relay's `name` and two empty logs."""
     with reaching():
         command.upgrade(_config(engine), "head")
-    with engine.begin() as connection:
-        if connection.scalar(select(setting.c.value).where(setting.c.name == "name")) is None:
-            connection.execute(insert(setting), {"name": "name", "value": name})
-            connection.execute(insert(log_head), [{"log": int(log), "size": 0} for log in Log])
+        with engine.begin() as connection:
+            if connection.scalar(select(setting.c.value).where(setting.c.name == "name")) is None:
+                connection.execute(insert(setting), {"name": "name", "value": name})
+                connection.execute(insert(log_head), [{"log": int(log), "size": 0} for log in Log])
 
 
 def revision_of(connection: Connection) -> str | None:
