@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ class Answering:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    pause: float = 0  # seconds between two octets of the body; without one it is written at once
     heard: list[Message] = field(default_factory=list)  # the headers of each request
 
 
@@ -32,7 +34,9 @@ def answering(body: bytes = b"", status: int = 200, **headers: str) -> Iterator[
             for name, value in told.headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(told.body)
+            for octets in (bytes([octet]) for octet in told.body) if told.pause else (told.body,):
+                self.wfile.write(octets)
+                time.sleep(told.pause)
 
         def do_POST(self) -> None:
             self.do_GET()

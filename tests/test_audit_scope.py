@@ -149,3 +149,35 @@ def test_a_header_is_shown_only_where_the_originators_office_granted_it(granted)
     assert call(granted.clients["nation"], "GET", f"/v1/audit/messages/{message_id}").status_code == 200
     for name in ("own", "office"):
         assert call(granted.clients[name], "GET", f"/v1/audit/messages/{message_id}").status_code == 404
+
+
+def looks_of(offices, name):
+    """(detail, concerns) of the looks that this auditor's device took, in the log's order."""
+    device = offices.clients[name].profile.signing.device_id
+    wanted = select(log_entry.c.entry).where(log_entry.c.log == Log.ACCESS).order_by(log_entry.c.idx)
+    with offices.relay._readers.connect() as connection:
+        entries = [parse_access_entry(bytes(each)) for each in connection.scalars(wanted)]
+    return [(each.detail, each.concerns) for each in entries if each.device_id == device]
+
+
+def test_an_office_may_read_which_auditor_of_another_reads_its_entries(offices):
+    guest = offices.device("gast@lo-warsaw", clearances=[], kind=Kind.AUDITOR, scope=["*"], name="gast")
+    ada = offices.device("ada@lo-paris", name="ada")
+    offices.device("ala@lo-paris", name="ala")
+    ada.sync()
+    sent = ada.send(["ala@lo-paris"], label="TEST OPEN", body="At nine.\n").message_id.hex()
+    with offices.relay._readers.connect() as connection:
+        wanted = select(log_entry.c.entry, log_entry.c.idx).where(log_entry.c.log == Log.ACCESS)
+        rows = [(parse_access_entry(bytes(row.entry)), row.idx) for row in connection.execute(wanted)]
+    first = {e.concerns: index for e, index in rows if e.detail == CANARY + "lo-oslo"}
+    ask = [f"entries?after={first['lo-paris']}&count=1", "entries?after=0&count=1000", f"messages/{sent}"]
+    for scope in ((), ("lo-paris",), ("lo-oslo", "lo-paris")):
+        for office in scope:
+            offices.grant_audit(office, guest)
+        before = len(looks_of(offices, "gast"))
+        for path in ask:
+            call(guest, "GET", f"/v1/audit/{path}")
+        looks = [(detail.partition(" ")[0], concerns) for detail, concerns in looks_of(offices, "gast")[before:]]
+        pulls, seen = [concerns for detail, concerns in looks if detail == "entries"], list(scope) or [""]
+        assert pulls == seen * 2
+        assert looks[len(pulls) :] == [("message", "lo-paris" if scope else "")]

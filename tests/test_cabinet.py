@@ -19,6 +19,8 @@ from liaison import shelf
 from liaison.cabinet import Cabinet, Prekey, create_cabinet
 from liaison.profile import Profile
 from liaison.stock import _forget_expired
+from liaison.transport import Transport
+from liaison.trust import ACCESS, Trust
 from relay.protocol import canonical
 from relay.protocol.errors import (
     Conflict,
@@ -30,6 +32,8 @@ from relay.protocol.errors import (
     Unknown,
     Unverified,
 )
+from relay.protocol.merkle import MerkleTree, leaf_hash
+from relay.protocol.tlog import Checkpoint
 
 STATE_KEY = hashlib.sha256(b"state").digest()
 ID, OTHER_ID, DEVICE = b"M" * 16, b"N" * 16, b"D" * 16
@@ -387,6 +391,54 @@ def test_two_processes_that_forget_expired_keys_do_not_get_into_each_others_way(
     monkeypatch.setattr(Cabinet, "prekeys", meanwhile)
     _forget_expired(cast(Profile, SimpleNamespace(cabinet=cabinet)), 2**40)
     assert listed(cabinet) == []
+
+
+TREE = MerkleTree(leaf_hash(bytes([leaf])) for leaf in range(6))
+FORK = MerkleTree(leaf_hash(bytes([leaf, 1])) for leaf in range(6))
+
+
+def head(size: int, tree: MerkleTree = TREE) -> Checkpoint:
+    return Checkpoint("relay.example/access", size, tree.root(size))
+
+
+@pytest.mark.parametrize(
+    ("moved", "kept", "asked"), [(4, 5, [(2, 5), (4, 5)]), (5, 5, [(2, 5)]), (6, 6, [(2, 5), (5, 6)])]
+)
+def test_a_relay_that_takes_its_time_to_prove_that_the_log_grew_keeps_no_other_process_from_moving_its_head(
+    path: Path, cabinet: Cabinet, monkeypatch: pytest.MonkeyPatch, moved: int, kept: int, asked: list[tuple[int, int]]
+) -> None:
+    trust, heard = Trust(cabinet, b"", ()), []
+    monkeypatch.setattr(shelf, "LOCK_SECONDS", 0.05)
+
+    def proof(_path: str, *, old: int, new: int) -> bytes:
+        heard.append((old, new))
+        if len(heard) == 1:
+            with Cabinet(path, STATE_KEY) as other:
+                Trust(other, b"", ()).advance(head(moved), b"", TREE.consistency_proof(2, moved), cast(Transport, None))
+        return canonical.encode(list(TREE.consistency_proof(old, new)))
+
+    slow = cast(Transport, SimpleNamespace(get=proof))
+    trust.advance(head(2), b"", (), slow)
+    trust.advance(head(5), b"", (), slow)
+    assert (trust.seen(), heard) == (kept, asked)
+
+
+@pytest.mark.parametrize("moved", [4, 5, 6])
+def test_another_history_that_another_process_was_shown_meanwhile_is_still_found(
+    path: Path, cabinet: Cabinet, moved: int
+) -> None:
+    trust = Trust(cabinet, b"", ())
+
+    def proof(_path: str, *, old: int, new: int) -> bytes:
+        with Cabinet(path, STATE_KEY) as other:
+            other.put_log_state(ACCESS, moved, FORK.root(moved), b"")
+        return canonical.encode(list(TREE.consistency_proof(old, new)))
+
+    slow = cast(Transport, SimpleNamespace(get=proof))
+    trust.advance(head(2), b"", (), slow)
+    with pytest.raises(Unverified):
+        trust.advance(head(5), b"", (), slow)
+    assert trust.seen() == moved
 
 
 def test_a_value_that_is_too_long_for_the_database_is_no_damage(cabinet: Cabinet) -> None:

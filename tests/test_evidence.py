@@ -32,6 +32,7 @@ from liaison.founding import found_device
 from liaison.package import MANIFEST, read_package, write_package, zip_of
 from liaison.recalling import recall
 from octets import flipped
+from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.approval import Matter
 from relay.protocol.armor import armor
 from relay.protocol.canonical import decode, encode
@@ -489,6 +490,56 @@ def test_a_certificate_by_another_authority_is_refused(setting, right, verdict):
         return replace(entry, payload=paris.sign_object(CERTIFICATE, payload)).encoded()
 
     assert not verdict(relogged(setting, right, Log.DIRECTORY, change))
+
+
+def agreed_anew(setting, **fields) -> Callable[[int, bytes], bytes]:
+    """The directory with other terms in every agreement, signed by its parties' own authorities."""
+
+    def change(_index: int, encoded: bytes) -> bytes:
+        entry = parse_directory_entry(encoded)
+        if entry.change is not Change.AGREEMENT:
+            return encoded
+        signed = parse_sign1(entry.payload, AGREEMENT)
+        keys = (authority.profile.signing for authority in setting.authorities.values())
+        (by,) = (key for key in keys if key.kid == signed.kid)
+        terms = replace(read_agreement(signed.payload), **fields)
+        return replace(entry, payload=by.sign_object(AGREEMENT, terms.payload())).encoded()
+
+    return change
+
+
+@pytest.fixture(scope="module")
+def times(right):
+    """When the message was accepted and opened, in seconds."""
+    entries = [parse_access_entry(decode(each)[0]) for name, each in members_of(right).items() if "access/0" in name]
+    return {each.event: each.time // 1000 for each in reversed(entries)}
+
+
+def test_an_agreement_that_was_not_valid_when_the_message_was_accepted_or_opened_is_none(
+    setting, right, times, message_id, verdict
+):
+    accepted = times[Event.ACCEPT]
+    for fields, holds in (
+        ({"not_before": accepted, "not_after": times[Event.OPEN] + 1}, True),
+        ({"not_before": accepted + 86400}, False),
+        ({"not_before": 0, "not_after": accepted - 1}, False),
+    ):
+        assert verdict(relogged(setting, right, Log.DIRECTORY, agreed_anew(setting, **fields))) is holds, fields
+    brief = relogged(setting, right, Log.DIRECTORY, agreed_anew(setting, not_after=accepted + 20))
+    for seconds, holds in ((20, True), (21, False)):
+        later = {"time": (accepted + seconds) * 1000}
+        assert verdict(relogged(setting, brief, Log.ACCESS, changed_entry(message_id, Event.OPEN, **later))) is holds
+
+
+def test_an_agreement_that_was_signed_after_the_message_was_accepted_is_none(setting, right, times, verdict):
+    ever = relogged(setting, right, Log.DIRECTORY, agreed_anew(setting, not_before=0))
+    for seconds, holds in ((0, True), (3600, False)):
+
+        def earlier(_index: int, encoded: bytes, by: int = seconds * 1000) -> bytes:
+            entry = parse_access_entry(encoded)
+            return replace(entry, time=entry.time - by).encoded()
+
+        assert verdict(relogged(setting, ever, Log.ACCESS, earlier)) is holds
 
 
 # -- the command

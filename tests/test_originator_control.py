@@ -19,7 +19,7 @@ from simulator import rewritten
 from world import clearance, world
 
 ANNA, JEAN, KARI, DITA = "anna@lo-warsaw", "jean@lo-paris", "kari@lo-oslo", "dita@lo-riga"
-EWA, OPS = "ewa@lo-warsaw", "ops@lo-paris"
+EWA, OPS, DUTY = "ewa@lo-warsaw", "ops@lo-paris", "duty@lo-paris"
 OFFICES = {"lo-warsaw": "POL", "lo-paris": "FRA", "lo-oslo": "NOR", "lo-riga": "LVA"}
 LABEL, TEXT = "TEST CLOSED", "For Paris alone."
 
@@ -32,7 +32,7 @@ def offices(tmp_path_factory):
             built.office(office, nation)
         built.agreement("lo-oslo", "lo-paris", "lo-riga", "lo-warsaw")
         for address in (ANNA, EWA, JEAN, OPS, KARI, DITA):
-            built.device(address, clearances=[clearance()])
+            built.device(address, clearances=[clearance()], roles=("duty",) if address == OPS else ())
         yield built
 
 
@@ -130,10 +130,36 @@ def test_inside_the_offices_that_the_originator_addressed_no_consent_is_asked(of
 
 
 def test_an_office_that_was_only_exempted_was_not_addressed(anna, jean, kari):
-    message_id = controlled(anna, jean, exempt=[KARI])
+    message_id = controlled(anna, jean, exempt=["duty@lo-oslo"])
     plan = Desk(jean).plan_forward(message_id, [KARI], "fyi", label=None)
     assert against(plan) == ("handling",)
     assert refused_by_relay_and_reader(jean, plan, kari, f"{KARI}:handling", "handling")
+
+
+@pytest.mark.parametrize(("exempted", "reader"), [(EWA, EWA), (OPS, OPS), (DUTY, OPS), (KARI, KARI)])
+def test_whom_an_original_exempts_no_forward_of_it_reaches(offices, anna, jean, exempted, reader):
+    message_id = controlled(anna, jean, exempt=[exempted])
+    consent = signed_consent(anna, jean.read(message_id).message.ref)  # for Oslo, which names nobody there
+    plan = forwarding(jean, message_id, reader, consent)
+    assert against(plan) == ("need-to-know",)
+    client = offices.clients[reader]
+    assert refused_by_relay_and_reader(jean, plan, client, f"{reader}:need-to-know", "need-to-know")
+
+
+def test_an_exempted_one_is_not_reached_by_way_of_a_role_a_second_hop_or_his_own_office(offices, anna, jean):
+    ops, ewa = offices.clients[OPS], offices.clients[EWA]
+    message_id = controlled(anna, jean, exempt=[OPS])
+    assert against(forwarding(jean, message_id, DUTY)) == ("need-to-know",)
+
+    message_id = controlled(anna, jean, exempt=[EWA])
+    hop = jean.release(Desk(jean).plan_forward(message_id, [OPS], "fyi", label=None)).message_id
+    ops.read(hop)
+    plan = Desk(ops).plan_forward(hop, [EWA], "fyi", label=None)
+    assert against(plan) == ("need-to-know",)
+    assert refused_by_relay_and_reader(ops, plan, ewa, f"{EWA}:need-to-know", "need-to-know")
+
+    sent = anna.send([EWA], exempt=[JEAN], label=LABEL, body=TEXT)
+    assert against(Desk(ewa).plan_forward(sent.message_id, [JEAN], "fyi", label=None)) == ("need-to-know",)
 
 
 # -- consents that are none -------------------------------------------------------------------------------------------

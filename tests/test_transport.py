@@ -7,6 +7,7 @@ import json
 from contextlib import closing
 
 import pytest
+from fastapi import sse
 
 from answering import answering
 from liaison import transport
@@ -79,6 +80,33 @@ def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch):
 def test_the_longest_answers_of_an_honest_relay_are_read():
     assert AUDIT_PAGE * (MAX_ENTRY + 16) < MAX_ANSWER
     assert max(MAX_SUBMISSION, MAX_PACKAGE) <= MAX_ANSWER
+
+
+def test_an_answer_that_crawls_is_given_up_and_a_slow_one_is_not(monkeypatch):
+    monkeypatch.setattr(transport, "_PATIENCE", 0.5)
+    with answering(bytes(40)) as relay:
+        relay.pause = 0.05
+        with pytest.raises(Unavailable, match=r"has come to \d+ octets in \d+ s") as told:
+            get(relay.url)
+        assert "too slow" in told.value.hint
+        monkeypatch.setattr(transport, "_SLOWEST", 5)
+        assert get(relay.url) == relay.body
+
+
+def test_a_stream_of_events_may_last_but_not_be_silent(monkeypatch):
+    monkeypatch.setattr(transport, "_PATIENCE", 0.1)
+    monkeypatch.setattr(transport, "_SILENCE", 0.5)
+    line = b"data: " + json.dumps(TOLD).encode() + b"\n\n"
+    with answering(b": ping\n\n" + line) as relay:
+        relay.pause = 0.02
+        assert events(relay.url) == [{**TOLD, "cursor": 7}]
+        relay.pause = 2
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            events(relay.url)
+
+
+def test_a_relay_says_that_a_stream_lives_before_a_client_ends_it():
+    assert 2 * sse._PING_INTERVAL < transport._SILENCE
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,16 @@ def test_it_goes_once_the_sender_has_agreed_and_not_before(clients, to):
     assert (agreed.exit_code, len(items(clients))) == (0 if JEAN in to else 6, before + 1)
 
 
+def test_an_office_of_a_blind_addressee_becomes_one_too(clients):
+    before = len(items(clients))
+    for words, more in (((), 0), (("--dry-run", "--yes"), 0), (("--yes",), 1)):
+        told = act(clients, "send", "--blind", KURT, *words, to=(JEAN,))
+        assert told.exit_code == 6
+        assert "liaison: no equivalence is agreed with lo-berlin" in told.stderr.splitlines()
+        assert f"{KURT} may not be given a blind copy" in told.stderr
+        assert len(items(clients)) == before + more
+
+
 def test_one_that_may_not_go_is_a_note_and_the_senders_own_message_goes_on(clients):
     drafted = act(clients, "draft", "--yes", label="TEST SEALED")
     assert (drafted.exit_code, len(drafted.stdout.strip())) == (0, 32)

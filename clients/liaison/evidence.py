@@ -14,7 +14,9 @@ from typing import Any
 
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.cose import parse_sign1, verify_sign1
+from relay.protocol.dating import goes_back
 from relay.protocol.directory import Device, Directory
+from relay.protocol.directory_terms import AgreementState
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
 from relay.protocol.errors import LiaisonError, Unverified
@@ -109,7 +111,7 @@ def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: 
     _check_openings(found)
     # 8. receipts: each signed, each logged after an opening by its device
     _check_receipts(found)
-    # 9. the policy that the label pins; 10. agreements between the offices
+    # 9. the policy that the label pins; 10. agreements between the offices, at each time that the rules were asked
     _check_policy(found)
     _check_agreements(found)
     assumed.append("that there are no other entries, revocations or withdrawals than those shown")
@@ -214,9 +216,21 @@ def _check_policy(found: Evidence) -> None:
 
 
 def _check_agreements(found: Evidence) -> None:
-    own = found.accept.office
-    others = {found.directory.devices[device].office for device, _granted in found.grants} - {own}
-    for office in sorted(others):
+    own, devices = found.accept.office, found.directory.devices
+    sealed = {(devices[device].office, found.accept.time) for device, _granted in found.grants}
+    opened = {(entry.office, entry.time) for _index, entry in found.entries if entry.event is Event.OPEN}
+    for office, at in sorted(sealed | opened):
         states = found.directory.agreements_between(own, office)
-        if not any(all(party.office in state.signed for party in state.agreement.parties) for state in states):
-            raise Unverified(f"the package lacks an agreement that {own} and {office} have signed")
+        if office != own and not any(_is_valid(state, at) for state in states):
+            raise Unverified(
+                f"the package lacks an agreement that {own} and {office} had signed, valid when the message was "
+                f"accepted and opened"
+            )
+
+
+def _is_valid(state: AgreementState, at: int) -> bool:
+    """Whether every party had signed by then, in milliseconds, and the terms say that it held then."""
+    agreement = state.agreement
+    signed = [state.signed.get(party.office) for party in agreement.parties]
+    is_signed = all(each is not None and not goes_back(at, each) for each in signed)
+    return is_signed and agreement.not_before <= at // 1000 <= agreement.not_after

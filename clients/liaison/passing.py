@@ -1,8 +1,8 @@
 """Answering, passing on, and asking for leave to: what a new message owes to those that it comes from.
 
-A reply and a forward carry at least the label of what they contain. A forward shows its originals' signed headers;
-beyond the offices that an originator addressed, an originator-controlled message goes only with the originator's
-signed consent, asked for and given by messages of their own.
+A reply and a forward carry at least the label of what they contain. A forward shows its originals' signed headers, and
+goes to nobody whom one of them exempts; beyond the offices that an originator addressed, an originator-controlled
+message goes only with the originator's signed consent, asked for and given by messages of their own.
 """
 
 from __future__ import annotations

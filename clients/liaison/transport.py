@@ -3,8 +3,8 @@
 Every request is signed by the device (RFC 9421). Requests are safe to repeat: a message has its id from the
 sender, a receipt is one per state, a claim that went unanswered costs a key and nothing else. So what fails on
 the way is tried again a few times, and so is what the relay has no room for now, after the time that it names; what
-else it answers is final. An answer is read as it comes: no longer than MAX_ANSWER, and never unpacked, for half
-a megabyte unpacks to half a gigabyte.
+else it answers is final. An answer is read as it comes: no longer than MAX_ANSWER, no slower than any link that is
+worth waiting for, and never unpacked, for half a megabyte unpacks to half a gigabyte.
 """
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ MAX_ANSWER = 64 * 1024 * 1024  # a page of 1000 of the longest log entries fits,
 _MANY = 4096  # pieces of an answer
 _MAX_EVENT = 64 * 1024  # octets
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
+_PATIENCE, _SLOWEST = 300, 1024  # seconds for an answer of any length; from then on, octets a second on the whole
+_SILENCE = 60  # seconds without an octet in a stream; where there is no mail, a relay says every 15 that it is there
 _LONGEST_PAUSE = 30  # a person waits no longer for a relay that says when
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
@@ -96,9 +98,9 @@ class HttpTransport:
     def events(self, after: int) -> Iterator[dict[str, Any]]:
         """New mail as the relay tells of it, each with its cursor; ends when the stream does."""
         path = "/v1/events" + _query({"after": after})
-        headers = self._signed("GET", path, None)
+        headers, timeout = self._signed("GET", path, None), httpx2.Timeout(_SILENCE, connect=5.0)
         try:
-            with self._client.stream("GET", self._url + path, headers=headers, timeout=None) as response:
+            with self._client.stream("GET", self._url + path, headers=headers, timeout=timeout) as response:
                 if response.status_code != 200:
                     raise _error(response, _content(response))
                 yield from _events(_pieces(response), after)
@@ -168,13 +170,19 @@ def _pieces(response: httpx2.Response) -> Iterator[bytes]:
 
 
 def _content(response: httpx2.Response) -> bytes:
-    """The whole body. Raises Unverified for one that is longer than any honest relay's."""
-    joined, last, length = list[bytes](), list[bytes](), 0
+    """The whole body. Raises Unverified for one longer than any honest relay's, Unavailable for one that crawls."""
+    joined, last, length, began = list[bytes](), list[bytes](), 0, time.monotonic()
     for piece in _pieces(response):
         last.append(piece)
         length += len(piece)
         if length > MAX_ANSWER:
             raise Unverified(f"the relay's answer is longer than {MAX_ANSWER} octets")
+        taken = time.monotonic() - began
+        if taken > _PATIENCE and length < taken * _SLOWEST:
+            raise Unavailable(
+                f"the relay's answer has come to {length} octets in {taken:.0f} s, and was given up",
+                hint="the way to the relay is too slow, or somebody holds the answer back; try again",
+            )
         if len(last) == _MANY:  # pieces of an octet each would take fifty times their length
             joined.append(b"".join(last))
             last.clear()

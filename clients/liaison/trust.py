@@ -143,21 +143,20 @@ class Trust:
         return self.alarmed(logged.checkpoint, verify)
 
     def advance(self, new: Checkpoint, note: bytes, consistency: tuple[bytes, ...], transport: Transport) -> None:
-        """Move the access log's head to `new`, or check that `new` lies before it. Raises Unverified."""
-        with self.cabinet.transaction():
+        """Move the access log's head to `new`, or check that `new` lies before it. Raises Unverified.
+
+        While the relay is asked nothing is locked. Where another process moved the head meanwhile, it is held against
+        that one too.
+        """
+        while True:
             state = self.cabinet.log_state(ACCESS)
-            if state is None:
-                self.cabinet.put_log_state(ACCESS, new.size, new.root, note)
-                return
-            old, young = sorted([(state.size, state.root), (new.size, new.root)])
-            if old[0] == young[0]:
-                if old[1] != young[1]:
-                    raise Unverified(f"the access log was forked: another history at {old[0]} entries")
-                return
-            if old[0] > 0:
-                _verify_growth(old, young, consistency, transport)
-            if new.size > state.size:
-                self.cabinet.put_log_state(ACCESS, new.size, new.root, note)
+            if state is not None:
+                _verify_one_log((state.size, state.root), (new.size, new.root), consistency, transport)
+            with self.cabinet.transaction():
+                if self.cabinet.log_state(ACCESS) == state:
+                    if state is None or new.size > state.size:
+                        self.cabinet.put_log_state(ACCESS, new.size, new.root, note)
+                    return
 
     def is_trusted(self, device: Device) -> bool:
         """Whether the authority that vouches for this device is ours, or a party to an agreement ours has signed."""
@@ -206,6 +205,16 @@ def _apply(directory: Directory, entry: bytes) -> DirectoryEntry:
         return directory.apply(entry)
     except LiaisonError as problem:
         raise Unverified(f"directory entry {directory.size} does not hold: {problem}") from problem
+
+
+def _verify_one_log(
+    held: tuple[int, bytes], new: tuple[int, bytes], consistency: tuple[bytes, ...], transport: Transport
+) -> None:
+    old, young = sorted([held, new])
+    if old[0] == young[0] and old[1] != young[1]:
+        raise Unverified(f"the access log was forked: another history at {old[0]} entries")
+    if 0 < old[0] < young[0]:
+        _verify_growth(old, young, consistency, transport)
 
 
 def _verify_growth(

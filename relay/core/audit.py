@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
+from dataclasses import replace
+
 from sqlalchemy import select
 
 from relay.batch import Answer, Batch, Committed
@@ -23,14 +27,16 @@ from .open import not_available
 def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
     """Entries from `first` on, as [size, [[shown, content]...]]; `_shown` says what of each.
 
-    The read is an entry itself and is committed before anything is shown; it is not part of its own answer.
+    The read is an entry itself, one for each other office that is read, and is committed before anything is shown; it
+    is not part of its own answer.
     """
     scope = _scope(batch, caller)
     size = batch.connection.scalar(select(log_head.c.size).where(log_head.c.log == Log.ACCESS)) or 0
     count = max(0, min(count, AUDIT_PAGE, size - first))
     rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
     shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
-    _log_look(batch, caller, f"entries {first} to {first + len(shown)}")
+    read = {each for _index, _entry, _leaf, office, concerns in rows for each in (office, concerns)}
+    _log_look(batch, caller, f"entries {first} to {first + len(shown)}", scope & read - {EVERYONE})
     answer = encode([size, shown])
     return lambda _committed: answer
 
@@ -44,10 +50,11 @@ def message_header(batch: Batch, caller: Caller, message_id: bytes, look: str = 
     wanted = select(message.c.encoded, message.c.grants).where(message.c.message_id == message_id)
     row = batch.connection.execute(wanted).first()
     core = parse_message(bytes(row.encoded)).core if row is not None else None
-    _log_look(batch, caller, look, message_id)
+    read = {core.office} & scope if core is not None else frozenset()
+    _log_look(batch, caller, look, read, message_id)
 
     def answer(_committed: Committed) -> bytes:
-        if row is None or core is None or core.office not in scope:
+        if row is None or not read:
             raise not_available()
         return encode([bytes(row.encoded), bytes(row.grants)])
 
@@ -61,8 +68,13 @@ def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
     return batch.directory.audit_scope(device.device_id, batch.now) | {EVERYONE}
 
 
-def _log_look(batch: Batch, caller: Caller, detail: str, message_id: bytes | None = None) -> None:
-    batch.log(entry_of(caller, Event.AUDIT, batch.now_ms, detail, message_id))
+def _log_look(
+    batch: Batch, caller: Caller, detail: str, read: Collection[str], message_id: bytes | None = None
+) -> None:
+    """One entry, or one for each office beside the auditor's own that is `read`: it has a right to know by whom."""
+    look = entry_of(caller, Event.AUDIT, batch.now_ms, detail, message_id)
+    for office in sorted({*read} - {look.office}) or ("",):
+        batch.log(replace(look, salt=os.urandom(16), concerns=office))
 
 
 def _shown(entry: bytes | None, leaf: bytes, in_scope: frozenset[str]) -> list[object]:

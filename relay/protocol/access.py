@@ -38,7 +38,9 @@ class Circle:
 
     def __post_init__(self) -> None:
         # Once for the message: built anew for every device, 500 readers would cost 250,000 steps.
-        object.__setattr__(self, "named", {each.address: each.kind for each in self.addressees})
+        shown = (each for original in self.originals for each in original.message.core.addressees)
+        exempted = {each.address: each.kind for each in shown if each.kind is AddresseeKind.EXEMPTED}
+        object.__setattr__(self, "named", {each.address: each.kind for each in self.addressees} | exempted)
 
     @classmethod
     def of(cls, core: Core, originals: tuple[PassedOn, ...] = ()) -> Circle:
@@ -89,7 +91,7 @@ class Judge:
     def need_to_know(self, named: Mapping[str, AddresseeKind], device: Device) -> NeedToKnow | None:
         """The positive determination: named, holder of an addressed role, or on an addressed community's roster.
 
-        Exemption beats all three.
+        Exemption beats all three, also one by the originator of a message that is passed on.
         """
         found = self.bases(device)
         if any(named.get(address) is AddresseeKind.EXEMPTED for address in found):

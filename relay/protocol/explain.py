@@ -44,7 +44,7 @@ _FIXED = {
     "classification": "cannot be checked without label, policy and clearance",
     "restrictive": "cannot be checked without label, policy and clearance",
     "permissive": "cannot be checked without label, policy and clearance",
-    "need-to-know": "no addressee, role or community of this message gives a need-to-know",
+    "need-to-know": "no addressee, role or community of this message gives a need-to-know, or one is exempted",
 }
 
 

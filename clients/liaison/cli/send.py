@@ -76,7 +76,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
         if given["dry_run"]:
             dry_run(session, client, plan, copies, as_json=given["as_json"])
             return
-        _check_copies(copies)
+        _check_copies(client, copies, yes=given["yes"])
         confirm_release(session, client, plan, copies, yes=given["yes"])
         try:
             sent = client.release(plan)
@@ -137,19 +137,21 @@ def confirm_release(session: Session, client: Client, plan: Plan, copies: Sequen
     for each in plan.added:
         say(f"the policy demands that {each.address} gets it too, for recovery")
     _name_refused(client, plan.refused)
+    plan.require_reader(_name_unmapped(client, plan, yes=yes))
+    if not yes:
+        blind = ", ".join(copy.verdicts[0].addressee.address for copy in copies)
+        beside = f", and blind copies to {blind}" if blind else ""
+        session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees{beside}?")
+
+
+def _name_unmapped(client: Client, plan: Plan, *, yes: bool) -> str:
+    """Name the offices without a table; with `yes`, ask for one where nobody is left. The hint where none was asked."""
     unmapped = Desk(client).unmapped(plan)
     for office in unmapped:
         say(f"no equivalence is agreed with {office}")
     if plan.is_for_nobody and yes:
         ask_for_mapping(client, plan)
-    plan.require_reader("with --yes your security officer is asked for one" if unmapped and not yes else "")
-    if not yes:
-        beside = (
-            f", and blind copies to {', '.join(copy.verdicts[0].addressee.address for copy in copies)}"
-            if copies
-            else ""
-        )
-        session.confirm(f"Release to {len(plan.released)} of {len(plan.verdicts)} addressees{beside}?")
+    return "with --yes your security officer is asked for one" if unmapped and not yes else ""
 
 
 def ask_for_mapping(client: Client, plan: Plan) -> None:
@@ -163,12 +165,13 @@ def ask_for_mapping(client: Client, plan: Plan) -> None:
         say(f"work item {item.message_id.hex()[:12]} for your security officer")
 
 
-def _check_copies(copies: Sequence[Plan]) -> None:
+def _check_copies(client: Client, copies: Sequence[Plan], *, yes: bool) -> None:
     """Raise Refused, naming the addressee, while nothing has gone yet."""
     for copy in copies:
         if copy.is_for_nobody:
             address = copy.verdicts[0].addressee.address
-            raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules)
+            hint = _name_unmapped(client, copy, yes=yes)
+            raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules, hint=hint)
         copy.require_unaided()
 
 
@@ -213,7 +216,7 @@ def _near(client: Client, verdict: Verdict) -> str:
 def dry_run(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, as_json: bool) -> None:
     """Show the plan, and fail where sending would. Nothing leaves."""
     show_plan(session, client, plan, copies, as_json=as_json)
-    _check_copies(copies)
+    _check_copies(client, copies, yes=False)
     plan.require_unaided()
     plan.require_reader()
 

@@ -47,7 +47,7 @@ type evidence struct {
 	offices    map[string]office
 	devices    map[string]*certified // by device id
 	policies   []published
-	agreements map[string]map[string]bool // payload → offices that signed
+	agreements map[string]map[string]int64 // payload → when each office's signature was logged, in milliseconds
 	entries    []map[int64]any
 	accept     map[int64]any
 	message    *message // nil where only its hash is shown
@@ -93,7 +93,7 @@ func verifyEvidence(path string, trusted []string) (found any, err error) {
 	}()
 	e := &evidence{
 		members: map[string][]byte{}, vkeys: map[string][]string{}, offices: map[string]office{},
-		devices: map[string]*certified{}, agreements: map[string]map[string]bool{}, grants: map[string][]int64{},
+		devices: map[string]*certified{}, agreements: map[string]map[string]int64{}, grants: map[string][]int64{},
 	}
 	e.readFile(path)
 	e.readManifest()
@@ -233,13 +233,13 @@ func (e *evidence) readDirectory() {
 		refuse(len(fields) != 5 && len(fields) != 6, "directory entry: not an array of 5 or 6")
 		dated.take(fields[2])
 		change, _ := fields[1].(string)
-		err := e.apply(change, must(asBytes(fields[4], -1, "directory entry: payload")))
+		err := e.apply(change, entryTime(fields[2]), must(asBytes(fields[4], -1, "directory entry: payload")))
 		refuse(err != nil, "directory entry, %s: %v", change, err)
 	}
 }
 
-// apply believes a payload once its signature by the right authority holds.
-func (e *evidence) apply(change string, encoded []byte) error {
+// apply believes a payload, logged at that time in milliseconds, once its signature by the right authority holds.
+func (e *evidence) apply(change string, at int64, encoded []byte) error {
 	_, payload, _, err := splitSign1(encoded)
 	if err != nil {
 		return err
@@ -292,9 +292,9 @@ func (e *evidence) apply(change string, encoded []byte) error {
 			name, _ := row[0].(string)
 			if kid, ok := row[2].([]byte); ok && bytes.Equal(kid, e.offices[name].kid) && by(name) == nil {
 				if e.agreements[string(payload)] == nil {
-					e.agreements[string(payload)] = map[string]bool{}
+					e.agreements[string(payload)] = map[string]int64{}
 				}
-				e.agreements[string(payload)][name] = true
+				e.agreements[string(payload)][name] = at
 				return nil
 			}
 		}
@@ -505,17 +505,36 @@ func (e *evidence) checkPolicy() {
 	refuse(len(wanted) > 0, "policy: a file is missing")
 }
 
+// checkAgreements asks for one at each time that the rules were asked: at the acceptance, and at every opening.
 func (e *evidence) checkAgreements() {
-	own, _ := e.accept[7].(string)
 	for device := range e.grants {
-		other, found := e.devices[device].office, false
-		for payload, signed := range e.agreements {
-			value, _ := decode([]byte(payload))
-			parties, _ := value.(map[int64]any)[3].([]any)
-			found = found || signed[own] && signed[other] && len(signed) == len(parties)
-		}
-		refuse(other != own && !found, "agreement: none that %s and %s have signed", own, other)
+		e.checkAgreement(e.devices[device].office, entryTime(e.accept[3]))
 	}
+	for _, entry := range e.entries {
+		if entry[2] == "open" {
+			e.checkAgreement(entry[7].(string), entryTime(entry[3]))
+		}
+	}
+}
+
+// checkAgreement refuses if none that both offices and all its parties had signed by then, in milliseconds, was valid.
+func (e *evidence) checkAgreement(other string, at int64) {
+	own, _ := e.accept[7].(string)
+	for payload, signed := range e.agreements {
+		terms := must(decode([]byte(payload))).(map[int64]any)
+		parties := must(asArray(terms[3], -1, "parties"))
+		from, until := must(asTime(terms[10], "not before")), must(asTime(terms[11], "not after"))
+		valid := len(signed) == len(parties) && from <= at/1000 && at/1000 <= until
+		for _, logged := range signed {
+			valid = valid && logged <= at+60_000
+		}
+		_, left := signed[own]
+		_, right := signed[other]
+		if valid && left && right {
+			return
+		}
+	}
+	refuse(other != own, "agreement: none that %s and %s had signed, valid then", own, other)
 }
 
 // readPortions reads what namePortions writes, with which the caller compares it.
