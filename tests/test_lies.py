@@ -855,6 +855,9 @@ def test_what_is_no_key_at_all_is_caught(anna):
     for garbage in (b"", encode([[1, 2]]), encode({})):
         with nothing_leaves(anna, "relay answered") as relay:
             relay.invent("POST", r"/claim$", lambda garbage=garbage, **_: garbage)
+    for more in (5, [1, 2], b"x", [b"", None, None, 4]):
+        with nothing_leaves(anna, "for other devices than were asked for") as relay:
+            relay.lie("POST", r"/claim$", lambda answer, more=more: encode([*decode(answer), more]))
 
 
 # -- the receipt ------------------------------------------------------------------------------------------------------
