@@ -58,7 +58,7 @@ def init(
     encoded = dearmor(statement_file.read(), "STATEMENT")
     stated = parse_statement(encoded)
     keys = relay_keys(relay_url, stated)
-    passphrase = session.passphrase.new("new passphrase for this device")
+    passphrase = session.founding(home_folder(), "device")
     path = Path(f"{address}.request")
     with whole(path) as file:  # opened first: keys whose request cannot be written would be of no use
         request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
