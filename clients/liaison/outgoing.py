@@ -11,7 +11,7 @@ from relay.protocol.access import Judge
 from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_logged_entry
-from relay.protocol.envelope import parse_message, parse_slot, parse_submission
+from relay.protocol.envelope import Submission, parse_message, parse_slot, parse_submission
 from relay.protocol.errors import (
     Conflict,
     LiaisonError,
@@ -48,7 +48,8 @@ FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that as
 Chunks = Mapping[bytes, tuple[bytes, ...]]  # digests of the chunks of large parts, by their part's
 _NOT_HASHED: Chunks = {}
 Tell = Callable[[str], None]  # a line for the person whose messages they are
-Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]], Mapping[int, SealedFile]], None]
+Refusals = Sequence[tuple[str, tuple[str, ...]]]  # addresses, each with the rules against it
+Keep = Callable[[Submission, Refusals, Mapping[int, SealedFile]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Outgoing:
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:
         """Seal to everyone the plan releases to, and post. Raises Refused if that is nobody, Waiting.
 
-        `keep` writes the sender's own copy, in the transaction that fills the outbox.
+        `keep` writes the sender's own copy, in the transaction that fills the outbox; if it raises, nothing is kept.
         """
         plan.require_unaided()
         sealed = self.prepare(plan, now, keep)
@@ -129,7 +130,7 @@ class Outgoing:
             if content_keys is None:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             refused = [(each.addressee.address, each.rules) for each in verdicts if not each.is_released]
-            keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
+            keep(submission, refused, {index: file for index, (file, _portion) in apart.items()})
             self._drop_own_key(claimed)
             cabinet.put_pin(LAST_DTG, encode(core.handling.dtg))
             cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
