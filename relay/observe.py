@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import threading
 import time
@@ -63,11 +64,25 @@ SWEPT = Gauge("relay_swept_time_seconds", "When this process last ended a whole 
 def serve_metrics(host: str, port: int, count_messages: Callable[[], int]) -> None:
     """Answer scrapes on a port of their own, from a thread of their own. Raises LiaisonError if it is taken."""
     STORED.set_function(_now_and_then(count_messages))
-    try:
+    with _binding(host, port):
         start_http_server(port, host, registry=REGISTRY)
-    except OSError as problem:
+
+
+def check_ports(host: str, first: int, workers: int) -> None:
+    """Raises LiaisonError unless each worker finds its port free: one that does not would be replaced for ever."""
+    for port in range(first, first + workers):
+        with _binding(host, port):
+            socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+
+
+@contextmanager
+def _binding(host: str, port: int) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, OverflowError) as problem:  # beyond 65535 there is no port
         raise LiaisonError(
-            f"cannot bind {host}:{port} for metrics: {problem.strerror}", hint="each worker has a port: N, N+1, ..."
+            f"cannot bind {host}:{port} for metrics: {getattr(problem, 'strerror', None) or problem}",
+            hint="each worker has a port: N, N+1, ...",
         ) from problem
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,11 +12,16 @@ from platformdirs import user_data_path
 from pydantic import Field, FilePath, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from relay.protocol.errors import Malformed
+from relay.protocol.tlog import check_origin
+
 # Files named like the variables, relay_database: where systemd's credentials and containers' secrets are mounted.
 _SECRETS = next((d for d in (os.environ.get("CREDENTIALS_DIRECTORY"), "/run/secrets") if d and Path(d).is_dir()), None)
 
 _Text = Annotated[str, Field(min_length=1)]  # a variable that is set to nothing is a mistake, not the default
 _RATE = 10**9
+_URL = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4}))?/?")
+_PORTS = {"http": 80, "https": 443}
 
 
 class Settings(BaseSettings):
@@ -25,7 +32,7 @@ class Settings(BaseSettings):
     port: int = Field(8440, ge=0, le=65535)
     database: _Text | None = None  # default: SQLite in the data folder
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
-    name: str | None = None  # origin of the logs; chosen once, when the database is new
+    name: _Text | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = Field(1, ge=1, le=64)
     one_core: bool = True  # for all threads of a worker; see relay/cores.py
     metrics_host: _Text = "127.0.0.1"
@@ -68,6 +75,39 @@ class Settings(BaseSettings):
             raise ValueError("no database's URL, such as sqlite:////FOLDER/FILE or postgresql://USER@HOST/NAME")
         return url
 
+    @field_validator("name")
+    @classmethod
+    def _read_name(cls, name: str | None) -> str | None:
+        try:
+            fits = name is None or len(check_origin(f"{name}/directory", "name").encode()) <= 255  # the longest of it
+        except Malformed:
+            fits = False
+        if not fits:
+            raise ValueError("no origin of a log, such as relay.example: printable, no space, no plus, 245 octets")
+        return name
+
+    @field_validator("public_url")
+    @classmethod
+    def _read_public_url(cls, url: str | None) -> str | None:
+        """As clients spell it in Host: lower case, without the port that goes without saying."""
+        if url is None:
+            return None
+        found = _URL.fullmatch(url.lower())
+        if found is None or int(found[3] or 0) > 65535:
+            raise ValueError("not the one address of the relay, such as https://relay.example: no path, no user, ASCII")
+        scheme, host, port = found.groups()
+        return f"{scheme}://{host_and_port(scheme, host, int(port or _PORTS[scheme]))}"
+
+    @field_validator("proxies")
+    @classmethod
+    def _read_proxies(cls, proxies: str) -> str:
+        for each in proxies.split(","):
+            try:
+                ip_network(each.strip())
+            except ValueError:  # uvicorn would take it for a name that no peer has, and "*" for everybody
+                raise ValueError("not addresses and networks with commas between, such as 10.0.0.0/8,::1") from None
+        return proxies
+
     @property
     def database_url(self) -> str:
         return self.database or f"sqlite:///{self.data / 'relay.sqlite'}"
@@ -75,3 +115,8 @@ class Settings(BaseSettings):
     @property
     def parts_place(self) -> str:
         return self.parts or str(self.data / "parts")
+
+
+def host_and_port(scheme: str, host: str, port: int) -> str:
+    """What a client's Host header says, who leaves away the port that goes without saying."""
+    return host if port == _PORTS[scheme] else f"{host}:{port}"

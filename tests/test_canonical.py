@@ -49,6 +49,14 @@ def test_more_items_than_any_object_has_are_refused_unread(monkeypatch):
         decode(head(4, MAX_ITEMS) + bytes([0x80]) * MAX_ITEMS)
 
 
+def test_items_behind_a_string_of_no_stated_length_are_refused_unread(monkeypatch):
+    monkeypatch.setattr(canonical.cbor2, "loads", lambda *_, **__: pytest.fail("read"))
+    for string in (b"\x5f\xff", b"\x7f\xff"):  # 31, its low bits, is no length
+        hidden = string + bytes([0x80]) * 30
+        with pytest.raises(Malformed, match="canonical"):
+            decode(head(4, 31 * 5000) + hidden * 5000)
+
+
 _VALUES = st.recursive(
     st.integers(-(1 << 63), (1 << 63) - 1) | st.binary(max_size=300) | st.text(max_size=80) | st.none() | st.booleans(),
     lambda inner: st.lists(inner, max_size=30) | st.dictionaries(st.integers(-24, 23), inner, max_size=5),

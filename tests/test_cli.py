@@ -224,6 +224,22 @@ WRONG = {
     "RELAY_QUOTA_MESSAGES": ["-1", "1000000001"],
     "RELAY_PARTITION_DAYS": ["0"],
     "RELAY_WITNESS_POLICY": ["/nonexistent"],
+    "RELAY_PROXIES": ["", "*", "10.0.0", "10.0.0.1/8", "10.0.0.0/8 ::1", "127.0.0.1,", "caddy"],
+    "RELAY_NAME": ["", "relay one", "relay+one", "relay\n", "relay\u00a0one", "r" * 250, "\u00e9" * 150],
+    "RELAY_PUBLIC_URL": [
+        "",
+        "relay.example",
+        "ftp://relay.example",
+        "https://",
+        "https://relay.example/v1",
+        "https://relay.example?",
+        "https://anna:secret@relay.example",
+        "https://relay.example:0443",
+        "https://relay.example:65536",
+        "https://relay.example:",
+        "https://m\u00fcnchen.example",
+        "https://::1",
+    ],
 }
 
 

@@ -138,6 +138,31 @@ def test_systemd_takes_the_units(tmp_path):
     assert ran.returncode == 0, ran.stderr
 
 
+def named(group):
+    """The system calls of a group, and of the groups in it; one that is none is itself."""
+    if not group.startswith("@"):
+        return {group}
+    told = subprocess.run(["systemd-analyze", "syscall-filter", group], capture_output=True, text=True, check=True)
+    lines = [line.strip() for line in told.stdout.splitlines()[1:]]
+    return set().union(*(named(line) for line in lines if line and not line.startswith("#")))
+
+
+def test_the_unit_leaves_a_relay_its_own_core_and_its_own_memory_to_tell_of():
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("no systemd-analyze")
+    unit, allowed = (DEPLOY / "relay.service").read_text(), set()
+    for line in re.findall(r"^SystemCallFilter=(.*)$", unit, re.MULTILINE):
+        calls = set().union(*map(named, line.removeprefix("~").split()))
+        allowed = allowed - calls if line.startswith("~") else allowed | calls
+    assert {"sched_setaffinity", "sched_getaffinity", "execve"} <= allowed
+    assert "setrlimit" not in allowed
+    assert "ProcSubset=pid" not in unit  # without /proc/stat there is no process_resident_memory_bytes
+
+
+def test_the_unit_tries_again_for_as_long_as_the_database_is_away():
+    assert "StartLimitIntervalSec=0" in (DEPLOY / "relay.service").read_text()
+
+
 def test_a_secret_is_read_from_a_file(tmp_path):
     (tmp_path / "relay_database").write_text("postgresql://relay@postgres/relay")
     assert Settings(_secrets_dir=tmp_path).database == "postgresql://relay@postgres/relay"

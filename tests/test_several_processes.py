@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,6 +18,7 @@ import pytest
 from databases import fresh_database
 from forge import Forge, call, signed_headers
 from logcheck import verify_all_consistent, verify_receipt
+from ports import free_port
 from relay.house import migrate
 from relay.protocol.canonical import decode
 from relay.protocol.entry import parse_logged_entry
@@ -139,6 +143,21 @@ def command_of(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:  # it has ended since
         return b""
+
+
+def test_a_metrics_port_that_a_worker_finds_taken_is_said_at_the_start(tmp_path):
+    with fresh_database("postgresql", tmp_path) as url, socket.socket() as taken:
+        migrate(Settings(data=tmp_path / "relay", database=url))
+        first = free_port(in_a_row=3)
+        taken.bind(("127.0.0.1", first + 1))
+        taken.listen()
+        command = [Path(sys.executable).parent / "relay", "serve", "--data", tmp_path / "relay", "--database", url]
+        options = ["--port", "0", "--workers", "2", "--metrics-port", str(first)]
+        ran = subprocess.run([*command, *options], capture_output=True, text=True, timeout=30, check=False)
+    assert (ran.returncode, ran.stdout) == (1, "")
+    wrong, hint = ran.stderr.splitlines()
+    assert wrong.startswith(f"relay: error: cannot bind 127.0.0.1:{first + 1} for metrics")
+    assert hint.startswith("relay: hint: ")
 
 
 def test_a_worker_that_dies_is_replaced_and_no_message_is_lost(workers, tmp_path):

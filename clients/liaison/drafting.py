@@ -31,9 +31,7 @@ from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
 from .sealed import SealedFile
 
-_LONGEST = (
-    MAX_CONTENT - 64 * 1024
-)  # octets of a submission in a draft, with its content keys and what officers sign yet
+_LONGEST = MAX_CONTENT - 64 * 1024  # octets of a submission, so that its keys and more signatures fit beside it
 _NOBODY = f"your security officer enrols another officer with the role {RELEASING_ROLE}"
 
 

@@ -69,8 +69,8 @@ class HttpTransport:
     """One relay, one device."""
 
     def __init__(self, url: str, keyid: str, key: Ed25519PrivateKey | None, *, timeout: float = 90.0) -> None:
-        self._url = url.rstrip("/")
-        self._authority = self._url.partition("://")[2].lower()
+        self._url = str(httpx2.URL(url.lower())).rstrip("/")  # as it is sent: no port that goes without saying
+        self._authority = self._url.partition("://")[2]
         self._keyid, self._key = keyid, key
         self._pauses: tuple[float, ...] = _PAUSES
         self._client = httpx2.Client(

@@ -18,7 +18,7 @@ from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable
 from relay.protocol.header import Core, Precedence
-from relay.protocol.httpsig import RequestSignature, check_request, parse_signature
+from relay.protocol.httpsig import check_request, parse_signature
 from relay.protocol.identity import Kind
 
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
@@ -49,6 +49,7 @@ class Caller:
 
     device: Device
     nonce: bytes
+    created: int = 0
     expires: int = 0
     digest: bytes = b""
     early: bool = False  # signed in a second that has not begun here
@@ -65,34 +66,40 @@ class Doorkeeper:
 
     def authenticate(self, request: Request, directory: Directory, now: int) -> Checking[Caller]:
         """The caller, or Unauthenticated saying why not. `now` in seconds."""
-        signature = parse_signature(request.signature_input, request.signature)
-        device = _known_device(signature.keyid, directory, now)
-        digest = yield from check_request(
-            device.request_public,
-            signature,
-            request.method,
-            request.authority,
-            request.target_uri,
-            request.body or None,
-            request.content_type,
-            request.content_digest,
-            now,
-            follows=request.follows,
-        )
-        self._use(device.device_id, signature, now)
-        return Caller(device, signature.nonce, signature.expires, digest, signature.created > now)
+        caller = yield from recognise(request, directory, now)
+        self._use(caller, now)
+        return caller
 
-    def _use(self, device_id: bytes, signature: RequestSignature, now: int) -> None:
-        if signature.created < self._started:
+    def _use(self, caller: Caller, now: int) -> None:
+        if caller.created < self._started:
             raise Unavailable("the request was signed before this relay started", hint="sign it again")
         with self._lock:
             if now >= self._sweep_at:
                 self._used = {key: expires for key, expires in self._used.items() if expires > now - 60}
                 self._sweep_at = now + 60
-            key = (device_id, signature.nonce)
+            key = (caller.device.device_id, caller.nonce)
             if key in self._used:
                 raise Unauthenticated("the request's nonce was used before", hint="sign it again with a new nonce")
-            self._used[key] = signature.expires
+            self._used[key] = caller.expires
+
+
+def recognise(request: Request, directory: Directory, now: int) -> Checking[Caller]:
+    """Who signed this request; whether its nonce was used before is not asked. Raises Unauthenticated."""
+    signature = parse_signature(request.signature_input, request.signature)
+    device = _known_device(signature.keyid, directory, now)
+    digest = yield from check_request(
+        device.request_public,
+        signature,
+        request.method,
+        request.authority,
+        request.target_uri,
+        request.body or None,
+        request.content_type,
+        request.content_digest,
+        now,
+        follows=request.follows,
+    )
+    return Caller(device, signature.nonce, signature.created, signature.expires, digest, signature.created > now)
 
 
 def _known_device(keyid: str, directory: Directory, now: int) -> Device:

@@ -1,7 +1,7 @@
 """The way in: a signed request becomes a caller, or a job that is committed under that caller's name.
 
 The rules:
-  - nothing that a request says is believed before its signature verifies;
+  - nothing that a request says is believed before its signature verifies, and no long body is read before that;
   - a device that is not known here may have been enrolled by another process: it is looked for once more after
     catching up;
   - a nonce is used once, by this process or, where several serve from one database, by any (nonces.py); where one
@@ -19,7 +19,7 @@ from relay.protocol.claim import Checking, settle
 from relay.protocol.header import Precedence
 from relay.writer import Writer
 
-from .caller import Caller, Doorkeeper, Request, UnknownDevice
+from .caller import Caller, Doorkeeper, Request, UnknownDevice, recognise
 from .nonces import once, use_up, used
 from .readingroom import ReadingRoom
 
@@ -43,6 +43,20 @@ class Door:
             first = int(time.time()) + 1
             self._doorkeeper = Doorkeeper(first, await self._room.look(used))
             await asyncio.sleep(first - time.time())
+
+    async def recognise(self, request: Request) -> None:
+        """Raises Unauthenticated unless a device signed this that may act. Its nonce is as good as before.
+
+        For before a long body is read; with its body the request is then authenticated as every other.
+        """
+        try:
+            settle(self._recognise(request))
+        except UnknownDevice:
+            await self._writer.catch_up()
+            settle(self._recognise(request))
+
+    def _recognise(self, request: Request) -> Checking[Caller]:
+        return recognise(request, self._writer.committer.directory, int(time.time()))
 
     async def authenticate(self, request: Request) -> Caller:
         """The device that signed this request, for one that changes nothing. Raises Unauthenticated, Unavailable.

@@ -5,6 +5,9 @@ from __future__ import annotations
 MAX_SUBMISSION = 34 * 1024 * 1024  # 32 MiB of parts, their sealing and their slots
 MAX_MESSAGE = 256 * 1024  # signed message without slots and parts
 MAX_SMALL_BODY = 4 * 1024 * 1024  # policies, key batches, everything else
+MAX_UNSIGNED = 256 * 1024  # of a body that is read before it is known who sends it
+MAX_HEAD = 32 * 1024  # of a request: its line and its headers
+HEAD_WAIT = 20  # until it is whole
 MAX_WAIT = 60  # long-poll
 INBOX_PAGE = 100
 URGENT_AHEAD = 20  # urgent messages told of ahead of their page

@@ -9,6 +9,7 @@ from sqlalchemy import delete, insert
 
 from relay.batch import Answer, Batch
 from relay.observe import DRAINING
+from relay.protocol.header import Precedence
 from relay.store.engine import unavailable
 from relay.store.schema import setting
 from relay.writer import Writer
@@ -24,6 +25,7 @@ class Pulse:
         self._writer = writer
         self._draining = False
         self._proven = -_FRESH  # when the database was last seen to take a write, on the monotonic clock
+        self._proving: asyncio.Task[None] | None = None
 
     def drain(self) -> None:
         """No longer ready for more; what comes is served all the same."""
@@ -33,16 +35,22 @@ class Pulse:
     async def ready(self) -> bool:
         """Whether more may come. Raises Unavailable where the database does not take what is written.
 
-        Anybody may ask, so the database is asked once in `_FRESH` seconds.
+        Anybody may ask, so the database is asked once in `_FRESH` seconds, and who asks meanwhile is told the same.
         """
         if not self._draining and time.monotonic() - self._proven >= _FRESH:
-            try:
-                async with asyncio.timeout(_PATIENCE):
-                    await self._writer.submit(_prove_writable)
-            except TimeoutError as problem:
-                raise unavailable() from problem
-            self._proven = time.monotonic()
+            if self._proving is None or self._proving.done():
+                self._proving = asyncio.create_task(self._prove())
+            await asyncio.shield(self._proving)
         return not self._draining
+
+    async def _prove(self) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                # A relay that turns ROUTINE away can commit: taken out, it would leave its load to the others.
+                await self._writer.submit(_prove_writable, precedence=Precedence.FLASH)
+        except TimeoutError as problem:
+            raise unavailable() from problem
+        self._proven = time.monotonic()
 
 
 def _prove_writable(batch: Batch) -> Answer:

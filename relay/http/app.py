@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from relay import __version__
 from relay.core import Caller, Relay
 from relay.core.caller import Request as SignedRequest
-from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION
+from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION, MAX_UNSIGNED
 from relay.observe import tell, template
 from relay.protocol.errors import (
     Conflict,
@@ -31,11 +31,14 @@ from relay.protocol.errors import (
     Unknown,
     Unverified,
 )
+from relay.protocol.witness import MAX_ASKED
+from relay.protocol.witness import PATH as ADD_CHECKPOINT
 
 from .bare import Application
 from .peers import Peers
 
 CBOR = "application/cbor"
+_LIMITS = {"/v1/messages": MAX_SUBMISSION, ADD_CHECKPOINT: MAX_ASKED}  # of a body; MAX_SMALL_BODY elsewhere
 
 STATUS: dict[type[LiaisonError], int] = {
     LiaisonError: 500,
@@ -116,8 +119,13 @@ TheRelay = Annotated[Relay, Depends(the_relay)]
 
 
 async def the_request(request: Request) -> SignedRequest:
-    """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge."""
-    _check_length(request)
+    """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge.
+
+    A long body is held in memory only for a device that signed its digest.
+    """
+    if _check_length(request) > MAX_UNSIGNED:
+        relay: Relay = request.app.state.relay
+        await relay.door.recognise(_signed(request, b"", follows=True))
     return _signed(request, await request.body())
 
 
@@ -162,14 +170,15 @@ async def the_caller(relay: TheRelay, request: TheRequest) -> Caller:
     return await relay.door.authenticate(request)
 
 
-def _check_length(request: Request) -> None:
+def _check_length(request: Request) -> int:
     """Before the body is read: its length is stated and within the limit. The server holds the sender to it."""
     if "transfer-encoding" in request.headers:
         raise Malformed("a body without a stated length", hint="send Content-Length, not chunks")
-    limit = MAX_SUBMISSION if request.scope["path"] == "/v1/messages" else MAX_SMALL_BODY
+    limit = _LIMITS.get(request.scope["path"], MAX_SMALL_BODY)
     stated = request.headers.get("content-length", "0")
     if not stated.isdecimal() or len(stated) > 12 or int(stated) > limit:
         raise TooLarge(f"a body of {stated:.20} octets; the limit here is {limit}")
+    return int(stated)
 
 
 def _single(request: Request, name: str) -> str | None:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from .heads import BoundedHeads
 
 
-class JoiningProtocol(HttpToolsProtocol):
+class JoiningProtocol(BoundedHeads):
     """uvicorn's protocol on a transport that joins."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it

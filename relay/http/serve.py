@@ -20,9 +20,9 @@ from relay.core import Relay
 from relay.cores import keep_to_one
 from relay.cosigning import Cosigning
 from relay.house import open_relay
-from relay.observe import SWEPT, Watched, going_on, log_as_json, serve_metrics, tell
+from relay.observe import SWEPT, Watched, check_ports, going_on, log_as_json, serve_metrics, tell
 from relay.protocol.errors import LiaisonError
-from relay.settings import Settings
+from relay.settings import Settings, host_and_port
 
 from .app import create_app
 from .joined import JoiningProtocol
@@ -40,6 +40,8 @@ def serve_forever(settings: Settings) -> None:
         serve(settings, listening, 0)
     else:
         open_relay(settings).close()  # what is wrong with the settings is said once, and here
+        if settings.metrics_port is not None:
+            check_ports(settings.metrics_host, settings.metrics_port, settings.workers)
         supervise(settings, listening, serve)
 
 
@@ -60,6 +62,7 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
         access_log=False,
         server_header=False,
         http=JoiningProtocol,
+        ws="none",
         forwarded_allow_ips=settings.proxies,
         timeout_graceful_shutdown=settings.drain_seconds,
     )
@@ -131,14 +134,13 @@ async def _sweep(relay: Relay, every: float) -> None:
 def reached_as(settings: Settings, port: int) -> tuple[str | None, frozenset[str]]:
     """Scheme and authorities under which clients reach this relay. Raises LiaisonError where only a person can know."""
     if settings.public_url:
-        scheme, _, authority = settings.public_url.rstrip("/").lower().partition("://")
-        if not authority or "/" in authority:
-            raise LiaisonError(f"{settings.public_url} is no address", hint="such as https://relay.example")
+        scheme, _, authority = settings.public_url.partition("://")
         return scheme, frozenset({authority})
     if settings.host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         raise LiaisonError("on all addresses, the relay cannot know its own", hint="give --public-url")
-    names = {"127.0.0.1", "localhost", "[::1]"} if settings.host in _LOOPBACK else {settings.host.lower()}
-    return None, frozenset(f"{name}:{port}" for name in names)
+    own = f"[{settings.host}]" if ":" in settings.host else settings.host
+    names = {"127.0.0.1", "localhost", "[::1]"} if settings.host in _LOOPBACK else {own.lower()}
+    return None, frozenset(host_and_port("http", name, port) for name in names)
 
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})

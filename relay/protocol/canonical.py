@@ -77,6 +77,8 @@ def _refuse_crowded(encoded: bytes, what: str) -> None:
     while at < len(encoded) and count <= MAX_ITEMS:
         count += 1
         major, low = divmod(encoded[at], 32)
+        if low > 27:  # of no stated length: what lies in it would not be counted
+            raise Malformed(f"{what}: not in its one canonical encoding")
         stated = 1 << (low - 24) if 24 <= low <= 27 else 0  # octets of the head's argument
         length = int.from_bytes(encoded[at + 1 : at + 1 + stated]) if stated else low
         at += 1 + stated + (length if major in _STRINGS else 0)

@@ -286,11 +286,13 @@ def _check_extensions(policy: Policy) -> None:
 
 
 def _check_values(policy: Policy) -> None:
+    index = policy.index
     for name, value in policy.extensions.values():
-        tag_set = policy.index.tag_sets[fold(name)]
-        if fold(value) not in {fold(each.name) for tag in tag_set.tags for each in tag.values}:
+        oid, wanted = index.tag_sets[fold(name)].oid, fold(value)
+        if not any(wanted in index.values.get((oid, kind), ()) for kind in TagType):
             raise Malformed(f"policy extensions: {policy.name} has no value {value!r} in {name}")
-    permissive = [by_name.keys() for (_oid, kind), by_name in policy.index.values.items() if kind is TagType.PERMISSIVE]
+    permissive = [by_name.keys() for (_oid, kind), by_name in index.values.items() if kind is TagType.PERMISSIVE]
     for group, members in policy.extensions.memberships:
-        if not any({fold(name) for name in (group, *members)} <= names for names in permissive):
+        together = {fold(name) for name in (group, *members)}
+        if not any(together <= names for names in permissive):
             raise Malformed(f"policy extensions: {policy.name} has no permissive tag with {group} and all its members")

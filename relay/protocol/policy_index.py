@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .errors import Malformed
 from .label import TagType, fold
 from .policy_elements import Classification, Tag, TagSet, Value
+
+MAX_VALUES = 8192  # of all tags, and the tags themselves; the largest policy that is in use has some 200
+MAX_MEMBERS = 65536  # of all groups, through groups within groups
 
 Key = tuple[str, TagType]
 Memberships = tuple[tuple[str, tuple[str, ...]], ...]
@@ -27,7 +31,12 @@ class PolicyIndex:
 def build_index(
     classifications: tuple[Classification, ...], tag_sets: tuple[TagSet, ...], memberships: Memberships
 ) -> PolicyIndex:
-    """The look-up tables of a policy; `memberships` pairs the name of a group with its members."""
+    """The look-up tables of a policy; `memberships` pairs the name of a group with its members.
+
+    Raises Malformed for more than MAX_VALUES or MAX_MEMBERS: everybody who meets the policy pays for them.
+    """
+    if sum(1 + len(tag.values) for tag_set in tag_sets for tag in tag_set.tags) > MAX_VALUES:
+        raise Malformed(f"policy: more than {MAX_VALUES} tags and values")
     tags: dict[Key, tuple[Tag, ...]] = {}
     values: dict[Key, dict[str, tuple[Value, ...]]] = {}
     for tag_set in tag_sets:
@@ -54,10 +63,15 @@ def _close_groups(
     for group, members in memberships:
         table.setdefault(fold(group), set()).update(fold(name) for name in members)
     closed: dict[Key, dict[str, frozenset[str]]] = {}
+    count = 0
     for key, by_name in values.items():
         if key[1] is TagType.PERMISSIVE:
-            reach = {name: _reachable(name, table) & by_name.keys() for name in by_name if name in table}
-            closed[key] = {name: frozenset(members) for name, members in reach.items()}
+            closed[key] = {}
+            for name in by_name.keys() & table.keys():
+                reached = _reachable(name, table)
+                if (count := count + len(reached)) > MAX_MEMBERS:
+                    raise Malformed(f"policy: its groups have more than {MAX_MEMBERS} members, groups within groups")
+                closed[key][name] = frozenset(reached & by_name.keys())
     return closed
 
 

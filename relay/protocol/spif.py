@@ -26,7 +26,7 @@ from .spif_elements import (
     read_memberships,
     read_tag_set,
 )
-from .spif_lint import check_policy, lint
+from .spif_lint import check_extent, check_policy, lint
 from .spif_source import Source, read_marking
 from .xml import Element, elements, parse_datetime, parse_xml, required
 
@@ -81,6 +81,7 @@ def read_spif(spif_xml: bytes, extensions: PolicyExtensions = NO_EXTENSIONS) -> 
     source = Source(NAMESPACE)
     source.check(root, children=_ROOT_CHILDREN, attributes=_ROOT_ATTRIBUTES)
     policy = _read_policy(root, source, sha256(spif_xml).digest(), extensions)
+    check_extent(policy)
     return policy, (*source.findings, *lint(policy))
 
 

@@ -6,11 +6,14 @@ Sources: ADatP-4774.1 section 3.4 (consistency checks); reference rules of Open 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from .errors import Malformed
 from .label import TagType, fold
 from .policy import Finding, Policy, expand_group
 from .policy_elements import Classification, Group, Requirement, TagSet, Value
+
+MAX_REQUIRED = 65536  # values, as often as they are named: everybody who meets a label of the policy goes through them
 
 
 def check_policy(classifications: tuple[Classification, ...], tag_sets: tuple[TagSet, ...]) -> None:
@@ -24,12 +27,12 @@ def check_policy(classifications: tuple[Classification, ...], tag_sets: tuple[Ta
     _unique("tag set", (fold(each.name) for each in tag_sets))
     _unique("tag set id", (each.oid for each in tag_sets))
     known = {fold(each.name) for each in classifications}
-    lacvs: set[tuple[str, TagType, str]] = set()
+    lacvs: set[tuple[str, TagType, str | None]] = set()
     for tag_set in tag_sets:
         rows = [(tag.type, value) for tag in tag_set.tags for value in tag.values]
         _unique(f"value of {tag_set.name}: lacv", (f"{kind.name} {value.lacv}" for kind, value in rows))
         _check_case(tag_set)
-        lacvs |= {(fold(tag_set.name), kind, value.lacv) for kind, value in rows}
+        lacvs |= {(fold(tag_set.name), kind, lacv) for kind, value in rows for lacv in (value.lacv, None)}
     for tag_set, _, value in _values(tag_sets):
         names = {*value.excluded_classes, *((value.required_class,) if value.required_class else ())}
         for name in names:
@@ -68,13 +71,22 @@ def _check_case(tag_set: TagSet) -> None:
                 raise Malformed(f"SPIF: {tag_set.name} has {first!r} and {value.name!r}, different in case only")
 
 
-def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, TagType, str]]) -> None:
+def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, TagType, str | None]]) -> None:
     for group in groups:
-        key = (fold(group.tag_set), group.type)
-        if group.lacv is None and any(key == (name, kind) for name, kind, _ in lacvs):
-            continue
-        if (*key, group.lacv) not in lacvs:
+        if (fold(group.tag_set), group.type, group.lacv) not in lacvs:
             raise Malformed(f"SPIF: {holder} refers to no value {group.lacv} of {group.tag_set}")
+
+
+def check_extent(policy: Policy) -> None:
+    """Raise Malformed where what classifications and values require or exclude is more than to hold a label to."""
+    values = [value for _, _, value in _values(policy.tag_sets)]
+    required = [rank.required for rank in policy.classifications] + [value.required for value in values]
+    excluded = (value.excluded for value in values)
+    count = 0
+    for group in chain(*map(_groups, required), *excluded):
+        count += len(expand_group(policy, group))
+        if count > MAX_REQUIRED:
+            raise Malformed(f"SPIF: its requirements and exclusions name more than {MAX_REQUIRED} values")
 
 
 def lint(policy: Policy) -> tuple[Finding, ...]:

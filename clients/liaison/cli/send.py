@@ -67,9 +67,9 @@ def message_options(command: Command) -> Command:
 def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
     """Send a message. The body is FILE, or - or a pipe for stdin, or what you write in $EDITOR.
 
-    In the body, a line that starts with a portion mark in brackets, behind a list's number or not, opens a portion with
-    that label. In a body with such marks no line may start with another bracket of up to eight words, which could be a
-    mistyped one: put a word before it. A list's (1) or (a) is text.
+    In the body, a line that starts with a portion mark in brackets, behind an outline's numbers or not, opens a portion
+    with that label. In a body with such marks no line may start with another bracket of up to eight words, which could
+    be a mistyped one, and no sentence with a mark: put a word before it. A list's (1) or (a) is text.
     """
     with session.client() as client, plan_from(client, to, file, given) as plan:
         copies = Desk(client).plan_blind(plan, given["blind"])
