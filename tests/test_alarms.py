@@ -192,7 +192,7 @@ def test_the_office_is_told_only_what_its_own_people_signed(warsaw, anna):
     assert read_alarm(parse_sign1(row[1], ALARM)).finding == "Not by me."
     paris = stated(warsaw.clients["audit@lo-paris"], 1)
     forged = body[:-1] + bytes([body[-1] ^ 1])
-    for encoded in (paris, forged, stated(ewa, 1, device_id=anna.profile.signing.device_id)):
+    for encoded in (b"", encode(5), paris, forged, stated(ewa, 1, device_id=anna.profile.signing.device_id)):
         with lying(ewa) as relay:
             relay.invent("GET", r"^/v1/alarms$", lambda told=encoded, **_query: encode([[row[0], told]]))
             with pytest.raises(Unverified):

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from liaison.cli import main as liaison
+from liaison.cli.body import body_of
 from liaison.cli.main import COMMANDS
 from liaison.lists import expand
 from liaison.private_file import create_private
@@ -140,6 +141,23 @@ def test_a_command_that_fails_in_the_system_says_so_in_a_line(tmp_path: Path) ->
     )  # fmt: skip
     assert (told.returncode, told.stdout) == (4, "")
     assert told.stderr.splitlines()[0] == f"liaison: error: there is no profile in {tmp_path / 'nowhere'}"
+
+
+@pytest.mark.parametrize("session", ["gone", "", "locked", "file", "session"])
+def test_text_is_written_in_the_sessions_memory_if_there_is_such_a_place(tmp_path: Path, monkeypatch, session) -> None:
+    (tmp_path / "locked").mkdir(0o500)
+    for place in ("profile", "session"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "editor").write_text('#!/bin/sh\necho "$1" > "$1"\n')
+    monkeypatch.setenv("VISUAL", f"sh {tmp_path / 'editor'}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", session and str(tmp_path / session))
+    monkeypatch.setattr("liaison.cli.body.is_written_now", lambda _file: True)
+    writable = {"session", "locked"} if os.geteuid() == 0 else {"session"}  # nothing is locked to the superuser
+    with body_of(None, tmp_path / "profile") as text:
+        assert Path(text.strip()).parents[1] == tmp_path / (session if session in writable else "profile")
+        assert Path(text.strip()).is_file()
+    assert not Path(text.strip()).exists()
 
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b'{"v": 1, "kind": "device"}'])

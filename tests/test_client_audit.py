@@ -22,7 +22,7 @@ from liaison.pulled import markings
 from liaison.transport import HttpTransport
 from liaison.trust import ACCESS
 from relay.logkeys import load_log_keys
-from relay.protocol.canonical import decode
+from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import LiaisonError, Refused, Unknown, Unverified
 from relay.protocol.identity import Kind
@@ -400,6 +400,18 @@ def test_a_checkpoint_of_unknown_keys_is_an_alarm(offices):
             AuditPull(auditor).pull()
     (alarm,) = auditor.profile.cabinet.alarms()
     auditor.profile.cabinet.resolve_alarm(alarm.alarm_id)
+
+
+@pytest.mark.parametrize("told", [[1], [1, 2, 3], 5, [1, [5]], [1, [[True, b""]]]])
+def test_entries_that_are_not_even_the_format_are_the_relays_fault(offices, told):
+    auditor = offices.clients["second auditor"]
+    before = len(pulled(auditor))
+    traffic(offices.clients)
+    with lying(auditor) as relay:
+        relay.invent("GET", r"/audit/entries", lambda **_: encode(told))
+        with pytest.raises(Unverified):
+            AuditPull(auditor).pull()
+    assert (AuditPull(auditor).count(), AuditPull(auditor).left_over()) == (before, 0)
 
 
 def test_withheld_entries_are_found(offices):

@@ -149,6 +149,7 @@ def test_a_relay_cannot_forge_any_of_it(setting, message_id, tmp_path):
             [right[0], others[1], right[2]],
             [right[0], right[1], moved],
             [right[0], right[1], right[2][1:]],
+            [right[0], right[1], [right[2][0][:2]]],
         )
         for lie in lies:
             with lying(twin) as relay:

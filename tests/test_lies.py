@@ -693,6 +693,20 @@ def test_withheld_directory_entries_are_caught(two_offices, jean, forger):
     jean.sync()
 
 
+def test_a_directory_without_end_is_read_no_further_than_its_signed_size(jean, forger):
+    jean.sync()
+    note, _page = decode(forger.directory(lambda entries: entries)())
+    before, pages = _untouched(jean), iter(range(3))
+
+    def endless(**_query):
+        return encode([note, [b"page %d" % next(pages)]])
+
+    with lying(jean) as relay:
+        relay.invent("GET", r"^/v1/directory", endless)
+        jean.sync()
+    assert (_untouched(jean), next(pages)) == (before, 1)
+
+
 def test_a_directory_that_grew_for_the_sender_but_not_for_the_reader_is_caught(two_offices, anna, jean, forger):
     """The relay freezes Jean at an old, correctly signed checkpoint. Anna's message says what she saw."""
     jean.sync()
@@ -841,6 +855,9 @@ def test_what_is_no_key_at_all_is_caught(anna):
     for garbage in (b"", encode([[1, 2]]), encode({})):
         with nothing_leaves(anna, "relay answered") as relay:
             relay.invent("POST", r"/claim$", lambda garbage=garbage, **_: garbage)
+    for more in (5, [1, 2], b"x", [b"", None, None, 4]):
+        with nothing_leaves(anna, "for other devices than were asked for") as relay:
+            relay.lie("POST", r"/claim$", lambda answer, more=more: encode([*decode(answer), more]))
 
 
 # -- the receipt ------------------------------------------------------------------------------------------------------

@@ -24,14 +24,16 @@ from sqlalchemy import delete, select, update
 
 from forge import CBOR, Forge, call, problem, signed_headers, stored
 from liaison import Attachment, Client
+from liaison.composing import Enclosed
 from liaison.desk import Desk
 from liaison.meter import no_meter
-from liaison.portions import PlainFile, PortionKind
+from liaison.portions import PlainFile, PortionContent, PortionKind
 from liaison.sealed import save
 from relay.core.uploads import ORPHAN_AFTER, Chunks, ended
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import TooLarge, Unverified
+from relay.protocol.label import label_bytes
 from relay.protocol.parts import CHUNK, PartDigest, part_digest
 from relay.settings import Settings
 from relay.store.schema import part, upload
@@ -187,6 +189,19 @@ def test_more_text_than_any_sender_writes_is_refused_and_neither_held_in_memory_
     assert jean.profile.cabinet.message(sent) is None
     assert set(jean.profile.cabinet.parts.glob("*")) == before
     assert jean.read(send(text, plan.draft.portions[1])).portions[0].content == film.read_bytes()
+
+
+def test_many_small_parts_are_no_way_round_that(anna, jean, monkeypatch):
+    paragraphs = [PortionContent(PortionKind.PARAGRAPH, label_bytes(anna.labels.read(LABEL)), b"x" * 60_000)] * 5
+    within, beyond = (
+        anna.send([JEAN], label=LABEL, body="Long.", enclosed=Enclosed(tuple(paragraphs[:count]))).message_id
+        for count in (4, 5)
+    )
+    monkeypatch.setattr("liaison.incoming.MAX_CONTENT", 250_000)
+    with pytest.raises(TooLarge, match="more text than is read here"):
+        jean.read(beyond)
+    assert jean.profile.cabinet.message(beyond) is None
+    assert len(jean.read(within).portions) == 5
 
 
 # -- kill -9 ----------------------------------------------------------------------------------------------------------

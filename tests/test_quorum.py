@@ -9,9 +9,10 @@ from liaison.authority import Authority
 from liaison.cli import main
 from liaison.founding import found_authority
 from liaison.profile import open_profile
-from liaison.quorum import combine_shares, split_authority
+from liaison.quorum import combine_shares, drill_shares, split_authority
 from liaison.vault import open_vault
-from relay.protocol.errors import Conflict, Refused, Unauthenticated, Unverified
+from relay.protocol.canonical import encode
+from relay.protocol.errors import Conflict, Malformed, Refused, Unauthenticated, Unverified
 from world import PASSPHRASE, world
 
 NAMES = ("anna", "ewa", "jan")
@@ -72,6 +73,21 @@ def test_an_altered_share_is_found_by_the_digest_inside(profile, tmp_path):
         combine_shares(mine[:2])
 
 
+@pytest.mark.parametrize("use", [combine_shares, drill_shares])
+@pytest.mark.parametrize("threshold", [9, 1, -1])
+def test_a_share_with_another_threshold_is_found_wherever_it_lies(profile, tmp_path, use, threshold):
+    mine = holders(tmp_path)
+    split_authority(profile, 2, mine)
+    spoil(mine[2], encode(threshold), "threshold")
+    for order in (mine, mine[::-1]):
+        with pytest.raises(Unverified, match=r"of another splitting"):
+            use(order)
+    for holder in mine[:2]:
+        spoil(holder, encode(threshold), "threshold")
+    with pytest.raises((Refused, Malformed)):
+        use(mine)
+
+
 def drilled(folder, monkeypatch):
     (folder / "words").mkdir(exist_ok=True)
     for name, (_path, passphrase) in zip(NAMES, holders(folder), strict=True):
@@ -81,9 +97,9 @@ def drilled(folder, monkeypatch):
     return CliRunner().invoke(main, ["--no-input", "authority", "drill", *shares, "--passphrases", "words"])
 
 
-def spoil(holder, share):
+def spoil(holder, content, name="share"):
     vault = open_vault(*holder)
-    vault.secrets["share"] = share
+    vault.secrets[name] = content
     vault.store()
 
 

@@ -6,11 +6,14 @@ import pytest
 
 from acts import agree, as_json, no_rules_at_the_relay, refuses, run
 from forge import Forge, problem
+from liaison.client import Client
 from liaison.desk import Desk
 from liaison.drafting import circulate_plan, draft_downgrade, open_draft, release_draft
+from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused
 from relay.protocol.header import AddresseeKind
+from simulator import lying
 from world import TEST_SPIF, clearance, world
 
 ANNA, PIOTR, SAFE, JEAN, LUC = (
@@ -65,6 +68,25 @@ def test_one_who_is_exempted_is_not_reached_and_sender_relay_and_reader_refuse(c
 def test_what_may_not_be_kept_for_recovery_is_refused_before_it_is_sealed(clients):
     plan = clients[ANNA].plan([JEAN], label="TEST CLOSED FOX", body="x")
     assert plan.obligations == (RULE,)
+
+
+@pytest.mark.parametrize("act", [Client.release, circulate_plan])
+@pytest.mark.parametrize("to", [[JEAN], [JEAN, SAFE]])
+def test_one_who_has_left_no_keys_is_named_before_anything_is_sealed(clients, act, to):
+    anna, before = clients[ANNA], clients[ANNA].profile.cabinet.chain()
+    plan = anna.plan(to, label="TEST CLOSED", body="x")
+    with lying(anna) as relay:
+        relay.lie(
+            "POST", r"^/v1/keys/claim$", lambda answer: encode([_without(row, clients) for row in decode(answer)])
+        )
+        with pytest.raises(Refused, match=f"demands that {SAFE} gets this message, for recovery: .* no keys") as told:
+            act(anna, plan)
+    assert told.value.rules == ("no-keys",)
+    assert anna.profile.cabinet.chain() == before
+
+
+def _without(row, clients):
+    return [row[0], None, None] if row[0] == clients[SAFE].profile.signing.device_id else row
 
 
 def test_nothing_goes_to_recovery_alone(clients):

@@ -32,6 +32,7 @@ from processes import told
 from relay.core.retention import Sweep, Swept
 from relay.house import check_all
 from relay.protocol.access import Judge
+from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.errors import Conflict, Malformed, Unknown, Unverified
 from relay.protocol.hold import HOLD, Action, Hold
@@ -44,6 +45,7 @@ from relay.store.engine import open_writer
 from relay.store.log import Log
 from relay.store.migrate import upgrade
 from relay.store.schema import hold, key_batch, key_package, log_entry, message, part, receipt, slot
+from simulator import lying
 from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
 from test_go import run as run_go
@@ -408,6 +410,14 @@ def test_a_hold_by_one_officer_does_nothing(offices):
         state_hold(ewa, Action.PLACE, message_id, "inquiry 7")
     assert sweep(offices, 31.1).messages == 1
     assert rows_of(offices, message_id) == 0
+
+
+def test_what_is_no_entry_of_a_hold_is_the_relays_fault(offices):
+    message_id, (ewa, *_) = sent(offices), officers(offices)
+    with lying(ewa) as relay:
+        relay.invent("POST", r"/holds$", lambda: encode([1]))
+        with pytest.raises(Unverified):
+            state_hold(ewa, Action.PLACE, message_id, "inquiry 7")
 
 
 @on_both

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from contextlib import closing
 
 import pytest
@@ -72,9 +73,19 @@ def test_an_answer_without_end_is_not_read_to_its_end(monkeypatch):
     with answering(bytes(1 << 20)) as relay:
         assert get(relay.url) == relay.body
         relay.body += b"\0"
-        for relay.status in (200, 500):
-            with pytest.raises(Unverified, match="longer"):
-                get(relay.url)
+        with pytest.raises(Unverified, match="longer"):
+            get(relay.url)
+
+
+@pytest.mark.parametrize("status", [200, 404, 500])
+def test_no_answer_becomes_many_times_its_length_in_memory(status):
+    with answering(b"[" + b"{}," * (1 << 20) + b"{}]", status) as relay:
+        tracemalloc.start()
+        with pytest.raises(LiaisonError, match="not a relay" if status == 200 else "without a reason"):
+            relay_keys(relay.url, None)
+        _now, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 16 << 20
 
 
 def test_the_longest_answers_of_an_honest_relay_are_read():

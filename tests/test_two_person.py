@@ -10,8 +10,9 @@ import pytest
 
 from acts import agree, gets_nothing, no_rules_at_the_relay, refuses, run, screen, slots_of
 from forge import Forge, problem
-from liaison import Waiting
+from liaison import Attachment, Waiting
 from liaison.drafting import circulate, circulate_plan, draft_downgrade, open_draft, pack_draft, release_draft
+from liaison.portions import MAX_CONTENT
 from liaison.record import DRAFTED
 from liaison.seal import fresh_keys
 from liaison.transport import HttpTransport
@@ -19,7 +20,7 @@ from relay.protocol.access import Circle
 from relay.protocol.decision import Action
 from relay.protocol.endorsement import ENDORSEMENT, Endorsement
 from relay.protocol.envelope import Submission, parse_message, parse_submission
-from relay.protocol.errors import LiaisonError, Refused, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Refused, TooLarge, Unavailable, Unverified
 from relay.protocol.header import Addressee, AddresseeKind
 from relay.protocol.identity import Kind
 from relay.protocol.label import Succession, label_bytes
@@ -218,6 +219,15 @@ def test_a_draft_whose_carrier_waits_is_named_with_its_own_id_and_with_its_carri
     anna.sync()
     screen(piotr, "release", carrier, "--yes", "--json")
     assert clients[JEAN].read(bytes.fromhex(row["message_id"])).portions[0].text == TEXT
+
+
+def test_a_draft_that_is_too_large_once_it_is_sealed_uses_no_number_and_is_not_kept(clients):
+    anna = clients[ANNA]
+    made = plan(clients, attachments=[Attachment("film", bytes(MAX_CONTENT - 10_000))])
+    chain, kept = anna.profile.cabinet.chain(), dict(anna.records())
+    with pytest.raises(TooLarge, match="what two persons release"):
+        circulate_plan(anna, made)
+    assert (anna.profile.cabinet.chain(), dict(anna.records())) == (chain, kept)
 
 
 def test_a_draft_that_nobody_could_release_is_not_sealed(clients):

@@ -90,8 +90,9 @@ def office_alarms(trust: Trust, transport: Transport, office: str) -> Iterator[H
     after = 0
     while rows := read_rows(transport.get("/v1/alarms", after=after)):
         for index, encoded in rows:
-            signed = parse_sign1(encoded, ALARM)
-            stated = read_alarm(signed)
+            with relayed():
+                signed = parse_sign1(encoded, ALARM)
+                stated = read_alarm(signed)
             finder = trust.directory.devices.get(stated.device_id)
             if finder is None or finder.office != office or index < after:
                 raise Unverified(f"entry {index}: an alarm of nobody in {office}")

@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 from relay.protocol.canonical import decode, encode, expect, read_array
 from relay.protocol.dating import Dating, Mark
-from relay.protocol.envelope import decode_list
 from relay.protocol.errors import Conflict, LiaisonError, Unverified
 from relay.protocol.note import MLDSA44, signed_at, verify_note
 from relay.protocol.tiles import TILE_WIDTH, tile_path
@@ -30,7 +29,7 @@ from relay.protocol.witness_policy import cosigned_at
 
 from .client import Client
 from .pulled import PulledEntry, is_hidden, leaf_of, read_answer, read_row
-from .trust import ACCESS, DIRECTORY
+from .trust import ACCESS, DIRECTORY, relayed
 from .walk import Walk
 from .warranted import Warrants
 from .witnessing import compare, fetch, log_of, pinned_policy
@@ -88,7 +87,8 @@ class AuditPull:
     ) -> None:
         client = self._client
         try:
-            note = self._follow(walk, start)
+            with relayed():
+                note = self._follow(walk, start)
             for log, theirs, whose in foreign:  # the head they are held against is now that of all leaves above
                 compare(client.trust, client.transport, log, theirs, whose)
             if walk.others.misdated is not None:  # not before: theirs may be of another history
@@ -172,7 +172,7 @@ class AuditPull:
         if first >= size:
             return []
         answer = self._client.transport.get("/v1/audit/entries", after=first, count=min(_PAGE, size - first))
-        _size, rows = decode_list(answer, "audit entries")
+        _size, rows = read_array(answer, 2, "audit entries")
         return [read_answer(index, row) for index, row in enumerate(expect(rows, list, "audit entries"), first)]
 
     def _where(self, start: int, size: int) -> str:

@@ -43,7 +43,7 @@ def _read_claimed(
 ) -> Iterator[tuple[KeyPackage, Sign1]]:
     """Each package with the batch that lists it, everything checked but the batch's signature."""
     rows = decode_list(answer, "claimed keys")
-    if [row[0] for row in rows if type(row) is list and len(row) == 3] != list(asked):
+    if [row[0] if type(row) is list and len(row) == 3 else None for row in rows] != list(asked):
         raise Unverified("the relay answered for other devices than were asked for")
     for device_id, package, batch in rows:
         if package is not None:

@@ -20,7 +20,7 @@ from typing import Self
 
 from relay.protocol.access import Judge
 from relay.protocol.directory import Device
-from relay.protocol.envelope import parse_message
+from relay.protocol.envelope import Submission, parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown, Unverified
 from relay.protocol.header import MessageHandling, Precedence
 from relay.protocol.label import Label
@@ -33,7 +33,7 @@ from .inbox import InboxItem, item_of, waiting
 from .incoming import Incoming, Opened
 from .labels import LabelReader
 from .meter import Meter, no_meter
-from .outgoing import Keep, Outgoing, Sent, Tell
+from .outgoing import Keep, Outgoing, Refusals, Sent, Tell
 from .plan import Draft, Plan, plan_of
 from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
@@ -152,13 +152,13 @@ class Client:
     def keeper(self, plan: Plan, state: str = SENT) -> Keep:
         """Writes the sender's own copy of a plan once it is sealed."""
 
-        def keep_sealed(
-            encoded: bytes, refused: Sequence[tuple[str, tuple[str, ...]]], apart: Mapping[int, SealedFile]
-        ) -> None:
+        def keep_sealed(sealed: Submission, refused: Refusals, apart: Mapping[int, SealedFile]) -> None:
             portions = dict(enumerate(plan.draft.portions))
             portions |= {index: replace(portions[index], apart=file) for index, file in apart.items()}
-            record = Record(OUT, state, encoded, portions, one_time=True, receipt_sent=True, refused=tuple(refused))
-            keep(self.profile.cabinet, parse_message(encoded).core.message_id, record)
+            record = Record(
+                OUT, state, sealed.message, portions, one_time=True, receipt_sent=True, refused=tuple(refused)
+            )
+            keep(self.profile.cabinet, parse_message(sealed.message).core.message_id, record)
 
         return keep_sealed
 

@@ -8,7 +8,7 @@ for octet, and not a copy beside it. Who signs last posts.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
@@ -22,15 +22,17 @@ from relay.protocol.obligations import officers_needed
 
 from .client import Client
 from .composing import Enclosed
-from .outgoing import NOT_YET, Sent
+from .outgoing import NOT_YET, Refusals, Sent
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
 from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
+from .sealed import SealedFile
 from .waiting import Waiting
 
+_LONGEST = MAX_CONTENT - 64 * 1024  # octets of a submission, so that its keys and more signatures fit beside it
 _NOBODY = f"your security officer enrols another officer with the role {RELEASING_ROLE}"
 
 
@@ -132,8 +134,14 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
         rules = tuple(dict.fromkeys(rule for verdict in officers.verdicts for rule in verdict.rules))
         raise Refused("nobody else in your office may release this", rules=rules, hint=_NOBODY)
     plan = replace(plan, draft=replace(plan.draft, portions=_all_in_memory(plan.draft.portions)))
-    keys = fresh_keys(len(plan.draft.portions))
-    sealed = client.outgoing().prepare(plan, int(time.time()), client.keeper(plan, DRAFTED), keys)
+    keys, store = fresh_keys(len(plan.draft.portions)), client.keeper(plan, DRAFTED)
+
+    def keep(submission: Submission, refused: Refusals, apart: Mapping[int, SealedFile]) -> None:
+        if len(submission.encoded()) > _LONGEST:  # its slots and padding come to more than any content tells
+            raise _too_large()
+        store(submission, refused, apart)
+
+    sealed = client.outgoing().prepare(plan, int(time.time()), keep, keys)
     packed = pack_draft(sealed.submission, keys, label_bytes(plan.draft.label))
     return Drafted(sealed.core.message_id, circulate(client, packed, plan.draft.label, sealed.core.message_id))
 
@@ -214,7 +222,11 @@ def draft_downgrade(
 
 def _all_in_memory(portions: Sequence[PortionContent]) -> tuple[PortionContent, ...]:
     """A draft carries the whole submission, for another officer to read: it has no large parts. Raises TooLarge."""
-    if sum(portion.size for portion in portions) > MAX_CONTENT:
-        hint = "send large files in a message that one person may release, or in several"
-        raise TooLarge(f"what two persons release has at most {MAX_CONTENT // (1 << 20)} MiB of content", hint=hint)
+    if sum(portion.size for portion in portions) > _LONGEST:
+        raise _too_large()
     return tuple(replace(each, content=b"".join(each.blocks()), apart=None) for each in portions)
+
+
+def _too_large() -> TooLarge:
+    hint = "send large files in a message that one person may release, or in several"
+    return TooLarge(f"what two persons release has, sealed, less than {MAX_CONTENT // (1 << 20)} MiB", hint=hint)

@@ -12,6 +12,7 @@ from relay.protocol.errors import Unverified
 from relay.protocol.hold import HOLD, Action, Hold, check_reason, hold_body, read_hold
 
 from .client import Client
+from .trust import relayed
 
 
 class Stated(NamedTuple):
@@ -44,7 +45,8 @@ def post_hold(client: Client, signed: bytes, approvals: Sequence[bytes] = ()) ->
     stated = read_hold(parse_sign1(signed, HOLD))
     path, body = f"/v1/messages/{stated.message_id.hex()}/holds", hold_body(signed, approvals)
     answer = client.transport.post(path, body, client.trust.seen())
-    entry = client.trust.verify_logged(parse_logged_entry(answer), client.transport)
+    with relayed():
+        entry = client.trust.verify_logged(parse_logged_entry(answer), client.transport)
     said, _, told = entry.detail.partition(": ")
     done, _, words = said.partition(" ")
     if (entry.event, entry.device_id, entry.message_id, done, told) != (

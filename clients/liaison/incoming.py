@@ -30,7 +30,7 @@ from .portions import MAX_CONTENT, PortionContent, PortionKind
 from .profile import Profile
 from .record import read_record
 from .seal import unseal_part, unseal_slot
-from .sealed import check_file, into_memory
+from .sealed import check_file, into_memory, too_much
 from .transport import Transport
 from .trust import Trust, relayed
 
@@ -207,7 +207,10 @@ class Incoming:
         core, folder = message.core, self.profile.cabinet.parts
         if core.portions[index].length <= MAX_INLINE:
             sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
-            return unseal_part(core, index, key, sealed)
+            found = unseal_part(core, index, key, sealed)
+            if len(found.content) > room:
+                raise too_much()
+            return found
         with downloaded(folder, core, index, self.transport, self.meter):
             found = check_file(core, index, key, folder)
             return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)

@@ -11,7 +11,7 @@ from relay.protocol.access import Judge
 from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event, parse_logged_entry
-from relay.protocol.envelope import parse_message, parse_slot, parse_submission
+from relay.protocol.envelope import Submission, parse_message, parse_slot, parse_submission
 from relay.protocol.errors import (
     Conflict,
     LiaisonError,
@@ -26,7 +26,7 @@ from relay.protocol.errors import (
 from relay.protocol.grants import accept_detail, grants_of
 from relay.protocol.header import Addressee, AddresseeKind, Core, Portion, Precedence, fresh_message_id
 from relay.protocol.label import Label
-from relay.protocol.policy import is_at_or_above
+from relay.protocol.policy import Policy, is_at_or_above
 from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
@@ -36,7 +36,7 @@ from .plan import LAST_DTG, Draft, Plan
 from .private_file import folder_lock
 from .profile import Profile
 from .record import FAILED, SENT, change, read_record
-from .release import NO_KEYS, UNUSABLE_KEYS, Verdict
+from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
 from .transport import Transport
@@ -49,7 +49,8 @@ FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that as
 Chunks = Mapping[bytes, tuple[bytes, ...]]  # digests of the chunks of large parts, by their part's
 _NOT_HASHED: Chunks = {}
 Tell = Callable[[str], None]  # a line for the person whose messages they are
-Keep = Callable[[bytes, Sequence[tuple[str, tuple[str, ...]]], Mapping[int, SealedFile]], None]
+Refusals = Sequence[tuple[str, tuple[str, ...]]]  # addresses, each with the rules against it
+Keep = Callable[[Submission, Refusals, Mapping[int, SealedFile]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class Outgoing:
     def release(self, plan: Plan, now: int, keep: Keep) -> Sent:
         """Seal to everyone the plan releases to, and post. Raises Refused if that is nobody, Waiting.
 
-        `keep` writes the sender's own copy, in the transaction that fills the outbox.
+        `keep` writes the sender's own copy, in the transaction that fills the outbox; if it raises, nothing is kept.
         """
         plan.require_unaided()
         sealed = self.prepare(plan, now, keep)
@@ -105,15 +106,17 @@ class Outgoing:
     def prepare(self, plan: Plan, now: int, keep: Keep, content_keys: list[bytes] | None = None) -> SealedMessage:
         """Claim keys, seal, sign and keep. With `content_keys` it is a draft, which waits for release.
 
-        Raises Refused if nobody is left to seal to.
+        Raises Refused if nobody is left to seal to, or not the policy's recovery addressee.
         """
+        policy = self.judge.policy_of(self.profile.statement.office, plan.draft.label.policy)
         devices = {grant.device.device_id: grant.device for verdict in plan.released for grant in verdict.grants}
         claimed = claim(devices, self.trust, self.transport, now)
         unusable = {key for key, package in claimed.items() if package.fault(now) is not None}
-        any_kind = self._may_use_last_resort(plan.draft.label)
+        any_kind = _may_use_last_resort(policy, plan.draft.label)
         claimed = {key: each for key, each in claimed.items() if key not in unusable and (any_kind or each.one_time)}
         verdicts = tuple(_without_keys(verdict, claimed, unusable) for verdict in plan.verdicts)
         addressees, readers = _addressees(replace(plan, verdicts=verdicts)), _readers(verdicts, claimed)
+        _require_recovery(policy, verdicts)
         key, cabinet = self.profile.signing, self.profile.cabinet
         message_id, keys = fresh_message_id(now, os.urandom(12)), content_keys or fresh_keys(len(plan.draft.portions))
         apart = self._seal_apart(plan.draft, message_id, keys)  # this takes long, and holds no lock
@@ -128,7 +131,7 @@ class Outgoing:
             if content_keys is None:
                 cabinet.put_outbox(core.message_id, submission.encoded())
             refused = [(each.addressee.address, each.rules) for each in verdicts if not each.is_released]
-            keep(submission.message, refused, {index: file for index, (file, _portion) in apart.items()})
+            keep(submission, refused, {index: file for index, (file, _portion) in apart.items()})
             self._drop_own_key(claimed)
             cabinet.put_pin(LAST_DTG, encode(core.handling.dtg))
             cabinet.advance_chain(core.seq, parse_message(submission.message).ref)
@@ -152,11 +155,6 @@ class Outgoing:
                 file, length = seal_file(folder, message_id, kid, index, keys[index], portion, self.meter)
                 found[index] = file, Portion(length, file.digest, portion.label)
         return found
-
-    def _may_use_last_resort(self, label: Label) -> bool:
-        policy = self.judge.policy_of(self.profile.statement.office, label.policy)
-        threshold = policy.extensions.one_time_key_from if policy is not None else None
-        return policy is None or not is_at_or_above(policy, label.classification, threshold)
 
     def post_kept(self, sent: Sent, submission: bytes, chunks: Chunks = _NOT_HASHED) -> Sent:
         """Post what has just come into the outbox. Raises Waiting if it stays there for now, and what `post` raises."""
@@ -248,6 +246,11 @@ def _precedence(submission: bytes) -> Precedence:
         return Precedence.ROUTINE
 
 
+def _may_use_last_resort(policy: Policy | None, label: Label) -> bool:
+    threshold = policy.extensions.one_time_key_from if policy is not None else None
+    return policy is None or not is_at_or_above(policy, label.classification, threshold)
+
+
 def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage], unusable: set[bytes]) -> Verdict:
     """The verdict, less the devices that have left no key, or one that is unusable."""
     grants = tuple(grant for grant in verdict.grants if grant.device.device_id in claimed)
@@ -262,6 +265,18 @@ def _addressees(plan: Plan) -> list[Addressee]:
     plan.require_reader("liaison explain says why")
     released = {verdict.addressee for verdict in plan.released}
     return [each for each in plan.draft.addressees if each in released or each.kind is AddresseeKind.EXEMPTED]
+
+
+def _require_recovery(policy: Policy | None, verdicts: Sequence[Verdict]) -> None:
+    """Raise Refused where lack of keys keeps the message from whom the policy demands: no relay takes it."""
+    wanted = policy.extensions.recovery_addressee if policy is not None else None
+    for verdict in verdicts:
+        if verdict.addressee.address == wanted and verdict.obstacle in KEYLESS:
+            raise Refused(
+                f"the policy demands that {wanted} gets this message, for recovery: {verdict.reasons[0][1]}",
+                rules=(verdict.obstacle,),
+                hint="its holder makes keys with any command, such as: liaison status",
+            )
 
 
 def _readers(verdicts: Sequence[Verdict], claimed: dict[bytes, KeyPackage]) -> list[Reader]:

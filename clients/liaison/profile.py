@@ -74,10 +74,20 @@ class Profile:
         self.cabinet.close()
 
 
+def has_profile(folder: Path) -> bool:
+    """Whether there is one, made to its end."""
+    return (folder / "profile.json").exists()
+
+
+def taken(folder: Path) -> Conflict:
+    """What to raise where another profile is in the way."""
+    return Conflict(f"there is a profile in {folder} already", hint="set LIAISON_HOME to another folder")
+
+
 def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed25519PrivateKey, passphrase: str) -> None:
     """Make a new profile in `folder`. Raises Conflict if there is one."""
     if any((folder / name).exists() for name in _FILES):
-        raise Conflict(f"there is a profile in {folder} already", hint="set LIAISON_HOME to another folder")
+        raise taken(folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     secrets = {
@@ -95,7 +105,7 @@ def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed255
 def read_public(folder: Path) -> dict[str, str]:
     """What profile.json says. Raises Unauthenticated where there is no profile, Malformed for a damaged one."""
     path = folder / "profile.json"
-    if not path.exists():
+    if not has_profile(folder):
         raise Unauthenticated(
             f"there is no profile in {folder}",
             hint="make one with: liaison init ADDRESS --relay URL --authority FILE",

@@ -118,10 +118,12 @@ def _open_shares(holders: Sequence[tuple[Path, str]]) -> _Opened:
         if secrets.keys() != {"kid", "sealed", "share", "threshold"}:
             raise Malformed("a file that is no share of an authority's keys")
     for (path, _passphrase), secrets in zip(holders, opened, strict=True):
-        if (secrets["kid"], secrets["sealed"]) != (opened[0]["kid"], opened[0]["sealed"]):
+        if any(secrets[each] != opened[0][each] for each in ("kid", "sealed", "threshold")):
             raise Unverified(f"{path} is a share of another authority, or of another splitting than {holders[0][0]}")
     shares = [secrets["share"].decode("ascii", "replace") for secrets in opened]
     needed = int(expect(decode(opened[0]["threshold"], "share: threshold"), int, "share: threshold"))
+    if not 2 <= needed <= MAX_SHARES:
+        raise Malformed(f"share: a threshold of {needed}, which is none from 2 to {MAX_SHARES}")
     if len(set(shares)) < needed:
         raise Refused(f"{len(set(shares))} different shares; it takes {needed}", rules=("quorum",))
     return _Opened(shares, needed, opened[0]["sealed"], opened[0]["kid"])

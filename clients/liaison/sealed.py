@@ -144,10 +144,15 @@ def into_memory(portion: PortionContent, room: int) -> PortionContent:
     assert isinstance(portion.apart, SealedFile)  # noqa: S101 - `check_file` made it
     if portion.size > room:
         portion.apart.path.unlink()
-        raise TooLarge("the message has more text than is read here", hint="ask its sender for a file attached")
+        raise too_much()
     content = b"".join(portion.apart.blocks())
     portion.apart.path.unlink()
     return replace(portion, content=content, apart=None)
+
+
+def too_much() -> TooLarge:
+    """What to raise where a message has more content to be held in memory than anybody sends."""
+    return TooLarge("the message has more text than is read here", hint="ask its sender for a file attached")
 
 
 def save(portion: PortionContent, path: Path, meter: Meter) -> None:

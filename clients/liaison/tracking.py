@@ -70,7 +70,7 @@ def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
     trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
     pulled = []
     for row in expect(rows, list, "evidence: entries"):
-        encoded, index, proof = expect(row, list, "evidence: entry")
+        encoded, index, proof = read_array(encode(row), 3, "evidence: entry")
         steps = tuple(expect_bytes(step, 32, "evidence: proof") for step in expect(proof, list, "evidence: proof"))
         leaf = leaf_hash(expect(encoded, bytes, "evidence: entry"))
         verify_inclusion(leaf, expect(index, int, "evidence: index"), checkpoint.size, steps, checkpoint.root)

@@ -36,8 +36,9 @@ from relay.protocol.httpsig import sign_request
 
 CBOR = "application/cbor"
 MAX_ANSWER = 64 * 1024 * 1024  # a page of 1000 of the longest log entries fits, and so does whatever a package can hold
+_GIVEN = {200, 201}  # the status of what is no error
 _MANY = 4096  # pieces of an answer
-_MAX_EVENT = 64 * 1024  # octets
+MAX_JSON = 64 * 1024  # octets of an event, a problem, or what a relay says of itself: read, it is thirty times as long
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
 _PATIENCE, _SLOWEST = 300, 1024  # seconds for an answer of any length; from then on, octets a second on the whole
 _SILENCE = 60  # seconds without an octet in a stream; where there is no mail, a relay says every 15 that it is there
@@ -130,7 +131,7 @@ class HttpTransport:
                 content = _content(response)
         except httpx2.RequestError as problem:
             raise _unreachable(self._url, problem) from problem
-        if response.status_code not in {200, 201}:
+        if response.status_code not in _GIVEN:
             raise _error(response, content)
         return content
 
@@ -170,11 +171,16 @@ def _pieces(response: httpx2.Response) -> Iterator[bytes]:
 
 
 def _content(response: httpx2.Response) -> bytes:
-    """The whole body. Raises Unverified for one longer than any honest relay's, Unavailable for one that crawls."""
+    """The whole body, or of an error's as much as any relay says.
+
+    Raises Unverified for one longer than any honest relay's, Unavailable for one that crawls.
+    """
     joined, last, length, began = list[bytes](), list[bytes](), 0, time.monotonic()
     for piece in _pieces(response):
         last.append(piece)
         length += len(piece)
+        if length > MAX_JSON and response.status_code not in _GIVEN:
+            break  # what gives a reason has done so
         if length > MAX_ANSWER:
             raise Unverified(f"the relay's answer is longer than {MAX_ANSWER} octets")
         taken = time.monotonic() - began
@@ -223,8 +229,8 @@ def _events(pieces: Iterator[bytes], cursor: int) -> Iterator[dict[str, Any]]:
             elif not line and told:
                 yield {**_event(told), "cursor": cursor}
                 told = b""
-        if len(told) + len(rest) > _MAX_EVENT:
-            raise Unverified(f"the relay tells of an event of more than {_MAX_EVENT} octets")
+        if len(told) + len(rest) > MAX_JSON:
+            raise Unverified(f"the relay tells of an event of more than {MAX_JSON} octets")
 
 
 def _number(told: bytes) -> int:

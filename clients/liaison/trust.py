@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from relay.protocol.actor import verify_actor
@@ -63,17 +64,18 @@ class Trust:
     def sync(self, transport: Transport) -> None:
         """Bring the directory up to date. Raises Unverified, keeping an alarm, if the log is not the one we knew."""
         self.load()  # another process of this profile may have been here meanwhile
-        start, found, note, page = self.tree.size, list[bytes](), b"", [b""]
-        while page:
+        start, found, is_whole = self.tree.size, list[bytes](), False
+        while not is_whole:
             answer = transport.get("/v1/directory", after=start + len(found))
             with relayed():
                 note, page = _directory_page(answer)
+            checkpoint = self.alarmed(note, partial(self.read_checkpoint, DIRECTORY, note))
             found += page
-        self.alarmed(note, lambda: self._take_in(start, found, note))
+            is_whole = not page or start + len(found) >= checkpoint.size  # no more than the relay has signed for
+        self.alarmed(note, lambda: self._take_in(start, found, checkpoint, note))
 
-    def _take_in(self, start: int, found: list[bytes], note: bytes) -> None:
+    def _take_in(self, start: int, found: list[bytes], checkpoint: Checkpoint, note: bytes) -> None:
         """Entries from `start` on, under their checkpoint. Whatever of them does not hold, nothing of them is kept."""
-        checkpoint = self.read_checkpoint(DIRECTORY, note)
         if checkpoint.size < start:
             raise Unverified(f"the directory log went back from {start} entries to {checkpoint.size}")
         try:

@@ -49,7 +49,7 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
     check_office(office)
     check_nation(nation)
     keys = relay_keys(relay_url, None)
-    passphrase = session.passphrase.new("new passphrase for this authority")
+    passphrase = session.founding(home_folder(), "authority")
     path = Path(f"{office}.statement")
     with whole(path) as file:  # opened first: keys whose statement cannot be written would be of no use
         statement = found_authority(home_folder(), office, nation, relay_url, keys, passphrase)

@@ -36,7 +36,7 @@ def body_of(file: str | None, profile: Path, *, keep: bool = False) -> Iterator[
     if not is_written_now(file):
         yield _text(sys.stdin.buffer.read() if file in {None, "-"} else Path(str(file)).read_bytes())
         return
-    path = Path(mkdtemp(prefix="unsent-", dir=os.environ.get("XDG_RUNTIME_DIR") or profile)) / "message.txt"
+    path = Path(mkdtemp(prefix="unsent-", dir=_place(profile))) / "message.txt"
     try:
         yield _text(_edited(path))
     except Waiting:
@@ -50,6 +50,11 @@ def body_of(file: str | None, profile: Path, *, keep: bool = False) -> Iterator[
             say(f"what you wrote is kept, in clear: {path}")
         else:
             rmtree(path.parent)
+
+
+def _place(profile: Path) -> Path:
+    session = Path(os.environ.get("XDG_RUNTIME_DIR") or profile)
+    return session if session.is_dir() and os.access(session, os.W_OK | os.X_OK) else profile
 
 
 def _text(octets: bytes) -> str:

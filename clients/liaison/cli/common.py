@@ -71,6 +71,14 @@ class Session:
         if not click.confirm(question, err=True):
             raise Cancelled("cancelled")
 
+    def founding(self, folder: Path, what: str) -> str:
+        """The passphrase of a profile to be made, or of the one that is there: its file is written once more."""
+        from liaison.profile import has_profile  # noqa: PLC0415
+
+        if has_profile(folder):
+            return self.passphrase.current()
+        return self.passphrase.new(f"new passphrase for this {what}")
+
     def client(self) -> Client:
         """The device whose profile is LIAISON_HOME. Raises Unauthenticated, if it can before asking anything."""
         from liaison.client import Client  # noqa: PLC0415 - only commands that talk to a relay load the HTTP client

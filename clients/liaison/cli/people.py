@@ -20,7 +20,7 @@ from liaison.client import Client
 from liaison.founding import found_device
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
 from liaison.stock import stock
-from liaison.transport import HttpTransport
+from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_policy, sync
 from relay.protocol.armor import armor, dearmor
@@ -58,7 +58,7 @@ def init(
     encoded = dearmor(statement_file.read(), "STATEMENT")
     stated = parse_statement(encoded)
     keys = relay_keys(relay_url, stated)
-    passphrase = session.passphrase.new("new passphrase for this device")
+    passphrase = session.founding(home_folder(), "device")
     path = Path(f"{address}.request")
     with whole(path) as file:  # opened first: keys whose request cannot be written would be of no use
         request = found_device(home_folder(), address, relay_url, keys, (encoded, stated), passphrase)
@@ -93,7 +93,7 @@ def _said_keys(relay_url: str) -> list[str]:
         raise Malformed(f"{relay_url} is no URL of a relay", hint="such as http://127.0.0.1:8440")
     transport = HttpTransport(relay_url, "", None)
     try:
-        return [str(key) for key in json.loads(transport.get("/v1/relay"))["keys"]]
+        return [str(key) for key in json.loads(transport.get("/v1/relay")[:MAX_JSON])["keys"]]
     except (ValueError, KeyError, TypeError, RecursionError, Unknown):
         raise Malformed(f"what answers at {relay_url} is not a relay", hint="is the URL right?") from None
     finally:
