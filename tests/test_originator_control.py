@@ -12,9 +12,11 @@ from forge import Forge, problem
 from liaison.composing import Enclosed
 from liaison.desk import Desk
 from liaison.passing import forwarded_portions, originals_of
-from relay.protocol.endorsement import CONSENT, Consent
+from relay.protocol import cose
+from relay.protocol.canonical import decode, encode
+from relay.protocol.endorsement import CONSENT, Consent, verify_passed_on
 from relay.protocol.envelope import parse_message
-from relay.protocol.errors import Refused
+from relay.protocol.errors import Refused, Unverified
 from simulator import rewritten
 from world import clearance, world
 
@@ -274,3 +276,25 @@ def test_an_agreement_lets_go_on_what_it_covers_and_nothing_above(offices, anna,
     forwarded = jean.release(Desk(jean).plan_forward(low, [KARI], "fyi", label=None))
     offices.authorities["lo-warsaw"].withdraw(onward.agreement_id, "no longer")
     assert gets_nothing(kari, forwarded.message_id)
+
+
+def test_what_a_message_passes_on_is_verified_once_and_every_other_signature_each_time(anna, jean, monkeypatch):
+    record = jean.read(controlled(anna, jean))
+    (original,) = originals_of(record)
+    ref = parse_message(original).ref
+    consents = (signed_consent(anna, ref), with_broken_end(signed_consent(anna, ref)))
+    core = replace(record.message.core, passed_on=(original,), consents=consents[:1])
+    directory, verified, verify = jean.trust.directory, [], cose.verify_sign1
+    monkeypatch.setattr(cose, "verify_sign1", lambda *given: verified.append(given) or verify(*given))
+    for _ in range(3):
+        verify_passed_on(directory, core)
+    assert len(verified) == 2
+    for _ in range(2):
+        with pytest.raises(Unverified):
+            verify_passed_on(directory, replace(core, consents=consents))
+    assert len(verified) == 4
+
+
+def with_broken_end(encoded):
+    protected, header, payload, signature = decode(encoded)
+    return encode([protected, header, payload, signature[:-1] + bytes([signature[-1] ^ 1])])

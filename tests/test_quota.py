@@ -202,6 +202,17 @@ def test_an_urgent_message_is_opened_though_the_routine_openings_are_used_up(rel
         assert openings(reader, waiting[Precedence.ROUTINE], waiting[Precedence.FLASH]) == [429, 200]
 
 
+def test_what_has_run_out_does_not_tell_that_there_is_an_urgent_message_for_somebody_who_is_denied(
+    relay, forge, monkeypatch
+):
+    reader = reader_of(relay, forge)
+    assert statuses(forge, 1, Precedence.FLASH) == [201]
+    ((urgent),) = [item.message_id for item in reader.inbox()]
+    monkeypatch.setattr("relay.core.open.failing", lambda *_: ("need-to-know",))
+    with limited(relay, quota_opens=1):
+        assert openings(reader, bytes(16), bytes(16), urgent) == [404, 429, 429]
+
+
 def test_a_claim_costs_as_much_as_it_names_devices(relay, forge):
     own, other = (client.profile.signing.device_id for client in (forge.client, reader_of(relay, forge)))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from forge import Forge, call, problem, stored, with_signature
 from liaison.keys import SigningKey
 from octets import flipped
 from relay.core.limits import MAX_SUBMISSION
+from relay.protocol.access import Judge
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import parse_logged_entry
 from relay.protocol.envelope import format_slot, parse_message
@@ -164,6 +167,23 @@ def test_slots_that_grant_more_than_one_list_can_name_are_refused(two_offices, f
     with stored(two_offices):
         response = forge.post(sound.encoded())
     assert (response.status_code, "grant more than 0" in problem(response)["detail"]) == (413, True)
+
+
+def test_no_more_labels_are_decided_about_than_the_log_can_wait_for(two_offices, forge, sound, monkeypatch):
+    monkeypatch.setattr("relay.core.submission.MAX_JUDGED", 0)
+    with stored(two_offices):
+        response = forge.post(sound.encoded())
+    assert (response.status_code, "more than 0 labels" in problem(response)["detail"]) == (413, True)
+
+
+def test_a_label_is_decided_about_once_for_each_device(two_offices, forge, monkeypatch):
+    judged, judge = [], Judge.judge
+    monkeypatch.setattr(Judge, "judge", lambda *given: judged.append(given[3:5]) or judge(*given))
+    draft = forge.plan.draft
+    every = [replace(reader, granted=(0, 1, 2)) for reader in forge.claim()]
+    three = Forge(forge.client, every, replace(forge.plan, draft=replace(draft, portions=draft.portions * 3)))
+    assert three.post(three.seal().encoded()).status_code == 201
+    assert len(judged) == len(every)
 
 
 # -- the same message, and the same numbers, again ----------------------------------------------------------------

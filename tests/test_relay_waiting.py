@@ -8,12 +8,16 @@ import queue
 import threading
 import time
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import httpx2
 import pytest
 
 from forge import Forge, call, problem, signed_headers
-from relay.core import register
+from relay.core import reading, register
+from relay.core.caller import Caller
+from relay.protocol.access import Judge
 from relay.protocol.canonical import decode
 from relay.protocol.directory import Directory
 from relay.protocol.envelope import parse_message
@@ -222,3 +226,36 @@ def test_a_look_during_which_a_commit_failed_is_made_again(offices, reader):
 
     assert asyncio.run(relay.room.look(look)) == 2
     assert known[0] == known[1] > 0
+
+
+def test_a_device_looks_at_one_thing_at_a_time_and_keeps_nobody_else_waiting(offices, reader):
+    relay, begun = offices.relay, []
+    his, hers = (
+        Caller(relay.judge().directory.devices[client.profile.signing.device_id], bytes(16))
+        for client in (reader, offices.clients[ANNA])
+    )
+    first_is_over = threading.Event()
+
+    def look(name, connection):
+        begun.append(name)
+        if name == "his first":
+            assert first_is_over.wait(20)
+        elif name == "hers":
+            first_is_over.set()
+
+    async def together():
+        names = {"his first": his, "his second": his, "hers": hers}
+        await asyncio.gather(*(relay.room.look(partial(look, name), caller) for name, caller in names.items()))
+
+    asyncio.run(together())
+    assert begun[-1] == "his second"
+
+
+def test_of_a_message_that_is_not_listed_no_more_is_asked_than_takes_to_know_it(offices, reader, monkeypatch):
+    post(offices, reader)
+    judged = []
+    denial = SimpleNamespace(failing=("need-to-know", "agreement"))
+    monkeypatch.setattr(Judge, "judge", lambda *given: judged.append(given) or denial)
+    monkeypatch.setattr(reading, "parse_slot", lambda *_: SimpleNamespace(granted=(0, 0, 0)))
+    assert decode(call(reader, "GET", "/v1/inbox").content)[1] == []
+    assert len(judged) == 1

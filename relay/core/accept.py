@@ -160,8 +160,8 @@ def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: in
         if device is None:
             return ("reader:unknown-device",)
         reached |= judge.bases(device).keys()
-        for index in each.granted:
-            decision = judge.judge(Action.ACCEPT, circle, core.portions[index].label, device, now)
+        for label in dict.fromkeys(core.portions[index].label for index in each.granted):
+            decision = judge.judge(Action.ACCEPT, circle, label, device, now)
             if not decision.permitted:
                 return tuple(f"{device.address}:{rule}" for rule in decision.failing)
     for addressee in core.addressees:

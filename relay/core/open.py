@@ -7,7 +7,7 @@ is logged in the same way and takes the same commit: it tells the asker neither 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -108,15 +108,17 @@ def open_slot(
     current(batch.directory, caller.device.device_id, batch.now)
     # 2. the slot exists
     held = _find(batch, caller, message_id)
-    precedence = held.message.core.handling.precedence if held is not None else None
-    quota.charge(batch, caller.device, Metered.OPEN, precedence)
     if held is None:
+        quota.charge(batch, caller.device, Metered.OPEN, None)
         found = stored_message(batch, message_id)
         return deny(batch, caller, message_id, found, _why_no_slot(batch, judge, caller, found))
     # 3. the decision, now and not as of submission, for every portion that the slot grants
     rules = failing(judge, caller, held, batch.now)
     if rules:
+        # as if there were none: which bucket has run out must not tell that there is an urgent one
+        quota.charge(batch, caller.device, Metered.OPEN, None)
         return deny(batch, caller, message_id, held.message, rules)
+    quota.charge(batch, caller.device, Metered.OPEN, held.message.core.handling.precedence)
     # said only to who may open it: to everybody else there is no such message
     refuse_overstated(claimed, held.message.core)
     # 4. one transaction: the entry and the slot's state
@@ -145,14 +147,20 @@ def denying(
     judge: Judge, device: Device, found: Message, portions: Iterable[int], action: Action, now: int
 ) -> tuple[str, ...]:
     """Every rule that denies this device any of these portions."""
+    return tuple(dict.fromkeys(denials(judge, device, found, portions, action, now)))
+
+
+def denials(
+    judge: Judge, device: Device, found: Message, portions: Iterable[int], action: Action, now: int
+) -> Iterator[str]:
+    """The same, one after the other as they are found: who asks only whether there is one stops at the first."""
     try:
         circle = Circle.of(found.core, verify_passed_on(judge.directory, found.core))
     except (Malformed, Unverified):
-        return ("second-signature",)
-    rules = dict[str, None]()
+        yield "second-signature"
+        return
     for label in dict.fromkeys(found.core.portions[index].label for index in portions):
-        rules |= dict.fromkeys(judge.judge(action, circle, label, device, now).failing)
-    return tuple(rules)
+        yield from judge.judge(action, circle, label, device, now).failing
 
 
 def stored_message(batch: Batch, message_id: bytes) -> Message | None:

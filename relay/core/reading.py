@@ -21,7 +21,7 @@ from relay.store.prepared import Prepared
 from relay.store.schema import message, message_place, part, recall, receipt, slot
 
 from .limits import INBOX_PAGE, URGENT_AHEAD
-from .open import denying, not_available
+from .open import denials, not_available
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +38,16 @@ class InboxPage:
 def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
     """What waits for this device, in order, the urgent first. What it could not open now is not listed: there is none.
 
-    Where there is more than a page, the urgent ones of what follows come along; they come again in their turn.
+    Where there is more than a page, the urgent ones of what follows come along; they come again in their turn. A page
+    of nothing but messages that are not listed is empty, and not the end while its cursor moves.
     """
-    asked, cursor, items = {"device_id": device.device_id, "now": now}, after, list[tuple[int, Message]]()
-    while not items:  # a page of nothing but messages that are not listed is not the end of the inbox
-        rows = _WAITING.rows(connection, cursor=cursor, most=INBOX_PAGE, **asked)
-        if not rows:
-            break
-        cursor = rows[-1][0]
-        if len(rows) == INBOX_PAGE:
-            rows += _URGENT_WAITING.rows(connection, cursor=cursor, most=URGENT_AHEAD, **asked)
-        found = ((number, parse_message(encoded), sealed) for number, sealed, encoded in rows)
-        items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
+    asked = {"device_id": device.device_id, "now": now}
+    rows = _WAITING.rows(connection, cursor=after, most=INBOX_PAGE, **asked)
+    cursor = rows[-1][0] if rows else after
+    if len(rows) == INBOX_PAGE:
+        rows += _URGENT_WAITING.rows(connection, cursor=cursor, most=URGENT_AHEAD, **asked)
+    found = ((number, parse_message(encoded), sealed) for number, sealed, encoded in rows)
+    items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
     items.sort(key=lambda item: (-item[1].core.handling.precedence, item[0]))
     return InboxPage(cursor, [(number, each.encoded) for number, each in items])
 
@@ -72,7 +70,7 @@ _WAITING, _URGENT_WAITING = Prepared(_MAIL), Prepared(_MAIL.where(_IS_URGENT))
 
 def _may_list(judge: Judge, device: Device, found: Message, slot_bytes: bytes, now: int) -> bool:
     granted = parse_slot(slot_bytes, found.core).granted
-    return not denying(judge, device, found, granted, Action.LIST, now)
+    return next(denials(judge, device, found, granted, Action.LIST, now), None) is None
 
 
 def sealed_part(

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Connection, Engine, func, select
 
@@ -48,6 +50,7 @@ class ReadingRoom:
     ) -> None:
         self._readers, self._directory, self._judge = readers, directory, judge
         self._catch_up, self._bell, self._chunks = catch_up, bell, chunks
+        self._turns = WeakValueDictionary[bytes, asyncio.Lock]()  # of devices that are reading
 
     async def inbox(self, caller: Caller, after: int, wait: float) -> bytes:
         """[cursor, [[cursor, message]...]] of what waits after a cursor; waits up to `wait` seconds for the first."""
@@ -56,11 +59,12 @@ class ReadingRoom:
         with self._bell.listen(caller.device.device_id) as listener:
             while True:
                 page = await self.look(partial(self._inbox_page, caller.device, after), caller)
-                left = deadline - time.monotonic()
-                if page.items or left <= 0 or self._bell.silent:
+                left, is_end = deadline - time.monotonic(), page.cursor == after
+                if page.items or (is_end and (left <= 0 or self._bell.silent)):
                     return encode(page.fields())
                 after = page.cursor
-                await listener.wait(min(left, _POLL))
+                if is_end:
+                    await listener.wait(min(left, _POLL))
 
     async def check_mailbox(self, caller: Caller) -> None:
         """Raise Refused or Unauthenticated unless the caller may wait for mail."""
@@ -76,11 +80,12 @@ class ReadingRoom:
                     page = await self.look(partial(self._inbox_page, caller.device, after), caller)
                 except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
                     return
-                after, fresh = page.cursor, [item for item in page.items if item[0] not in ahead]
+                is_end, after = page.cursor == after, page.cursor
+                fresh = [item for item in page.items if item[0] not in ahead]
                 ahead = {number for number in ahead.union(number for number, _ in fresh) if number > after}
                 if fresh:
                     yield reading.InboxPage(after, fresh)
-                elif page.items:
+                elif not is_end:
                     continue
                 elif self._bell.silent:  # the reader comes back with the last id it saw
                     return
@@ -164,7 +169,8 @@ class ReadingRoom:
     async def look(self, reader: Callable[[Connection], T], caller: Caller | None = None) -> T:
         """Read, with a directory that holds every change that was durable before: a revocation elsewhere holds here.
 
-        Nothing is read for a `caller` who may no longer act.
+        Nothing is read for a `caller` who may no longer act, and for a device one thing at a time: who asks for much
+        at once waits for himself.
         """
 
         def find(connection: Connection) -> tuple[bool, T | None]:
@@ -177,13 +183,17 @@ class ReadingRoom:
             # A commit that failed meanwhile has left a directory that knows nobody: nothing is passed over for that.
             return self._directory() is directory, found
 
-        done, found = await reading_database(lambda: with_reader(self._readers, find))
-        if not done:
-            await self._catch_up()
+        async with self._turn(caller):
             done, found = await reading_database(lambda: with_reader(self._readers, find))
+            if not done:
+                await self._catch_up()
+                done, found = await reading_database(lambda: with_reader(self._readers, find))
         if not done:
             raise Unavailable("the directory is changing", hint="try again")
         return found  # type: ignore[return-value]  # None only where the reader itself returned it
+
+    def _turn(self, caller: Caller | None) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if caller is None else self._turns.setdefault(caller.device.device_id, asyncio.Lock())
 
     async def note(self, write: Callable[[Connection], None]) -> None:
         """Write what may be lost in a crash, whatever the directory says by now. Raises Unavailable."""

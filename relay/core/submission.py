@@ -12,7 +12,16 @@ from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1
 from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.directory import Device, Directory
-from relay.protocol.envelope import MAX_GRANTED, Message, Slot, Submission, parse_message, parse_slot, parse_submission
+from relay.protocol.envelope import (
+    MAX_GRANTED,
+    MAX_JUDGED,
+    Message,
+    Slot,
+    Submission,
+    parse_message,
+    parse_slot,
+    parse_submission,
+)
 from relay.protocol.errors import Malformed, TooLarge, Unauthenticated
 from relay.protocol.grants import Grants, grants_of
 from relay.protocol.header import Core, Precedence
@@ -93,6 +102,12 @@ def _check_slots(parsed: Message, slots: tuple[Slot, ...]) -> tuple[bytes, ...]:
         raise Malformed("submission: slots not in ascending order of device, or two for one device")
     if sum(len(each.granted) for each in slots) > MAX_GRANTED:
         raise TooLarge(f"submission: the slots grant more than {MAX_GRANTED} portions together")
+    labels = [portion.label for portion in parsed.core.portions]
+    if sum(len({labels[index] for index in each.granted}) for each in slots) > MAX_JUDGED:
+        raise TooLarge(
+            f"submission: more than {MAX_JUDGED} labels to decide about, of all slots together",
+            hint="send to fewer readers, or under fewer different labels",
+        )
     root, proofs = inclusion_proofs(leaf_hash(each.encoded) for each in slots)
     if len(slots) != parsed.slot_count or root != parsed.slot_root:
         raise Malformed("submission: not the slots that were signed")

@@ -91,3 +91,18 @@ def check_sign1(signed: Sign1, public: bytes) -> Checking[None]:
 def verify_sign1(signed: Sign1, public: bytes) -> None:
     """The same check, made here."""
     settle(check_sign1(signed, public))
+
+
+_held: set[bytes] = set()  # digests of what was verified: a signature that held once holds for good
+_MANY = 1 << 16
+
+
+def verify_once(signed: Sign1, public: bytes) -> None:
+    """The same for what comes again with each look at the message that carries it: verified the first time."""
+    digest = hashlib.sha256(thumbprint(signed.alg, public) + signed.ref + signed.signature).digest()
+    if digest in _held:
+        return
+    verify_sign1(signed, public)
+    if len(_held) >= _MANY:
+        _held.clear()
+    _held.add(digest)

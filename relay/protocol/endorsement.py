@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from .canonical import encode, expect_bytes, expect_time, expect_version, read_array
-from .cose import Sign1, parse_sign1, verify_sign1
+from .cose import Sign1, parse_sign1, verify_once, verify_sign1
 from .dating import CLOCKS_APART
 from .directory import Device, Directory
 from .envelope import Message, parse_message
@@ -124,7 +124,7 @@ def verify_passed_on(directory: Directory, core: Core) -> tuple[PassedOn, ...]:
         device = _signer(directory, original.core.sender_device, original.core.created)
         if device.address != original.core.sender:
             raise Unverified("passed-on message: its sender is not its signer")
-        verify_sign1(original.signed, device.signature_public)
+        verify_once(original.signed, device.signature_public)
         own = tuple(
             consent
             for consent, signer in consents
@@ -148,7 +148,7 @@ def verify_consent(directory: Directory, encoded: bytes) -> tuple[Consent, Devic
         raise Unverified("consent: its signer is unknown or revoked")
     if device.kind is not Kind.OFFICER:
         raise Unverified(f"consent: {device.address} is no officer")
-    verify_sign1(signed, device.signature_public)
+    verify_once(signed, device.signature_public)
     return replace(consent, not_after=min(consent.not_after, device.not_after)), device
 
 

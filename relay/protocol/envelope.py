@@ -27,6 +27,7 @@ MESSAGE, RECEIPT = "message", "receipt"
 RECEIPT_STATES = frozenset({"opened", "acknowledged"})
 MAX_SLOTS, MAX_ENDORSEMENTS = 5000, 8
 MAX_GRANTED = 1 << 19  # portions, all slots together: what lists them is one CBOR value
+MAX_JUDGED = 1 << 14  # labels, all slots together: each is decided about while everybody waits for the log
 
 
 @dataclass(frozen=True, slots=True)
