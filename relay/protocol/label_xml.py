@@ -162,7 +162,7 @@ def _read_category(element: Element, policy: Policy) -> Category:
         raw = Category(tag_set.name, tag_set.oid, TagType[kind], values)
     except Malformed as problem:
         raise Malformed(f"{place(element)}: {problem}") from problem
-    spelled = tuple(next((known.name for known in policy.values(raw, each)), each) for each in raw.values)
+    spelled = tuple(known[0].name if known else name for name, known in policy.chosen(raw))
     return Category(tag_set.name, tag_set.oid, raw.type, spelled)
 
 
@@ -192,8 +192,8 @@ def read_clearance_xml(clearance_xml: bytes, policy: Policy, *, not_before: int,
         if policy.classification(rank) is None:
             raise Malformed(f"clearance: {policy.name} has no classification {rank!r:.80}")
     for category in categories:
-        for value in category.values:
-            if not policy.values(category, value):
+        for value, known in policy.chosen(category):
+            if not known:
                 kind = category.type.name
                 raise Malformed(f"clearance: {category.tag_name} has no {kind} value {value!r:.80}")
     spelled = tuple(_spelled_rank(policy, rank) for rank in ranks)

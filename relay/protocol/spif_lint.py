@@ -108,7 +108,7 @@ def _names(policy: Policy) -> Iterator[Finding]:
 def _constraints(policy: Policy) -> Iterator[Finding]:
     everything = {fold(each.name) for each in policy.classifications}
     for tag_set, _, value in _values(policy.tag_sets):
-        excluded = {fold(name) for name in value.excluded_classes}
+        excluded = value.excluded_classes
         name = f"{tag_set.name} {value.name}"
         if value.required_class is not None and fold(value.required_class) in excluded:
             yield Finding("contradiction", f"{name} requires and excludes {value.required_class}")
@@ -121,7 +121,7 @@ def _constraints(policy: Policy) -> Iterator[Finding]:
         if value.not_before is not None and value.not_after is not None and value.not_before > value.not_after:
             yield Finding("contradiction", f"{name} ends before it begins")
     usable = {
-        (fold(tag_set.name), kind, value.lacv): {fold(each) for each in value.excluded_classes}
+        (fold(tag_set.name), kind, value.lacv): value.excluded_classes
         for tag_set, kind, value in _values(policy.tag_sets)
     }
     for rank in policy.classifications:
