@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from policy_files import VECTORS, label, meridian, tidewater
-from relay.protocol import canonical
+from relay.protocol import canonical, marking_words
 from relay.protocol import policy as policy_module
 from relay.protocol.aggregate import join
 from relay.protocol.equivalence import Direction, translate
@@ -17,7 +17,7 @@ from relay.protocol.label import MAX_VALUES as MAX_LABEL_VALUES
 from relay.protocol.policy import parse_extensions, static_findings
 from relay.protocol.policy_index import MAX_MEMBERS, MAX_VALUES
 from relay.protocol.spif import read_spif
-from relay.protocol.spif_lint import MAX_REQUIRED
+from relay.protocol.spif_lint import MAX_LANGUAGES, MAX_REQUIRED
 
 SOURCE = (VECTORS / "label" / "meridian.spif.xml").read_text()
 BIRCH = '<spif:tagCategory name="BIRCH" lacv="002">'
@@ -134,3 +134,24 @@ def test_a_label_has_no_more_values_than_a_policy_in_use_has():
     tags = [Category(f"T{each}", f"2.999.{each}", TagType.RESTRICTIVE, ("A",)) for each in range(MAX_CATEGORIES + 1)]
     with pytest.raises(Malformed, match="categories"):
         Label(ref, "OPEN", tuple(tags))
+
+
+def in_languages(count, spif=SOURCE):
+    phrases = "".join(f'<spif:markingData xml:lang="x{each}" phrase="O"/>' for each in range(count))
+    start = spif.index("<spif:securityClassification ")
+    end = spif.index(">", start) + 1
+    return spif[:end] + phrases + spif[end:]
+
+
+def test_more_languages_than_anybody_speaks_are_refused():
+    read_spif(in_languages(MAX_LANGUAGES - 5).encode())
+    with pytest.raises(Malformed, match=f"more than {MAX_LANGUAGES} languages"):
+        read_spif(in_languages(MAX_LANGUAGES + 1).encode())
+
+
+def test_what_a_value_is_called_is_asked_in_its_own_languages_only(monkeypatch):
+    policy = read_spif(in_languages(50, with_values(500)).encode())[0]
+    asked = Counted(monkeypatch, marking_words, "shown")
+    words = marking_words.vocabulary(policy)
+    assert ("v1", "V1") in {(text, name) for each in words.segments for text, (_, _, name) in each.spellings}
+    assert asked.calls < 4 * 500

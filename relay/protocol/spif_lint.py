@@ -13,6 +13,7 @@ from .label import TagType, fold
 from .policy import Finding, Policy, expand_group
 from .policy_elements import Classification, Group, Requirement, TagSet, Value
 
+MAX_LANGUAGES = 64  # a marking is looked up in each
 MAX_REQUIRED = 65536  # values, as often as they are named: everybody who meets a label of the policy goes through them
 
 
@@ -78,10 +79,13 @@ def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, Ta
 
 
 def check_extent(policy: Policy) -> None:
-    """Raise Malformed where what classifications and values require or exclude is more than to hold a label to."""
+    """Raise Malformed for more languages, or requirements and exclusions, than to read and hold a label to."""
     values = [value for _, _, value in _values(policy.tag_sets)]
     required = [rank.required for rank in policy.classifications] + [value.required for value in values]
     excluded = (value.excluded for value in values)
+    markings = (policy.marking, *(each.marking for each in (*policy.classifications, *values)))
+    if len({phrase.lang for marking in markings for phrase in marking.phrases}) > MAX_LANGUAGES:
+        raise Malformed(f"SPIF: its markings are in more than {MAX_LANGUAGES} languages")
     count = 0
     for group in chain(*map(_groups, required), *excluded):
         count += len(expand_group(policy, group))
