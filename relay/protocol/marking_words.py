@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from .banner import replacement, shown
 from .label import fold
@@ -16,13 +18,13 @@ Choice = tuple[str, Key, str]  # tag set name, (tag set oid, type), value name
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One tag in a marking: what may stand before, between and after its values, and their spellings."""
+    """One tag in a marking: what may stand before, between and after its values, and their spellings by first word."""
 
     tag: int
     prefixes: tuple[str, ...]
     separators: tuple[str, ...]
     suffixes: tuple[str, ...]
-    spellings: tuple[tuple[str, Choice], ...]
+    spellings: Mapping[str, tuple[tuple[str, Choice], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +96,20 @@ def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int) -> Segment:
         prefixes=tuple(sorted(prefixes)) or ("",),
         separators=tuple(sorted(_qualifiers(tag.marking, "separator") | {",", "/"})),
         suffixes=tuple(sorted(suffixes)) or ("",),
-        spellings=tuple(spellings),
+        spellings=_by_first_word(spellings),
     )
+
+
+def first_word(text: str) -> str:
+    """The letters and digits with which `text` begins, perhaps none: a spelling stands only where its own does."""
+    return "".join(takewhile(str.isalnum, text))
+
+
+def _by_first_word(spellings: Iterable[tuple[str, Choice]]) -> dict[str, tuple[tuple[str, Choice], ...]]:
+    found: dict[str, list[tuple[str, Choice]]] = {}
+    for spelling, choice in spellings:
+        found.setdefault(first_word(spelling), []).append((spelling, choice))
+    return {word: tuple(rows) for word, rows in found.items()}
 
 
 def _languages(marking: Marking) -> tuple[str, ...]:
