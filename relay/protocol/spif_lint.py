@@ -83,7 +83,11 @@ def check_extent(policy: Policy) -> None:
     values = [value for _, _, value in _values(policy.tag_sets)]
     required = [rank.required for rank in policy.classifications] + [value.required for value in values]
     excluded = (value.excluded for value in values)
-    markings = [policy.marking, *(rank.marking for rank in policy.classifications), *(value.marking for value in values)]
+    markings = [
+        policy.marking,
+        *(rank.marking for rank in policy.classifications),
+        *(value.marking for value in values),
+    ]
     if len({phrase.lang for marking in markings for phrase in marking.phrases}) > MAX_LANGUAGES:
         raise Malformed(f"SPIF: its markings are in more than {MAX_LANGUAGES} languages")
     count = 0
