@@ -1,6 +1,7 @@
 """Labels and clearances from ADatP-4774 XML; the way out is in label_forms.py.
 
 The rules, where the schema is lenient and the reader is not:
+  - the originator's label is read; an alternative one and the label of a label (metadata) are none;
   - one PolicyIdentifier, one Classification, in the label namespace; a URI must be the policy's urn:oid:;
   - a Category has a TagName, a known Type and one GenericValue or more; IntegerValue and BitStringValue shall
     not be used; a tag set stands once; it is the policy's of that name, its URI if given that oid;
@@ -20,7 +21,6 @@ from .label import MAX_SUCCESSION, Category, Clearance, Label, Succession, TagTy
 from .label_forms import (
     CLEARANCE_NS,
     LABEL_NS,
-    LabelKind,
     binding_data_object,
     clearance_claim,
     write_clearance_xml,
@@ -40,18 +40,20 @@ from .xml import (
 )
 
 __all__ = [
-    "LabelKind",
     "binding_data_object",
     "clearance_claim",
-    "label_kind",
     "read_clearance_xml",
     "read_label_xml",
     "write_clearance_xml",
     "write_label_xml",
 ]
 
-_ROOTS = {f"{{{LABEL_NS}}}{kind}ConfidentialityLabel": kind for kind in LabelKind}
-_ROOTS[f"{{{LABEL_NS}}}ConfidentialityLabel"] = LabelKind.ORIGINATOR
+# The second is the name before there were three kinds, "for backwards compatibility only".
+_ORIGINATORS = frozenset(f"{{{LABEL_NS}}}{name}" for name in ("originatorConfidentialityLabel", "ConfidentialityLabel"))
+_OTHERS = {
+    f"{{{LABEL_NS}}}alternativeConfidentialityLabel": "it is a translation of the originator's label into a policy",
+    f"{{{LABEL_NS}}}metadataConfidentialityLabel": "it is the label of a label",
+}
 
 
 def read_label_xml(label_xml: bytes, policy: Policy) -> Label:
@@ -61,17 +63,9 @@ def read_label_xml(label_xml: bytes, policy: Policy) -> Label:
     are kept as they are, so that it can say so.
     """
     root = parse_xml(label_xml, "label")
-    if root.tag not in _ROOTS:
-        raise Malformed(f"label: the root element is {root.tag!r:.120}")
+    if root.tag not in _ORIGINATORS:
+        raise Malformed(f"label: the root element is {root.tag!r:.120}", hint=_OTHERS.get(str(root.tag), ""))
     return _read_label(root, policy, MAX_SUCCESSION)
-
-
-def label_kind(label_xml: bytes) -> LabelKind:
-    """Which of the three kinds of label a 4774 document is. Raises Malformed."""
-    root = parse_xml(label_xml, "label")
-    if root.tag not in _ROOTS:
-        raise Malformed(f"label: the root element is {root.tag!r:.120}")
-    return _ROOTS[str(root.tag)]
 
 
 def _read_label(root: Element, policy: Policy, successors: int) -> Label:
