@@ -171,6 +171,21 @@ def test_a_member_that_the_policy_does_not_know_is_no_member():
         assert decide(Action.READ, shared, reader, SAME_OFFICE, NEED, policy, NOW).failing == failing
 
 
+def test_a_group_covers_its_members_where_a_label_names_it_and_not_where_an_agreement_does():
+    policy = meridian()
+    reader = clearance(policy, RANKS, {"Release": ["ASTER"]})
+    for released, agreed, failing in (
+        ("GARDEN", ["ASTER"], ()),
+        ("ASTER", ["GARDEN"], ("agreement",)),
+        ("ASTER", ["ASTER", "GARDEN"], ()),
+    ):
+        one = label(policy, "GUARDED", {"Release": [released]})
+        terms = Sharing(
+            "ag", "MERIDIAN", "2.999.1", ("GUARDED",), categories(policy, {"Release": agreed}), 0, NOW, True
+        )
+        assert decide(Action.READ, one, reader, terms, NEED, policy, NOW).failing == failing
+
+
 def test_an_agreement_that_lists_a_tag_twice_grants_neither():
     policy = meridian()
     one = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]})

@@ -387,6 +387,13 @@ def test_a_label_leaves_room_for_the_entry_of_a_hold():
     assert parse_core(fits.encoded()) == fits
     with pytest.raises(Malformed, match="label"):
         parse_core(replace(fits, label=bytes(MAX_LABEL + 1)).encoded())
+    for longer in (
+        replace(CORE, portions=(Portion(1, bytes(32), bytes(MAX_LABEL + 1)),)),
+        replace(CORE, alternatives=((bytes(MAX_LABEL + 1), b""),)),
+        replace(CORE, alternatives=((b"", bytes(MAX_LABEL + 1)),)),
+    ):
+        with pytest.raises(Malformed, match=f"label of more than {MAX_LABEL} octets|alternative of more than"):
+            parse_core(longer.encoded())
     words = (bytes(5_000),) * MAX_WARRANT
     held = AccessEntry(Event.HOLD, 1, bytes(16), bytes(16), "a" * 128, "b" * 63, label=fits.label, warrant=words)
     assert len(replace(held, detail="\U0001f512" * MAX_REASON).encoded()) < MAX_ENTRY

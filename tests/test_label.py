@@ -29,10 +29,8 @@ from relay.protocol.label import (
 )
 from relay.protocol.label_json import label_ocl_json, read_label_ocl_json
 from relay.protocol.label_xml import (
-    LabelKind,
     binding_data_object,
     clearance_claim,
-    label_kind,
     read_clearance_xml,
     read_label_xml,
     write_clearance_xml,
@@ -214,10 +212,17 @@ def test_a_label_survives_4774_xml(rank, created, review, originator):
         originator=originator,
         succession=Succession(created, later),
     )
-    for kind in LabelKind:
-        written = write_label_xml(one, kind=kind)
-        assert read_label_xml(written, policy) == one
-        assert label_kind(written) is kind
+    written = write_label_xml(one)
+    assert read_label_xml(written, policy) == one
+    assert read_label_xml(written.replace(b"originatorC", b"C"), policy) == one
+
+
+@pytest.mark.parametrize(("kind", "hint"), [(b"alternative", "translation"), (b"metadata", "label of a label")])
+def test_of_the_three_kinds_of_4774_only_the_originators_is_a_label(kind, hint):
+    written = write_label_xml(label(meridian(), "OPEN", created=1))
+    with pytest.raises(Malformed, match="root element") as caught:
+        read_label_xml(written.replace(b"originatorC", kind + b"C"), meridian())
+    assert hint in caught.value.hint
 
 
 def test_a_label_without_its_creation_time_is_not_written_as_4774():

@@ -72,6 +72,17 @@ def test_nato_markings_are_those_of_the_standard_and_read_back(rank, chosen, eng
     assert parse_marking(nato(), f"  {english.lower().replace(' ', '   ')} ", NOW) == one
 
 
+def test_a_marking_that_names_every_nation_is_read_back():
+    def released_to(*nations):
+        return label(nato(), "RESTRICTED", {"Context": ["NATO", "Releasable"], "Releasable To": ["NATO", *nations]})
+
+    (tag,) = nato().tag_set("Releasable To").tags
+    nations = [each.name for each in tag.values if each.name != "NATO"]
+    one = released_to(*(each for each in nations if not validate(nato(), released_to(each), NOW)))
+    assert max(len(each.values) for each in one.categories) > 70
+    assert parse_marking(nato(), format_marking(nato(), one), NOW) == one
+
+
 @pytest.mark.parametrize(
     ("text", "same"),
     [

@@ -12,7 +12,7 @@ from forge import Forge, problem
 from liaison.composing import Enclosed
 from liaison.desk import Desk
 from liaison.passing import forwarded_portions, originals_of
-from relay.protocol import cose
+from relay.protocol import cose, decision
 from relay.protocol.canonical import decode, encode
 from relay.protocol.endorsement import CONSENT, Consent, verify_passed_on
 from relay.protocol.envelope import parse_message
@@ -266,7 +266,17 @@ def test_without_an_agreement_that_lets_it_go_on_even_an_uncontrolled_message_st
     assert refused_by_relay_and_reader(jean, plan, kari, f"{KARI}:handling", "handling")
 
 
-def test_an_agreement_lets_go_on_what_it_covers_and_nothing_above(offices, anna, jean, kari):
+def unreadable_for(wrong):
+    """`compile_ceiling` with a fault that only an agreement on these classifications meets."""
+    right = decision.compile_ceiling
+
+    def compile_ceiling(classifications, categories):
+        return right(classifications if classifications != wrong else None, categories)
+
+    return compile_ceiling
+
+
+def test_an_agreement_lets_go_on_what_it_covers_and_nothing_above(offices, anna, jean, kari, monkeypatch):
     low = controlled(anna, jean, originator_controlled=False, label="TEST OPEN")
     high = controlled(anna, jean, originator_controlled=False)
     onward = agree(offices, "lo-paris", "lo-warsaw", classifications=("OPEN",), onward_release=True)
@@ -274,6 +284,9 @@ def test_an_agreement_lets_go_on_what_it_covers_and_nothing_above(offices, anna,
     assert against(Desk(jean).plan_forward(low, [KARI], "fyi", label=None)) == ()
     assert against(Desk(jean).plan_forward(high, [KARI], "fyi", label=None)) == ("handling",)
     forwarded = jean.release(Desk(jean).plan_forward(low, [KARI], "fyi", label=None))
+    with monkeypatch.context() as patched:
+        patched.setattr(decision, "compile_ceiling", unreadable_for(("OPEN",)))
+        assert against(Desk(jean).plan_forward(low, [KARI], "fyi", label=None)) == ("handling",)
     offices.authorities["lo-warsaw"].withdraw(onward.agreement_id, "no longer")
     assert gets_nothing(kari, forwarded.message_id)
 

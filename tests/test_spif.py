@@ -38,7 +38,7 @@ def test_every_construct_comes_through():
     assert (codeword.type, codeword.max_selection) == (TagType.RESTRICTIVE, 2)
     assert policy.tag_set("Desk").tags[0].max_selection == 1
     iris, jade, kale, _ = codeword.values
-    assert iris.excluded_classes == ("OPEN",)
+    assert iris.excluded_classes == {"open"}
     assert iris.excluded[0].lacv == "2"
     assert jade.required_class == "BURIED"
     assert kale.required[0].operation == "onlyOne"

@@ -139,13 +139,15 @@ def _common(policy: Policy, key: Key, left: frozenset[str], right: frozenset[str
     """
     both = with_members(policy, key, left) & with_members(policy, key, right)
     groups = policy.index.members.get(key, {})
-    return frozenset(
-        value
-        for value in both
-        if not any(
-            value in groups.get(group, NO_VALUES) and group not in groups.get(value, NO_VALUES) for group in both
-        )
-    )
+    return both.difference(*(_below(groups, group) for group in both & groups.keys()))
+
+
+def _below(groups: Mapping[str, frozenset[str]], group: str) -> frozenset[str]:
+    """The members of a group without those that have it for a member themselves."""
+    members = groups[group]
+    if group not in members:  # in no circle
+        return members
+    return frozenset(value for value in members if group not in groups.get(value, NO_VALUES))
 
 
 def _drop_owned(policy: Policy, categories: list[Category]) -> None:

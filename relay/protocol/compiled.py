@@ -37,14 +37,14 @@ class CompiledGrant:
 NO_VALUES: frozenset[str] = frozenset()
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def compile_label(policy: Policy, label: Label) -> CompiledLabel:
     """What of a decision depends on the policy and the label alone, and not on a reader or the time."""
     restrictive: list[Row] = []
     permissive: list[Row] = []
     for category in label.categories:
         key = (category.tag_set_oid, category.type)
-        values = frozenset(map(fold, category.values))
+        values = frozenset(category.folded)
         if category.type is TagType.RESTRICTIVE:
             restrictive.append((key, values, category))
         elif category.type is TagType.PERMISSIVE:
@@ -85,5 +85,5 @@ def _grant(classifications: tuple[str, ...], categories: tuple[Category, ...]) -
         if key in values:  # a second list for one tag set is not what its author meant: grant neither
             values[key] = NO_VALUES
         else:
-            values[key] = frozenset(map(fold, category.values))
+            values[key] = frozenset(category.folded)
     return CompiledGrant(frozenset(map(fold, classifications)), values)

@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import StrEnum
 
+from .compiled import compile_label
 from .errors import Refused
 from .label import Category, Label, TagType, fold
-from .policy import Key, Policy, expand_group, static_findings
+from .policy import Key, Policy, expand_group
 from .policy_elements import EquivalentPolicy, Requirement, Value
 
 
@@ -35,7 +36,7 @@ Chosen = dict[Key, set[str]]
 
 def translate(label: Label, source_policy: Policy, target_policy: Policy, direction: Direction) -> Label:
     """The label in `target_policy` that the table of `source_policy` gives. Raises Refused without one."""
-    problems = static_findings(source_policy, label)
+    problems = compile_label(source_policy, label).findings
     if problems:
         raise Refused(f"the label is not valid: {problems[0].why}", rules=("label-valid",))
     link = _link(source_policy, target_policy)
@@ -51,8 +52,8 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
     chosen: Chosen = {}
     for category in label.categories:
         mapped: Chosen = {}
-        for name in category.values:
-            for value in source_policy.values(category, name):
+        for _, values in source_policy.chosen(category):
+            for value in values:
                 _map_value(value, category, link, target_policy, direction, mapped)
         if any(key in chosen and key[1] is TagType.PERMISSIVE for key in mapped):
             raise _refused(label, target_policy, f"with {category.tag_name} beside another it would widen release")
@@ -67,7 +68,7 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
         created=label.created,
         review=label.review,
     )
-    invalid = static_findings(target_policy, result)
+    invalid = compile_label(target_policy, result).findings
     if invalid:
         raise _refused(label, target_policy, invalid[0].why)
     return result

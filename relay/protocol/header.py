@@ -150,7 +150,7 @@ def parse_core(encoded: bytes) -> Core:
         sender_kid=expect_bytes(kid, 32, "message core: kid"),
         created=expect_time(fields[4], "message core: created"),
         expires=expect_time(fields[5], "message core: expires"),
-        label=expect(fields[6], bytes, "message core: label"),
+        label=_label(fields[6], "label"),
         addressees=_addressees(fields[7]),
         portions=_portions(fields[8]),
         seq=expect(fields[10], int, "message core: seq"),
@@ -167,8 +167,6 @@ def parse_core(encoded: bytes) -> Core:
         raise Malformed("message core: seq counts from 1, and nothing is before the first")
     if size < 1:
         raise Malformed("message core: a directory of no entry, which names nobody")
-    if len(core.label) > MAX_LABEL:
-        raise Malformed(f"message core: a label of more than {MAX_LABEL} octets")
     if not core.created < core.expires <= core.created + MAX_LIFETIME:
         raise Malformed("message core: expires before it is created, or more than a year after")
     return core
@@ -178,6 +176,13 @@ def _items(value: Any, count: int, what: str) -> list[Any]:
     if type(value) is not list or len(value) != count:
         raise Malformed(f"message core: {what}: expected an array of {count}")
     return value
+
+
+def _label(value: Any, what: str) -> bytes:
+    label: bytes = expect(value, bytes, f"message core: {what}")
+    if len(label) > MAX_LABEL:
+        raise Malformed(f"message core: {what} of more than {MAX_LABEL} octets")
+    return label
 
 
 def _origin(value: Any) -> str:
@@ -211,9 +216,7 @@ def _portions(value: Any) -> tuple[Portion, ...]:
         length, digest, label = _items(item, 3, "portion")
         if expect(length, int, "portion: length") <= 0:
             raise Malformed("message core: portion of no length")
-        found.append(
-            Portion(length, expect_bytes(digest, 32, "portion: digest"), expect(label, bytes, "portion: label"))
-        )
+        found.append(Portion(length, expect_bytes(digest, 32, "portion: digest"), _label(label, "portion label")))
     return tuple(found)
 
 
@@ -253,7 +256,7 @@ def _alternatives(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     pairs = []
     for item in expect(value, list, "message core: alternatives"):
         label, alternative = _items(item, 2, "alternative label")
-        pairs.append((expect(label, bytes, "alternative: label"), expect(alternative, bytes, "alternative: label")))
+        pairs.append((_label(label, "label with an alternative"), _label(alternative, "alternative label")))
     if pairs != sorted(set(pairs)):
         raise Malformed("message core: alternative labels not in ascending order, or twice")
     return tuple(pairs)

@@ -6,6 +6,7 @@ The rules:
   - one label or clearance has a tag set of one type at most once: a second one would widen release;
   - categories and values are kept sorted and without duplicates, so equal labels are equal bytes;
   - a label pins its policy: name, oid, version and the SHA-256 of the policy file it was written under;
+  - there are at most 64 categories with 512 values together;
   - times are seconds since 1970 UTC, to the end of 9999.
 
 Whether a label is *valid* is a question to its policy (`policy.validate`), not to this module.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from itertools import pairwise
@@ -26,6 +27,7 @@ from .canonical import expect, expect_bytes, expect_texts, expect_time, read_map
 from .errors import LiaisonError, Malformed
 
 MAX_NAME = 256  # the limit of the SPIF schema for names and phrases
+MAX_CATEGORIES, MAX_VALUES = 64, 512  # values: of all categories together; whoever meets a label goes through them
 MAX_SUCCESSION = 4  # successors of one label, each with the next inside it
 _OID = re.compile(r"[0-2](\.(0|[1-9][0-9]*))+")
 
@@ -78,12 +80,13 @@ class PolicyRef:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """The selected values of one tag set."""
+    """The selected values of one tag set; `folded` are the same names, one for one, as they are compared."""
 
     tag_name: str
     tag_set_oid: str
     type: TagType
     values: tuple[str, ...]
+    folded: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_name(self.tag_name, "tag name")
@@ -94,9 +97,12 @@ class Category:
         if not self.values:
             raise Malformed(f"tag {self.tag_name}: no value")
         object.__setattr__(self, "values", tuple(sorted(set(self.values))))
+        object.__setattr__(self, "folded", tuple(map(fold, self.values)))
 
 
 def _canonical(categories: Sequence[Category]) -> tuple[Category, ...]:
+    if len(categories) > MAX_CATEGORIES or sum(len(each.values) for each in categories) > MAX_VALUES:
+        raise Malformed(f"categories: more than {MAX_CATEGORIES}, or more than {MAX_VALUES} values")
     ordered = tuple(sorted(categories, key=lambda category: (category.tag_set_oid, category.type)))
     for left, right in pairwise(ordered):
         if (left.tag_set_oid, left.type) == (right.tag_set_oid, right.type):
@@ -215,8 +221,9 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
     )
 
 
-# Labels repeat: a relay sees the same few dozen byte strings all day.
-label_of = lru_cache(maxsize=4096)(parse_label)
+# Labels repeat: a relay sees the same few dozen byte strings all day. 512 of the longest in a message
+# (16 KiB) are 300 MiB in memory.
+label_of = lru_cache(maxsize=512)(parse_label)
 
 
 def readable_label(encoded: bytes) -> Label | None:

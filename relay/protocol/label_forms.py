@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from collections.abc import Iterable
-from enum import StrEnum
 
 from lxml import etree
 
@@ -21,18 +20,12 @@ BINDING_NS = "urn:nato:stanag:4778:bindinginformation:1:0"
 XMIME_NS = "http://www.w3.org/2005/05/xmlmime"
 
 
-class LabelKind(StrEnum):
-    ORIGINATOR = "originator"
-    ALTERNATIVE = "alternative"
-    METADATA = "metadata"
-
-
-def write_label_xml(label: Label, kind: LabelKind = LabelKind.ORIGINATOR) -> bytes:
-    """The label as a 4774 document in UTF-8.
+def write_label_xml(label: Label) -> bytes:
+    """The label as its originator's 4774 document in UTF-8.
 
     Raises Malformed without the creation time, which 4774 demands.
     """
-    root = etree.Element(f"{{{LABEL_NS}}}{kind}ConfidentialityLabel", nsmap={"slab": LABEL_NS})
+    root = etree.Element(f"{{{LABEL_NS}}}originatorConfidentialityLabel", nsmap={"slab": LABEL_NS})
     if label.created is None:
         raise Malformed("a 4774 label needs its creation time")
     _write_label(root, label)

@@ -78,13 +78,8 @@ def _category(given: Any, policy: Policy) -> Category:
     if len(set(values)) != len(values):
         raise Malformed(f"catl: tag {tag_set.name} has a value twice")
     probe = Category(tag_set.name, tag_set.oid, kind, tuple(values))
-    spelled = [policy.values(probe, value) for value in values]
-    return Category(
-        tag_set.name,
-        tag_set.oid,
-        kind,
-        tuple(found[0].name if found else value for found, value in zip(spelled, values, strict=True)),
-    )
+    spelled = tuple(known[0].name if known else value for value, known in policy.chosen(probe))
+    return Category(tag_set.name, tag_set.oid, kind, spelled)
 
 
 def _text(value: Any, what: str) -> str:

@@ -1,6 +1,7 @@
 """Labels and clearances from ADatP-4774 XML; the way out is in label_forms.py.
 
 The rules, where the schema is lenient and the reader is not:
+  - the originator's label is read; an alternative one and the label of a label (metadata) are none;
   - one PolicyIdentifier, one Classification, in the label namespace; a URI must be the policy's urn:oid:;
   - a Category has a TagName, a known Type and one GenericValue or more; IntegerValue and BitStringValue shall
     not be used; a tag set stands once; it is the policy's of that name, its URI if given that oid;
@@ -20,7 +21,6 @@ from .label import MAX_SUCCESSION, Category, Clearance, Label, Succession, TagTy
 from .label_forms import (
     CLEARANCE_NS,
     LABEL_NS,
-    LabelKind,
     binding_data_object,
     clearance_claim,
     write_clearance_xml,
@@ -40,18 +40,20 @@ from .xml import (
 )
 
 __all__ = [
-    "LabelKind",
     "binding_data_object",
     "clearance_claim",
-    "label_kind",
     "read_clearance_xml",
     "read_label_xml",
     "write_clearance_xml",
     "write_label_xml",
 ]
 
-_ROOTS = {f"{{{LABEL_NS}}}{kind}ConfidentialityLabel": kind for kind in LabelKind}
-_ROOTS[f"{{{LABEL_NS}}}ConfidentialityLabel"] = LabelKind.ORIGINATOR
+# The second is the name before there were three kinds, "for backwards compatibility only".
+_ORIGINATORS = frozenset(f"{{{LABEL_NS}}}{name}" for name in ("originatorConfidentialityLabel", "ConfidentialityLabel"))
+_OTHERS = {
+    f"{{{LABEL_NS}}}alternativeConfidentialityLabel": "it is a translation of the originator's label into a policy",
+    f"{{{LABEL_NS}}}metadataConfidentialityLabel": "it is the label of a label",
+}
 
 
 def read_label_xml(label_xml: bytes, policy: Policy) -> Label:
@@ -61,17 +63,9 @@ def read_label_xml(label_xml: bytes, policy: Policy) -> Label:
     are kept as they are, so that it can say so.
     """
     root = parse_xml(label_xml, "label")
-    if root.tag not in _ROOTS:
-        raise Malformed(f"label: the root element is {root.tag!r:.120}")
+    if root.tag not in _ORIGINATORS:
+        raise Malformed(f"label: the root element is {root.tag!r:.120}", hint=_OTHERS.get(str(root.tag), ""))
     return _read_label(root, policy, MAX_SUCCESSION)
-
-
-def label_kind(label_xml: bytes) -> LabelKind:
-    """Which of the three kinds of label a 4774 document is. Raises Malformed."""
-    root = parse_xml(label_xml, "label")
-    if root.tag not in _ROOTS:
-        raise Malformed(f"label: the root element is {root.tag!r:.120}")
-    return _ROOTS[str(root.tag)]
 
 
 def _read_label(root: Element, policy: Policy, successors: int) -> Label:
@@ -162,7 +156,7 @@ def _read_category(element: Element, policy: Policy) -> Category:
         raw = Category(tag_set.name, tag_set.oid, TagType[kind], values)
     except Malformed as problem:
         raise Malformed(f"{place(element)}: {problem}") from problem
-    spelled = tuple(next((known.name for known in policy.values(raw, each)), each) for each in raw.values)
+    spelled = tuple(known[0].name if known else name for name, known in policy.chosen(raw))
     return Category(tag_set.name, tag_set.oid, raw.type, spelled)
 
 
@@ -192,8 +186,8 @@ def read_clearance_xml(clearance_xml: bytes, policy: Policy, *, not_before: int,
         if policy.classification(rank) is None:
             raise Malformed(f"clearance: {policy.name} has no classification {rank!r:.80}")
     for category in categories:
-        for value in category.values:
-            if not policy.values(category, value):
+        for value, known in policy.chosen(category):
+            if not known:
                 kind = category.type.name
                 raise Malformed(f"clearance: {category.tag_name} has no {kind} value {value!r:.80}")
     spelled = tuple(_spelled_rank(policy, rank) for rank in ranks)

@@ -20,7 +20,7 @@ from .aggregate import dominates
 from .banner import format_marking
 from .errors import LiaisonError, Malformed
 from .label import Category, Label, TagType, fold
-from .marking_words import Choice, Segment, Vocabulary, vocabulary
+from .marking_words import Choice, Segment, Vocabulary, first_word, vocabulary
 from .policy import Finding, Policy, static_findings, validate
 from .policy_elements import TagSet
 
@@ -161,7 +161,7 @@ def _literals(words: Vocabulary) -> Iterator[str]:
     yield from (head.text for head in words.heads)
     yield from (spelling for spelling, _ in words.ranks)
     for segment in words.segments:
-        yield from (spelling for spelling, _ in segment.spellings)
+        yield from (spelling for rows in segment.spellings.values() for spelling, _ in rows)
         yield from (each for each in segment.prefixes if each)
 
 
@@ -193,27 +193,29 @@ def _read_tags(words: Vocabulary, cursor: Cursor, position: int, used: int, read
             inside = cursor.eat(position, prefix)
             if inside is None:
                 continue
-            for after, choices in _read_values(segment, cursor, inside, frozenset()):
+            for after, choices in _read_values(segment, cursor, inside):
                 further = Reading(reading.classification, reading.choices | choices)
                 yield from _read_tags(words, cursor, after, used | (1 << segment.tag), further)
 
 
-def _read_values(
-    segment: Segment, cursor: Cursor, position: int, chosen: frozenset[Choice]
-) -> Iterator[tuple[int, frozenset[Choice]]]:
-    for spelling, choice in segment.spellings:
-        after = cursor.eat(position, spelling)
-        if after is None:
-            continue
-        choices = chosen | {choice}
-        for suffix in segment.suffixes:
-            end = cursor.eat(after, suffix)
-            if end is not None:
-                yield end, choices
-        for separator in segment.separators:
-            following = cursor.eat(after, separator)
-            if following is not None and following < len(cursor.text):
-                yield from _read_values(segment, cursor, following, choices)
+def _read_values(segment: Segment, cursor: Cursor, position: int) -> Iterator[tuple[int, frozenset[Choice]]]:
+    """Every list of values that stands at `position`: where it ends, and what it says."""
+    begun: list[tuple[int, frozenset[Choice]]] = [(position, frozenset())]
+    while begun:
+        position, chosen = begun.pop()
+        for spelling, choice in segment.spellings.get(first_word(cursor.text[position:]), ()):
+            after = cursor.eat(position, spelling)
+            if after is None:
+                continue
+            choices = chosen | {choice}
+            for suffix in segment.suffixes:
+                end = cursor.eat(after, suffix)
+                if end is not None:
+                    yield end, choices
+            for separator in segment.separators:
+                following = cursor.eat(after, separator)
+                if following is not None and following < len(cursor.text):
+                    begun.append((following, choices))
 
 
 def _label(policy: Policy, reading: Reading) -> Label:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import takewhile
 
 from .banner import replacement, shown
 from .label import fold
@@ -16,13 +18,13 @@ Choice = tuple[str, Key, str]  # tag set name, (tag set oid, type), value name
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One tag in a marking: what may stand before, between and after its values, and their spellings."""
+    """One tag in a marking: what may stand before, between and after its values, and their spellings by first word."""
 
     tag: int
     prefixes: tuple[str, ...]
     separators: tuple[str, ...]
     suffixes: tuple[str, ...]
-    spellings: tuple[tuple[str, Choice], ...]
+    spellings: Mapping[str, tuple[tuple[str, Choice], ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,15 +50,14 @@ class Vocabulary:
 @lru_cache(maxsize=32)
 def vocabulary(policy: Policy) -> Vocabulary:
     """Every spelling that the policy has for its name, classifications and categories, in every language."""
-    langs = _languages(policy)
     heads = [Head(fold(policy.name), None, None)]
-    heads += [Head(text, None, None) for text in _replacements(policy.marking, policy.name, langs)]
+    heads += [Head(text, None, None) for text in _replacements(policy.marking, policy.name)]
     ranks: dict[tuple[str, str], None] = {}
     marks = dict(policy.extensions.portion_marks)
     portion = []
     for rank in policy.classifications:
-        heads += [Head(text, rank.name, None) for text in _replacements(rank.marking, rank.name, langs)]
-        for spelling in _spellings(rank.marking, rank.name, langs):
+        heads += [Head(text, rank.name, None) for text in _replacements(rank.marking, rank.name)]
+        for spelling in _spellings(rank.marking, rank.name):
             ranks[spelling, rank.name] = None
         shorts = [portion_phrase(rank.marking), marks.get(rank.name)]
         portion += [Head(fold(short), rank.name, None, complete=True) for short in shorts if short is not None]
@@ -65,8 +66,8 @@ def vocabulary(policy: Policy) -> Vocabulary:
         for tag in tag_set.tags:
             for value in tag.values:
                 choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
-                heads += [Head(text, None, choice) for text in _replacements(value.marking, value.name, langs)]
-            segments.append(_segment(policy, tag_set, tag, len(segments), langs))
+                heads += [Head(text, None, choice) for text in _replacements(value.marking, value.name)]
+            segments.append(_segment(policy, tag_set, tag, len(segments)))
     return Vocabulary(
         before=_first(policy.marking, "prefix"),
         after=_first(policy.marking, "suffix"),
@@ -77,7 +78,7 @@ def vocabulary(policy: Policy) -> Vocabulary:
     )
 
 
-def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int, langs: tuple[str, ...]) -> Segment:
+def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int) -> Segment:
     prefixes, suffixes = _qualifiers(tag.marking, "prefix"), _qualifiers(tag.marking, "suffix")
     short = dict(policy.extensions.portion_prefixes).get(tag_set.name)
     if short is not None and prefixes:
@@ -85,9 +86,9 @@ def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int, langs: tupl
     spellings: dict[tuple[str, Choice], None] = {}
     for value in tag.values:
         choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
-        hidden = all(not shown(value.marking, value.name, (lang, "")) for lang in langs)
+        hidden = all(not shown(value.marking, value.name, (lang, "")) for lang in _languages(value.marking))
         if not hidden:
-            spellings.update({(each, choice): None for each in _spellings(value.marking, value.name, langs)})
+            spellings.update({(each, choice): None for each in _spellings(value.marking, value.name)})
         elif prefixes or suffixes:
             spellings[fold(value.name), choice] = None
     return Segment(
@@ -95,25 +96,35 @@ def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int, langs: tupl
         prefixes=tuple(sorted(prefixes)) or ("",),
         separators=tuple(sorted(_qualifiers(tag.marking, "separator") | {",", "/"})),
         suffixes=tuple(sorted(suffixes)) or ("",),
-        spellings=tuple(spellings),
+        spellings=_by_first_word(spellings),
     )
 
 
-def _languages(policy: Policy) -> tuple[str, ...]:
-    tags = [tag for tag_set in policy.tag_sets for tag in tag_set.tags]
-    markings = [policy.marking, *(rank.marking for rank in policy.classifications)]
-    markings += [value.marking for tag in tags for value in tag.values]
-    return tuple(sorted({"", *(phrase.lang for marking in markings for phrase in marking.phrases)}))
+def first_word(text: str) -> str:
+    """The letters and digits with which `text` begins, perhaps none: a spelling stands only where its own does."""
+    return "".join(takewhile(str.isalnum, text))
 
 
-def _replacements(marking: Marking, name: str, langs: tuple[str, ...]) -> list[str]:
-    found = [replacement(marking, name, (lang,)) for lang in langs]
+def _by_first_word(spellings: Iterable[tuple[str, Choice]]) -> dict[str, tuple[tuple[str, Choice], ...]]:
+    found: dict[str, list[tuple[str, Choice]]] = {}
+    for spelling, choice in spellings:
+        found.setdefault(first_word(spelling), []).append((spelling, choice))
+    return {word: tuple(rows) for word, rows in found.items()}
+
+
+def _languages(marking: Marking) -> tuple[str, ...]:
+    """The default and its own: in every other language it shows what it shows by default."""
+    return tuple(sorted({"", *(phrase.lang for phrase in marking.phrases)}))
+
+
+def _replacements(marking: Marking, name: str) -> list[str]:
+    found = [replacement(marking, name, (lang,)) for lang in _languages(marking)]
     return [fold(text) for text in dict.fromkeys(found) if text is not None]
 
 
-def _spellings(marking: Marking, name: str, langs: tuple[str, ...]) -> list[str]:
+def _spellings(marking: Marking, name: str) -> list[str]:
     """The name and every phrase that a banner may show for it, in every language."""
-    texts = [name, *(shown(marking, name, (lang, "")) for lang in langs)]
+    texts = [name, *(shown(marking, name, (lang, "")) for lang in _languages(marking))]
     return [unicodedata.normalize("NFC", fold(text)) for text in dict.fromkeys(texts) if text]
 
 

@@ -76,7 +76,7 @@ def is_at_least(policy: Policy, banner: Label, labels: Sequence[Label], now: int
     return periods is not None and not timed_findings(periods, now)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=64)
 def _dominated(policy: Policy, banner: Label, labels: tuple[Label, ...]) -> tuple[Period, ...] | None:
     """The periods within which the safe join of `labels` is valid, if `banner` dominates it: no time changes that."""
     joined = join(policy, labels)

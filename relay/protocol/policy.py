@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from .errors import Malformed
 from .label import Category, Label, PolicyRef, TagType, fold
@@ -89,10 +90,10 @@ class Policy:
     def tag_set(self, name: str) -> TagSet | None:
         return self.index.tag_sets.get(fold(name))
 
-    def values(self, category: Category, name: str) -> tuple[Value, ...]:
-        """Every value of that name in the category's tag set and type; empty if there is none."""
+    def chosen(self, category: Category) -> list[tuple[str, tuple[Value, ...]]]:
+        """Each name in the category, with every value that its tag set and type have of it: perhaps none."""
         by_name = self.index.values.get((category.tag_set_oid, category.type), {})
-        return by_name.get(fold(name), ())
+        return [(name, by_name.get(folded, ())) for name, folded in zip(category.values, category.folded, strict=True)]
 
 
 def classification_rank(policy: Policy, name: str) -> int:
@@ -115,10 +116,7 @@ def validate(policy: Policy, label: Label, now: int) -> tuple[Finding, ...]:
 
 def static_findings(policy: Policy, label: Label) -> tuple[Finding, ...]:
     """The findings that no passing of time changes."""
-    mismatch = tuple(_identity_findings(policy, label.policy))
-    if mismatch:
-        return mismatch
-    return tuple(_content_findings(policy, label))
+    return tuple(_identity_findings(policy, label.policy)) or tuple(_content_findings(policy, label))
 
 
 Period = tuple[int | None, int | None, str]
@@ -128,8 +126,8 @@ def label_periods(policy: Policy, label: Label) -> tuple[Period, ...]:
     """The validity periods, with the name they belong to, that this label depends on."""
     rows: list[Period] = [(policy.not_before, policy.not_after, f"policy {policy.name}")]
     for category in label.categories:
-        for name in category.values:
-            rows += [(value.not_before, value.not_after, name) for value in policy.values(category, name)]
+        for name, values in policy.chosen(category):
+            rows += [(value.not_before, value.not_after, name) for value in values]
     return tuple(row for row in rows if row[0] is not None or row[1] is not None)
 
 
@@ -157,9 +155,9 @@ def _content_findings(policy: Policy, label: Label) -> Iterator[Finding]:
         yield Finding("classification", f"{policy.name} has no classification {label.classification!r}")
     elif rank.obsolete and label.policy.version >= policy.version:
         yield Finding("obsolete", f"classification {rank.name} is obsolete")
-    for category in label.categories:
-        yield from _category_findings(policy, label, category)
     selected = _selected(policy, label)
+    for category in label.categories:
+        yield from _category_findings(policy, label, category, selected)
     for requirement in rank.required if rank else ():
         yield from _requirement_findings(policy, selected, requirement, label.classification)
     yield from _selection_findings(policy, label)
@@ -170,7 +168,7 @@ def _content_findings(policy: Policy, label: Label) -> Iterator[Finding]:
             yield Finding("succession", "the successor label is not valid under the policy")
 
 
-def _category_findings(policy: Policy, label: Label, category: Category) -> Iterator[Finding]:
+def _category_findings(policy: Policy, label: Label, category: Category, selected: Selected) -> Iterator[Finding]:
     tag_set = policy.index.by_oid.get(category.tag_set_oid)
     if tag_set is None:
         yield Finding("tag", f"{policy.name} has no tag set {category.tag_name} ({category.tag_set_oid})")
@@ -180,30 +178,28 @@ def _category_findings(policy: Policy, label: Label, category: Category) -> Iter
     if (category.tag_set_oid, category.type) not in policy.index.tags:
         yield Finding("type", f"{tag_set.name} is not {category.type.name}")
         return
-    for name in category.values:
-        values = policy.values(category, name)
+    for name, values in policy.chosen(category):
         if not values:
             yield Finding("value", f"{tag_set.name} has no value {name!r}")
         elif all(value.obsolete for value in values) and label.policy.version >= policy.version:
             yield Finding("obsolete", f"{tag_set.name} {name} is obsolete")
         for value in values:
-            yield from _value_findings(policy, label, value)
+            yield from _value_findings(policy, label, value, selected)
 
 
-def _value_findings(policy: Policy, label: Label, value: Value) -> Iterator[Finding]:
+def _value_findings(policy: Policy, label: Label, value: Value, selected: Selected) -> Iterator[Finding]:
     rank = fold(label.classification)
     if value.free_text:
         yield Finding("value", f"{value.name} would carry free text, which no label may")
     if value.required_class is not None and fold(value.required_class) != rank:
         yield Finding("required-class", f"{value.name} needs {value.required_class}")
-    if any(fold(name) == rank for name in value.excluded_classes):
+    if rank in value.excluded_classes:
         yield Finding("excluded-class", f"{value.name} is excluded at {label.classification}")
-    selected = _selected(policy, label)
     for requirement in value.required:
         yield from _requirement_findings(policy, selected, requirement, value.name)
-    for group in value.excluded:
-        if selected & expand_group(policy, group):
-            yield Finding("excluded-category", f"{value.name} is excluded beside this value of {group.tag_set}")
+    for name in sorted({name for name, _, _ in selected & _named(policy, value)}):
+        beside = policy.index.tag_sets[name].name
+        yield Finding("excluded-category", f"{value.name} is excluded beside this value of {beside}")
 
 
 Selected = frozenset[tuple[str, TagType, str]]
@@ -213,8 +209,8 @@ def _selected(policy: Policy, label: Label) -> Selected:
     return frozenset(
         (fold(category.tag_name), category.type, value.lacv)
         for category in label.categories
-        for name in category.values
-        for value in policy.values(category, name)
+        for _, values in policy.chosen(category)
+        for value in values
     )
 
 
@@ -228,8 +224,14 @@ def expand_group(policy: Policy, group: Group) -> Selected:
     return frozenset((*key, value.lacv) for tag in tags for value in tag.values)
 
 
+@lru_cache(maxsize=1024)  # it may be 65536 values, and is asked for every label
+def _named(policy: Policy, by: Requirement | Value) -> Selected:
+    groups = by.groups if isinstance(by, Requirement) else by.excluded
+    return Selected().union(*(expand_group(policy, group) for group in groups))
+
+
 def _requirement_findings(policy: Policy, selected: Selected, requirement: Requirement, by: str) -> Iterator[Finding]:
-    wanted = frozenset[tuple[str, TagType, str]]().union(*(expand_group(policy, group) for group in requirement.groups))
+    wanted = _named(policy, requirement)
     count = len(selected & wanted)
     met = {"onlyOne": count == 1, "oneOrMore": count >= 1, "all": 0 < count == len(wanted)}
     if not met.get(requirement.operation, False):
@@ -238,19 +240,18 @@ def _requirement_findings(policy: Policy, selected: Selected, requirement: Requi
 
 
 def _selection_findings(policy: Policy, label: Label) -> Iterator[Finding]:
-    chosen = {(each.tag_set_oid, each.type): {fold(name) for name in each.values} for each in label.categories}
-    for key, tags in policy.index.tags.items():
-        for tag in tags:
-            count = len(chosen.get(key, set()) & {fold(value.name) for value in tag.values})
-            if count < tag.min_selection:
-                yield Finding("selection", f"{tag.name} needs at least {tag.min_selection} value(s)")
-            if tag.max_selection is not None and count > tag.max_selection:
-                yield Finding("selection", f"{tag.name} takes at most {tag.max_selection} value(s)")
+    chosen = {(each.tag_set_oid, each.type): each.folded for each in label.categories}
+    for key, tag, names in policy.index.limited:
+        count = len(names.intersection(chosen.get(key, ())))
+        if count < tag.min_selection:
+            yield Finding("selection", f"{tag.name} needs at least {tag.min_selection} value(s)")
+        if tag.max_selection is not None and count > tag.max_selection:
+            yield Finding("selection", f"{tag.name} takes at most {tag.max_selection} value(s)")
 
 
 def _extension_findings(policy: Policy, label: Label) -> Iterator[Finding]:
     extensions = policy.extensions
-    held = {fold(each.tag_name): {fold(name) for name in each.values} for each in label.categories}
+    held = {fold(each.tag_name): set(each.folded) for each in label.categories}
     absent_invalid = tuple(name for name, means in extensions.absent if means == "invalid")
     for name in (*extensions.mandatory, *absent_invalid):
         if fold(name) not in held:

@@ -49,9 +49,12 @@ class Group:
     lacv: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Requirement:
-    """requiredCategory: `operation` is onlyOne, oneOrMore or all of the values that the groups name."""
+    """requiredCategory: `operation` is onlyOne, oneOrMore or all of the values that the groups name.
+
+    Compared and hashed by identity, as a policy is.
+    """
 
     operation: str
     groups: tuple[Group, ...]
@@ -98,9 +101,12 @@ class Classification:
     equivalences: tuple[ClassEquivalence, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
-    """tagCategory. Times are seconds since 1970. `free_text`: the user would type it; no label may."""
+    """tagCategory. Times are seconds since 1970. `free_text`: the user would type it; no label may.
+
+    Compared and hashed by identity, as a policy is.
+    """
 
     name: str
     lacv: str
@@ -109,7 +115,7 @@ class Value:
     required_class: str | None = None
     not_before: int | None = None
     not_after: int | None = None
-    excluded_classes: tuple[str, ...] = ()
+    excluded_classes: frozenset[str] = frozenset()  # folded
     required: tuple[Requirement, ...] = ()
     excluded: tuple[Group, ...] = ()
     marking: Marking = NO_MARKING

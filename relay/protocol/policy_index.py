@@ -18,7 +18,10 @@ Memberships = tuple[tuple[str, tuple[str, ...]], ...]
 
 @dataclass(frozen=True, slots=True)
 class PolicyIndex:
-    """Look-up tables by folded names. `members` is transitively closed and knows a group's members only."""
+    """Look-up tables by folded names. `members` is transitively closed and knows a group's members only.
+
+    `limited` are the tags that limit how many of their values a label has, with the names of those values.
+    """
 
     classifications: Mapping[str, Classification]
     tag_sets: Mapping[str, TagSet]
@@ -26,6 +29,7 @@ class PolicyIndex:
     tags: Mapping[Key, tuple[Tag, ...]]
     values: Mapping[Key, Mapping[str, tuple[Value, ...]]]
     members: Mapping[Key, Mapping[str, frozenset[str]]]
+    limited: tuple[tuple[Key, Tag, frozenset[str]], ...]
 
 
 def build_index(
@@ -53,6 +57,12 @@ def build_index(
         tags=tags,
         values=values,
         members=_close_groups(memberships, values),
+        limited=tuple(
+            (key, tag, frozenset(fold(value.name) for value in tag.values))
+            for key, same in tags.items()
+            for tag in same
+            if tag.min_selection or tag.max_selection is not None
+        ),
     )
 
 

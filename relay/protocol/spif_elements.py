@@ -170,14 +170,15 @@ def _read_value(element: Element, source: Source) -> Value:
     )
 
 
-def _excluded_classes(element: Element, source: Source) -> tuple[str, ...]:
-    names = []
+def _excluded_classes(element: Element, source: Source) -> frozenset[str]:
+    names: set[str] = set()
     for each in elements(element, source.uri, "excludedClass"):
         source.check(each, children=(), attributes=(), strict=True)
-        names.append(check_name(text_of(each), place(each)))
-        if len({fold(name) for name in names}) != len(names):
-            source.note("duplicate-exclusion", each, f"{names[-1]} is excluded twice")
-    return tuple(names)
+        name = check_name(text_of(each), place(each))
+        if fold(name) in names:
+            source.note("duplicate-exclusion", each, f"{name} is excluded twice")
+        names.add(fold(name))
+    return frozenset(names)
 
 
 def read_equivalent_policy(element: Element, source: Source) -> EquivalentPolicy:

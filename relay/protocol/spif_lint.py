@@ -13,6 +13,7 @@ from .label import TagType, fold
 from .policy import Finding, Policy, expand_group
 from .policy_elements import Classification, Group, Requirement, TagSet, Value
 
+MAX_LANGUAGES = 64  # a marking is looked up in each
 MAX_REQUIRED = 65536  # values, as often as they are named: everybody who meets a label of the policy goes through them
 
 
@@ -78,10 +79,17 @@ def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, Ta
 
 
 def check_extent(policy: Policy) -> None:
-    """Raise Malformed where what classifications and values require or exclude is more than to hold a label to."""
+    """Raise Malformed for more languages, or requirements and exclusions, than to read and hold a label to."""
     values = [value for _, _, value in _values(policy.tag_sets)]
     required = [rank.required for rank in policy.classifications] + [value.required for value in values]
     excluded = (value.excluded for value in values)
+    markings = [
+        policy.marking,
+        *(rank.marking for rank in policy.classifications),
+        *(value.marking for value in values),
+    ]
+    if len({phrase.lang for marking in markings for phrase in marking.phrases}) > MAX_LANGUAGES:
+        raise Malformed(f"SPIF: its markings are in more than {MAX_LANGUAGES} languages")
     count = 0
     for group in chain(*map(_groups, required), *excluded):
         count += len(expand_group(policy, group))
@@ -108,7 +116,7 @@ def _names(policy: Policy) -> Iterator[Finding]:
 def _constraints(policy: Policy) -> Iterator[Finding]:
     everything = {fold(each.name) for each in policy.classifications}
     for tag_set, _, value in _values(policy.tag_sets):
-        excluded = {fold(name) for name in value.excluded_classes}
+        excluded = value.excluded_classes
         name = f"{tag_set.name} {value.name}"
         if value.required_class is not None and fold(value.required_class) in excluded:
             yield Finding("contradiction", f"{name} requires and excludes {value.required_class}")
@@ -121,7 +129,7 @@ def _constraints(policy: Policy) -> Iterator[Finding]:
         if value.not_before is not None and value.not_after is not None and value.not_before > value.not_after:
             yield Finding("contradiction", f"{name} ends before it begins")
     usable = {
-        (fold(tag_set.name), kind, value.lacv): {fold(each) for each in value.excluded_classes}
+        (fold(tag_set.name), kind, value.lacv): value.excluded_classes
         for tag_set, kind, value in _values(policy.tag_sets)
     }
     for rank in policy.classifications:

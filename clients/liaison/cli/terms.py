@@ -122,8 +122,8 @@ def _categories(file: Path, given: dict[str, Any], policy: Policy) -> tuple[Cate
         if tag_set is None or len(kinds) != 1:
             raise Malformed(f"{file}: {policy.name} has no tag set {tag_name!r}")
         category = Category(tag_set.name, tag_set.oid, next(iter(kinds)), tuple(values))
-        for value in category.values:
-            if not policy.values(category, value):
+        for value, known in policy.chosen(category):
+            if not known:
                 raise Malformed(f"{file}: {tag_set.name} has no value {value!r}")
         found.append(category)
     return tuple(sorted(found, key=lambda category: (category.tag_set_oid, category.type)))
