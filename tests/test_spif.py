@@ -225,10 +225,22 @@ def test_a_standards_prose_holds_beside_the_extensions_of_a_policy():
     assert policy.extensions.portion_marks == (("SECRET", "S"),)
 
 
-def test_a_standards_prose_about_what_a_policy_does_not_have_is_reported():
-    policy, findings = read_spif(changed('id="2.999.1"', 'id="1.3.26.1.3.1"'))
-    assert policy.extensions.mandatory == ()
-    assert "standard-extensions" in {finding.rule for finding in findings}
+@pytest.mark.parametrize("name", ["Top Secret", "COSMIC TOP SECRET"])
+def test_a_standards_prose_holds_however_a_classification_is_spelled(name):
+    source = shared("nato-policy.xml")
+    for old in (b'securityClassification name="TOP SECRET"', b"<spif:excludedClass>TOP SECRET<"):
+        source = source.replace(old, old.replace(b"TOP SECRET", name.encode()))
+    policy, findings = read_spif(source)
+    found = validate(policy, label(policy, "SECRET"), NOW)
+    assert [finding.rule for finding in found] == ["mandatory-tag"]
+    marks = dict(policy.extensions.portion_marks)
+    assert (marks["SECRET"], marks.get(name)) == ("NS", "CTS" if name == "Top Secret" else None)
+    assert ("standard-extensions" in {finding.rule for finding in findings}) == (name != "Top Secret")
+
+
+def test_a_policy_without_the_tag_sets_of_its_standards_prose_is_refused():
+    with pytest.raises(Malformed, match="no tag set 'Context'"):
+        read_spif(changed('id="2.999.1"', 'id="1.3.26.1.3.1"'))
 
 
 def test_every_prefix_and_every_flipped_byte_of_a_policy_is_refused_or_read_never_a_crash():
