@@ -387,6 +387,37 @@ def test_a_demanded_release_limits_a_label_that_had_none_and_a_choice_is_left_to
         translate(label(source, "OPEN"), source, tidewater(), Direction.ENCRYPT)
 
 
+END_OF_RELEASE = """      </spif:securityCategoryTag>
+    </spif:securityCategoryTagSet>
+    <spif:securityCategoryTagSet name="Codeword\""""
+OF_RELEASE = (
+    '<spif:equivalentSecurityCategoryTagSet policyRef="TIDEWATER"><spif:requiredCategory operation="all">'
+    '<spif:categoryGroup tagSetRef="Compartment" tagType="restrictive" lacv="7"/></spif:requiredCategory>'
+    "</spif:equivalentSecurityCategoryTagSet>"
+)
+
+
+def after_the_tag(demand):
+    return END_OF_RELEASE.replace("</spif:securityCategoryTag>", "</spif:securityCategoryTag>" + demand, 1)
+
+
+def test_what_the_table_demands_beside_a_tag_set_is_added_where_the_label_has_that_tag_set():
+    source = edited(SOURCE, END_OF_RELEASE, after_the_tag(OF_RELEASE))
+    for rows, expected in (
+        ({}, {}),
+        ({"Release": ["ASTER"]}, {"Harbours": ["NORTH"], "Compartment": ["DEPTH"]}),
+    ):
+        found = translate(label(source, "OPEN", rows), source, tidewater(), Direction.ENCRYPT)
+        assert found == label(tidewater(), "SHORE", expected)
+
+
+def test_a_demand_of_every_value_of_a_tag_set_that_the_target_does_not_have_gives_no_label():
+    everything = OF_RELEASE.replace('"Compartment"', '"Ballast"').replace(' lacv="7"', ' all="true"')
+    source = edited(SOURCE, END_OF_RELEASE, after_the_tag(everything))
+    with pytest.raises(Refused, match="does not have"):
+        translate(label(source, "OPEN", {"Release": ["ASTER"]}), source, tidewater(), Direction.ENCRYPT)
+
+
 def test_two_releases_that_a_reader_needs_do_not_become_one_of_which_either_will_do():
     table = ASTER_MAPPING.replace('lacv="1"', 'lacv="3"')
     tags = f"""<spif:securityCategoryTagSet name="Circle" id="2.999.1.77"><spif:securityCategoryTag name="Circle"

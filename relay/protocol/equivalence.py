@@ -3,7 +3,8 @@
 The rules (ADatP-4774.1 section 3.6):
   - exactly one equivalent classification for the target that applies in the direction asked for;
   - every category value has an equivalent that applies, or an explicit discard; one without is Refused;
-  - then the categories are added that the classification's mapping, the equivalent policy, demand;
+  - then the categories are added that the classification's mapping, the equivalent policy and the label's tag
+    sets demand;
   - the source label is never changed, and the result is valid under the target or there is none.
 
 Hardened: a discard of a RESTRICTIVE or PERMISSIVE value is refused, because the target would then permit
@@ -14,7 +15,7 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from .errors import Refused
@@ -58,7 +59,8 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
             raise _refused(label, target_policy, f"with {category.tag_name} beside another it would widen release")
         for key, lacvs in mapped.items():
             chosen.setdefault(key, set()).update(lacvs)
-    _add_required((*found[0].required, *link.required), target_policy, chosen)
+    demands = (*found[0].required, *link.required, *_of_tag_sets(label, source_policy, link))
+    _add_required(demands, target_policy, chosen)
     result = Label(
         policy=target_policy.ref,
         classification=arrivals[0].name,
@@ -116,11 +118,20 @@ def _map_value(
         chosen.setdefault((each.tag_set_oid, each.type), set()).add(each.lacv)
 
 
+def _of_tag_sets(label: Label, source: Policy, link: EquivalentPolicy) -> Iterator[Requirement]:
+    for category in label.categories:
+        for each in source.index.by_oid[category.tag_set_oid].equivalences:
+            if fold(each.policy) == fold(link.name):
+                yield from each.required
+
+
 def _add_required(requirements: Iterable[Requirement], target: Policy, chosen: Chosen) -> None:
     oids = {fold(each.name): each.oid for each in target.tag_sets}
     for requirement in requirements:
-        wanted = {each for group in requirement.groups for each in expand_group(target, group)}
-        rows = [(oids.get(name, ""), kind, lacv) for name, kind, lacv in wanted]
+        expanded = [expand_group(target, group) for group in requirement.groups]
+        rows = [(oids.get(name, ""), kind, lacv) for name, kind, lacv in frozenset().union(*expanded)]
+        if not all(expanded):
+            raise Refused(f"the table names what {target.name} does not have", rules=("equivalence",))
         present = [row for row in rows if row[2] in chosen.get((row[0], row[1]), set())]
         if requirement.operation != "all" and present:
             continue

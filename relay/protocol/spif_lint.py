@@ -137,6 +137,14 @@ def _mappings(policy: Policy) -> Iterator[Finding]:
         for equal in rank.equivalences:
             if fold(equal.policy) not in known:
                 yield Finding("mapping", f"{rank.name} maps to {equal.policy}, which is no equivalent policy")
+    for tag_set in policy.tag_sets:
+        for demand in tag_set.equivalences:
+            if fold(demand.policy) not in known:
+                yield Finding("mapping", f"{tag_set.name} demands something of unknown {demand.policy}")
+    yield from _value_mappings(policy, known)
+
+
+def _value_mappings(policy: Policy, known: set[str]) -> Iterator[Finding]:
     for tag_set, kind, value in _values(policy.tag_sets):
         for each in value.equivalences:
             if fold(each.policy) not in known:
