@@ -210,6 +210,16 @@ def test_of_two_values_of_one_name_the_constraints_of_both_hold():
     assert [finding.rule for finding in found] == ["excluded-class"]
 
 
+def test_two_permissive_tags_in_one_tag_set_are_refused_since_their_values_would_be_one_choice():
+    tag = '<spif:securityCategoryTag name="Codeword" tagType="'
+    added = '<spif:securityCategoryTag name="%s" tagType="permissive"><spif:tagCategory name="%s" lacv="%d"/></spif:securityCategoryTag>'
+    one, two = added % ("Nations", "SWE", 1), added % ("Bodies", "NAVY", 2)
+    read_spif(changed(tag, one + tag))
+    with pytest.raises(Malformed, match="2 permissive tags: Nations, Bodies") as caught:
+        read_spif(changed(tag, one + two + tag))
+    assert "a tag set of its own" in caught.value.hint
+
+
 def test_a_least_number_of_values_counts_for_labels_without_the_tag_too():
     policy, _ = read_spif(changed('maxSelection="2"', 'minSelection="1"'))
     for chosen, rules in (({}, ["selection"]), ({"Codeword": ["LOTUS"]}, [])):
