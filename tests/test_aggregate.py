@@ -21,7 +21,7 @@ from relay.protocol.aggregate import (
 from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, Sharing, decide
 from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
-from relay.protocol.label import Succession
+from relay.protocol.label import Category, Label, Succession, TagType
 from relay.protocol.policy import validate
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
@@ -197,11 +197,25 @@ def test_nobody_outside_the_office_may_read_a_join_who_may_not_read_all_that_wen
     assert all(dominates(policy, joined, one) and (may_read(one) or not may_read(joined)) for one in labels)
 
 
-def test_where_no_label_can_both_stay_and_carry_a_codeword_there_is_none():
-    policy = kept_home(meridian(), "Codeword")
-    home, iris = label(policy, "OPEN"), label(policy, "OPEN", {"Codeword": ["IRIS"]})
-    assert join(policy, [home, iris]) is NOBODY
-    assert join(policy, [iris, iris]) == iris
+CODEWORDS_IN_RELEASE = """<spif:securityCategoryTagSet name="Release" id="2.999.1.1">
+<spif:securityCategoryTag name="Within" tagType="restrictive"><spif:tagCategory name="INNER" lacv="1"/>
+</spif:securityCategoryTag>"""
+
+
+def test_a_codeword_in_the_tag_set_of_a_release_is_no_release():
+    policy = kept_home(edited(SOURCE, CODEWORDS_IN_RELEASE.split("\n", 1)[0], CODEWORDS_IN_RELEASE), "Release")
+    inner = Category("Release", "2.999.1.1", TagType.RESTRICTIVE, ("INNER",))
+    aster = Category("Release", "2.999.1.1", TagType.PERMISSIVE, ("ASTER",))
+    bare, coded, gone = (Label(policy.ref, "OPEN", each) for each in ((), (inner,), (inner, aster)))
+    grant = replace(clearance(policy, ["OPEN"]), categories=(inner, aster))
+    outside = Sharing("ag", "MERIDIAN", "2.999.1", ("OPEN",), (inner,), 0, NOW, True)
+    for one, failing in ((bare, ("permissive",)), (coded, ("permissive",)), (gone, ())):
+        assert decide(Action.READ, one, grant, outside, NEED, policy, NOW).failing == failing
+    assert join(policy, [bare, coded]) == join(policy, [coded, gone]) == coded
+    assert dominates(policy, coded, gone)
+    assert not dominates(policy, gone, coded)
+    needed = replace(policy, extensions=replace(policy.extensions, absent=(("Release", "invalid"),)))
+    assert [bool(validate(needed, one, NOW)) for one in (bare, coded, gone)] == [True, True, False]
 
 
 def test_an_owners_release_stays_said_where_to_leave_it_out_would_narrow_it():

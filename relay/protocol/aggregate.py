@@ -95,7 +95,7 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
     bound = Label(policy=policy.ref, classification=name, categories=tuple(categories))
-    # a codeword in a tag set that is owner_only too can neither go nor stay
+    # where a label that is not valid went in, nothing may bound it
     return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
 
 
@@ -117,10 +117,9 @@ def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | N
     unknown = values - known.keys()
     if unknown:
         raise Malformed(f"join: {tag_set.name} has no value {min(unknown)!r}")
-    if key[1] is not TagType.RESTRICTIVE and fold(tag_set.name) in _owner_only(policy):
-        lacking = any(all(each.tag_set_oid != key[0] for each in label.categories) for label in labels)
-        if lacking or not values:
-            return None
+    owner_only = key[1] is TagType.PERMISSIVE and fold(tag_set.name) in _owner_only(policy)
+    if owner_only and (len(lists) < len(labels) or not values):
+        return None
     if not values:
         return NOBODY
     return Category(tag_set.name, tag_set.oid, key[1], tuple(known[value][0].name for value in values))
