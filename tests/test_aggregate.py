@@ -22,6 +22,7 @@ from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, Sharing, de
 from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.label import Category, Label, Succession, TagType
+from relay.protocol.obligations import is_at_least
 from relay.protocol.policy import validate
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
@@ -195,6 +196,27 @@ def test_nobody_outside_the_office_may_read_a_join_who_may_not_read_all_that_wen
 
     joined = join(policy, labels)
     assert all(dominates(policy, joined, one) and (may_read(one) or not may_read(joined)) for one in labels)
+
+
+def test_informative_values_that_cannot_stand_together_are_left_out_of_a_join():
+    policy = meridian()
+    postal, floral = (label(policy, "OPEN", {"Desk": [name]}) for name in ("POSTAL", "FLORAL"))
+    assert join(policy, [postal, postal]) == postal
+    assert join(policy, [postal, floral]) == label(policy, "OPEN")
+    assert is_at_least(policy, label(policy, "OPEN"), [postal, floral], NOW)
+    iris = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]})
+    assert join(policy, [postal, floral, iris]) == iris
+    barred = [label(policy, "BURIED", {"Codeword": [name]}) for name in ("IRIS", "JADE")]
+    assert join(policy, barred) == label(policy, "BURIED", {"Codeword": ["IRIS", "JADE"]})
+
+
+def test_an_informative_value_that_the_policy_demands_stays_in_a_join():
+    policy = replace(meridian(), extensions=replace(meridian().extensions, mandatory=("Desk",)))
+    postal, iris = (
+        label(policy, rank, chosen(Desk=["POSTAL"], **more))
+        for rank, more in (("OPEN", {}), ("GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]}))
+    )
+    assert join(policy, [postal, iris]) == iris
 
 
 CODEWORDS_IN_RELEASE = """<spif:securityCategoryTagSet name="Release" id="2.999.1.1">

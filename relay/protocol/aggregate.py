@@ -7,6 +7,7 @@ The rules:
     common is NOBODY, which needs a person;
   - where the policy keeps a label without a tag in its owner's office (`owner_only`), to lack the tag is the
     narrowest release: a member that lacks it, or nothing in common, makes a join that lacks it;
+  - informative values limit nobody: they are united, and left out where that makes a label that is not valid;
   - a join may turn out invalid under its policy (`policy.validate`): then no label expresses it;
   - bounds presume clearances without gaps (`clearance_gaps`): a list down to the lowest classification, and
     what the policy's extensions say an owner holds. What an office keeps to itself it shows to those who
@@ -16,6 +17,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from .compiled import NO_VALUES, compile_label, with_members
@@ -94,9 +96,19 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     _drop_owned(policy, categories)
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
-    bound = Label(policy=policy.ref, classification=name, categories=tuple(categories))
+    bound = _without_offence(policy, Label(policy=policy.ref, classification=name, categories=tuple(categories)))
     # where a label that is not valid went in, nothing may bound it
     return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
+
+
+def _without_offence(policy: Policy, bound: Label) -> Label:
+    """`bound` without each INFORMATIVE category that only makes it invalid: it limits nobody."""
+    for category in bound.categories:
+        if category.type is TagType.INFORMATIVE and (findings := compile_label(policy, bound).findings):
+            bare = replace(bound, categories=tuple(each for each in bound.categories if each != category))
+            if len(compile_label(policy, bare).findings) < len(findings):
+                bound = bare
+    return bound
 
 
 def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | Nobody | None:
