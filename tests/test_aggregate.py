@@ -454,6 +454,21 @@ def test_a_demand_of_every_value_of_a_tag_set_that_the_target_does_not_have_give
         translate(label(source, "OPEN", {"Release": ["ASTER"]}), source, tidewater(), Direction.ENCRYPT)
 
 
+def test_a_release_name_of_two_values_with_two_equivalents_is_not_a_choice_of_either():
+    aster = f'<spif:tagCategory name="ASTER" lacv="1">\n          {ASTER_MAPPING}'
+    for lacv in ("1", "3"):
+        other = ASTER_MAPPING.replace('lacv="1"', f'lacv="{lacv}"')
+        second = f'<spif:tagCategory name="ASTER" lacv="11">{other}</spif:tagCategory>'
+        source = edited(SOURCE, aster, second + aster)
+        one = label(source, "OPEN", {"Release": ["ASTER"]})
+        if lacv == "1":
+            found = translate(one, source, tidewater(), Direction.ENCRYPT)
+            assert found == label(tidewater(), "SHORE", {"Harbours": ["NORTH"]})
+            continue
+        with pytest.raises(Refused, match="ASTER has several equivalents"):
+            translate(one, source, tidewater(), Direction.ENCRYPT)
+
+
 def test_two_releases_that_a_reader_needs_do_not_become_one_of_which_either_will_do():
     table = ASTER_MAPPING.replace('lacv="1"', 'lacv="3"')
     tags = f"""<spif:securityCategoryTagSet name="Circle" id="2.999.1.77"><spif:securityCategoryTag name="Circle"

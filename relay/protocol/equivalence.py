@@ -21,7 +21,7 @@ from enum import StrEnum
 from .errors import Refused
 from .label import Category, Label, TagType, fold
 from .policy import Key, Policy, expand_group, static_findings
-from .policy_elements import EquivalentPolicy, Requirement, Value
+from .policy_elements import EquivalentPolicy, Requirement, Value, ValueEquivalence
 
 
 class Direction(StrEnum):
@@ -53,8 +53,7 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
     for category in label.categories:
         mapped: Chosen = {}
         for name in category.values:
-            for value in source_policy.values(category, name):
-                _map_value(value, category, link, target_policy, direction, mapped)
+            _map_name(source_policy.values(category, name), category, link, target_policy, direction, mapped)
         if any(key in chosen and key[1] is TagType.PERMISSIVE for key in mapped):
             raise _refused(label, target_policy, f"with {category.tag_name} beside another it would widen release")
         for key, lacvs in mapped.items():
@@ -90,22 +89,26 @@ def _link(source: Policy, target: Policy) -> EquivalentPolicy:
     raise Refused(f"{source.name} has no equivalence with {target.name}", rules=("equivalence",))
 
 
-def _map_value(
-    value: Value,
+def _map_name(
+    values: tuple[Value, ...],
     category: Category,
     link: EquivalentPolicy,
     target: Policy,
     direction: Direction,
     chosen: Chosen,
 ) -> None:
-    name = f"{category.tag_name} {value.name}"
-    equals = [
-        each
-        for each in value.equivalences
-        if fold(each.policy) == fold(link.name) and each.applied in {direction, "both"}
-    ]
-    if not equals:
-        raise Refused(f"{name} has no equivalent in {target.name}", rules=("equivalence",))
+    """Add the equivalents of all `values`, which the source policy gives one name, to `chosen`."""
+    name = f"{category.tag_name} {values[0].name}"
+    equals: dict[ValueEquivalence, None] = {}
+    for value in values:
+        found = [
+            each
+            for each in value.equivalences
+            if fold(each.policy) == fold(link.name) and each.applied in {direction, "both"}
+        ]
+        if not found:
+            raise Refused(f"{name} has no equivalent in {target.name}", rules=("equivalence",))
+        equals |= dict.fromkeys(found)
     for each in equals:
         if each.discard:
             if category.type is not TagType.INFORMATIVE:
