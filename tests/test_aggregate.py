@@ -21,7 +21,8 @@ from relay.protocol.aggregate import (
 from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, Sharing, decide
 from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
-from relay.protocol.label import Succession
+from relay.protocol.label import Category, Label, Succession, TagType
+from relay.protocol.obligations import is_at_least
 from relay.protocol.policy import validate
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
@@ -197,11 +198,46 @@ def test_nobody_outside_the_office_may_read_a_join_who_may_not_read_all_that_wen
     assert all(dominates(policy, joined, one) and (may_read(one) or not may_read(joined)) for one in labels)
 
 
-def test_where_no_label_can_both_stay_and_carry_a_codeword_there_is_none():
-    policy = kept_home(meridian(), "Codeword")
-    home, iris = label(policy, "OPEN"), label(policy, "OPEN", {"Codeword": ["IRIS"]})
-    assert join(policy, [home, iris]) is NOBODY
-    assert join(policy, [iris, iris]) == iris
+def test_informative_values_that_cannot_stand_together_are_left_out_of_a_join():
+    policy = meridian()
+    postal, floral = (label(policy, "OPEN", {"Desk": [name]}) for name in ("POSTAL", "FLORAL"))
+    assert join(policy, [postal, postal]) == postal
+    assert join(policy, [postal, floral]) == label(policy, "OPEN")
+    assert is_at_least(policy, label(policy, "OPEN"), [postal, floral], NOW)
+    iris = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]})
+    assert join(policy, [postal, floral, iris]) == iris
+    barred = [label(policy, "BURIED", {"Codeword": [name]}) for name in ("IRIS", "JADE")]
+    assert join(policy, barred) == label(policy, "BURIED", {"Codeword": ["IRIS", "JADE"]})
+
+
+def test_an_informative_value_that_the_policy_demands_stays_in_a_join():
+    policy = replace(meridian(), extensions=replace(meridian().extensions, mandatory=("Desk",)))
+    postal, iris = (
+        label(policy, rank, chosen(Desk=["POSTAL"], **more))
+        for rank, more in (("OPEN", {}), ("GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]}))
+    )
+    assert join(policy, [postal, iris]) == iris
+
+
+CODEWORDS_IN_RELEASE = """<spif:securityCategoryTagSet name="Release" id="2.999.1.1">
+<spif:securityCategoryTag name="Within" tagType="restrictive"><spif:tagCategory name="INNER" lacv="1"/>
+</spif:securityCategoryTag>"""
+
+
+def test_a_codeword_in_the_tag_set_of_a_release_is_no_release():
+    policy = kept_home(edited(SOURCE, CODEWORDS_IN_RELEASE.split("\n", 1)[0], CODEWORDS_IN_RELEASE), "Release")
+    inner = Category("Release", "2.999.1.1", TagType.RESTRICTIVE, ("INNER",))
+    aster = Category("Release", "2.999.1.1", TagType.PERMISSIVE, ("ASTER",))
+    bare, coded, gone = (Label(policy.ref, "OPEN", each) for each in ((), (inner,), (inner, aster)))
+    grant = replace(clearance(policy, ["OPEN"]), categories=(inner, aster))
+    outside = Sharing("ag", "MERIDIAN", "2.999.1", ("OPEN",), (inner,), 0, NOW, True)
+    for one, failing in ((bare, ("permissive",)), (coded, ("permissive",)), (gone, ())):
+        assert decide(Action.READ, one, grant, outside, NEED, policy, NOW).failing == failing
+    assert join(policy, [bare, coded]) == join(policy, [coded, gone]) == coded
+    assert dominates(policy, coded, gone)
+    assert not dominates(policy, gone, coded)
+    needed = replace(policy, extensions=replace(policy.extensions, absent=(("Release", "invalid"),)))
+    assert [bool(validate(needed, one, NOW)) for one in (bare, coded, gone)] == [True, True, False]
 
 
 def test_an_owners_release_stays_said_where_to_leave_it_out_would_narrow_it():
@@ -385,6 +421,52 @@ def test_a_demanded_release_limits_a_label_that_had_none_and_a_choice_is_left_to
     source = edited(SOURCE, NO_DEMAND, DEMAND % ("oneOrMore", HARBOUR % 2 + HARBOUR % 3))
     with pytest.raises(Refused, match="choice"):
         translate(label(source, "OPEN"), source, tidewater(), Direction.ENCRYPT)
+
+
+END_OF_RELEASE = """      </spif:securityCategoryTag>
+    </spif:securityCategoryTagSet>
+    <spif:securityCategoryTagSet name="Codeword\""""
+OF_RELEASE = (
+    '<spif:equivalentSecurityCategoryTagSet policyRef="TIDEWATER"><spif:requiredCategory operation="all">'
+    '<spif:categoryGroup tagSetRef="Compartment" tagType="restrictive" lacv="7"/></spif:requiredCategory>'
+    "</spif:equivalentSecurityCategoryTagSet>"
+)
+
+
+def after_the_tag(demand):
+    return END_OF_RELEASE.replace("</spif:securityCategoryTag>", "</spif:securityCategoryTag>" + demand, 1)
+
+
+def test_what_the_table_demands_beside_a_tag_set_is_added_where_the_label_has_that_tag_set():
+    source = edited(SOURCE, END_OF_RELEASE, after_the_tag(OF_RELEASE))
+    for rows, expected in (
+        ({}, {}),
+        ({"Release": ["ASTER"]}, {"Harbours": ["NORTH"], "Compartment": ["DEPTH"]}),
+    ):
+        found = translate(label(source, "OPEN", rows), source, tidewater(), Direction.ENCRYPT)
+        assert found == label(tidewater(), "SHORE", expected)
+
+
+def test_a_demand_of_every_value_of_a_tag_set_that_the_target_does_not_have_gives_no_label():
+    everything = OF_RELEASE.replace('"Compartment"', '"Ballast"').replace(' lacv="7"', ' all="true"')
+    source = edited(SOURCE, END_OF_RELEASE, after_the_tag(everything))
+    with pytest.raises(Refused, match="does not have"):
+        translate(label(source, "OPEN", {"Release": ["ASTER"]}), source, tidewater(), Direction.ENCRYPT)
+
+
+def test_a_release_name_of_two_values_with_two_equivalents_is_not_a_choice_of_either():
+    aster = f'<spif:tagCategory name="ASTER" lacv="1">\n          {ASTER_MAPPING}'
+    for lacv in ("1", "3"):
+        other = ASTER_MAPPING.replace('lacv="1"', f'lacv="{lacv}"')
+        second = f'<spif:tagCategory name="ASTER" lacv="11">{other}</spif:tagCategory>'
+        source = edited(SOURCE, aster, second + aster)
+        one = label(source, "OPEN", {"Release": ["ASTER"]})
+        if lacv == "1":
+            found = translate(one, source, tidewater(), Direction.ENCRYPT)
+            assert found == label(tidewater(), "SHORE", {"Harbours": ["NORTH"]})
+            continue
+        with pytest.raises(Refused, match="ASTER has several equivalents"):
+            translate(one, source, tidewater(), Direction.ENCRYPT)
 
 
 def test_two_releases_that_a_reader_needs_do_not_become_one_of_which_either_will_do():

@@ -153,6 +153,22 @@ def test_members_of_another_office_are_reached_only_where_an_agreement_names_the
     assert gets_nothing(clients[JEAN], message_id)
 
 
+def test_of_several_addressed_rosters_the_one_that_the_agreement_names_counts(tmp_path):
+    first, second = "alpha@lo-warsaw", "zulu@lo-warsaw"
+    with world(tmp_path) as built:
+        for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
+            built.office(office, nation)
+        agree(built, "lo-paris", "lo-warsaw", communities=(second,))
+        anna, jean = built.device(ANNA), built.device(JEAN)
+        for address in (first, second):
+            built.authorities["lo-warsaw"].found_community(address, ANNA, "Both have Jean")
+            anna.sync()
+            Desk(anna).keep_roster(address, [JEAN])
+        for addressed in ([second], [first, second]):
+            assert jean.read(send(anna, *addressed)).portions[0].text == TEXT
+        assert rules(anna, first) == {first: ("agreement",)}
+
+
 def test_a_member_taken_off_before_he_opens_gets_nothing(anna, clients):
     message_id = send(anna)
     assert message_id in {item.message_id for item in clients[JEAN].inbox()}

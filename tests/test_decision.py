@@ -196,6 +196,24 @@ def test_an_agreement_that_lists_a_tag_twice_grants_neither():
         assert decide(Action.READ, one, reader, terms, NEED, policy, NOW).failing == failing
 
 
+def test_an_agreements_category_in_a_type_that_its_policy_does_not_give_it_is_no_way_round_the_ceiling():
+    policy = meridian()
+    reader = clearance(policy, RANKS, {"Release": ["ASTER", "BIRCH"]})
+    (aster,) = categories(policy, {"Release": ["ASTER"]})
+    desk = categories(policy, {"Desk": ["POSTAL"]})
+    for kind, value, failing in (
+        (TagType.PERMISSIVE, "ASTER", ()),
+        (TagType.PERMISSIVE, "BIRCH", ("agreement",)),
+        (TagType.RESTRICTIVE, "BIRCH", ("agreement",)),
+        (TagType.INFORMATIVE, "BIRCH", ("agreement",)),
+    ):
+        terms = Sharing("ag", "MERIDIAN", "2.999.1", ("GUARDED",), (replace(aster, type=kind), *desk), 0, NOW, True)
+        one = label(policy, "GUARDED", {"Release": [value]})
+        decision = decide(Action.READ, one, reader, terms, NEED, policy, NOW)
+        assert decision.failing == failing
+    assert decision.rules[8].why == "agreement ag does not cover this label: Release"
+
+
 subset = st.sets
 labels = st.tuples(st.sampled_from(RANKS), subset(st.sampled_from(RELEASE)), subset(st.sampled_from(CODEWORDS)))
 grants = st.tuples(

@@ -382,7 +382,7 @@ mandatory = ["Release"]
 minimum_suite = 2
 one_time_key_from = "GUARDED"
 retention = 86400
-absent = { "Codeword" = "owner_only" }
+absent = { "Release" = "owner_only" }
 memberships = { GARDEN = ["BIRCH"] }
 [[single_choices]]
 tag_set = "Release"
@@ -433,6 +433,7 @@ def test_extensions_with_anything_unknown_are_malformed(text):
         b"memberships = { GARDENN = ['BIRCH'] }",
         b"memberships = { GARDEN = ['IRIS'] }",
         b"memberships = { IRIS = ['LOTUS'] }",
+        b"absent = { Codeword = 'owner_only' }",
     ],
 )
 def test_extensions_that_name_nothing_of_the_policy_are_malformed(text):

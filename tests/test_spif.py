@@ -210,6 +210,16 @@ def test_of_two_values_of_one_name_the_constraints_of_both_hold():
     assert [finding.rule for finding in found] == ["excluded-class"]
 
 
+def test_two_permissive_tags_in_one_tag_set_are_refused_since_their_values_would_be_one_choice():
+    tag = '<spif:securityCategoryTag name="Codeword" tagType="'
+    added = '<spif:securityCategoryTag name="%s" tagType="permissive"><spif:tagCategory name="%s" lacv="%d"/></spif:securityCategoryTag>'
+    one, two = added % ("Nations", "SWE", 1), added % ("Bodies", "NAVY", 2)
+    read_spif(changed(tag, one + tag))
+    with pytest.raises(Malformed, match="2 permissive tags: Nations, Bodies") as caught:
+        read_spif(changed(tag, one + two + tag))
+    assert "a tag set of its own" in caught.value.hint
+
+
 def test_a_least_number_of_values_counts_for_labels_without_the_tag_too():
     policy, _ = read_spif(changed('maxSelection="2"', 'minSelection="1"'))
     for chosen, rules in (({}, ["selection"]), ({"Codeword": ["LOTUS"]}, [])):
@@ -225,10 +235,22 @@ def test_a_standards_prose_holds_beside_the_extensions_of_a_policy():
     assert policy.extensions.portion_marks == (("SECRET", "S"),)
 
 
-def test_a_standards_prose_about_what_a_policy_does_not_have_is_reported():
-    policy, findings = read_spif(changed('id="2.999.1"', 'id="1.3.26.1.3.1"'))
-    assert policy.extensions.mandatory == ()
-    assert "standard-extensions" in {finding.rule for finding in findings}
+@pytest.mark.parametrize("name", ["Top Secret", "COSMIC TOP SECRET"])
+def test_a_standards_prose_holds_however_a_classification_is_spelled(name):
+    source = shared("nato-policy.xml")
+    for old in (b'securityClassification name="TOP SECRET"', b"<spif:excludedClass>TOP SECRET<"):
+        source = source.replace(old, old.replace(b"TOP SECRET", name.encode()))
+    policy, findings = read_spif(source)
+    found = validate(policy, label(policy, "SECRET"), NOW)
+    assert [finding.rule for finding in found] == ["mandatory-tag"]
+    marks = dict(policy.extensions.portion_marks)
+    assert (marks["SECRET"], marks.get(name)) == ("NS", "CTS" if name == "Top Secret" else None)
+    assert ("standard-extensions" in {finding.rule for finding in findings}) == (name != "Top Secret")
+
+
+def test_a_policy_without_the_tag_sets_of_its_standards_prose_is_refused():
+    with pytest.raises(Malformed, match="no tag set 'Context'"):
+        read_spif(changed('id="2.999.1"', 'id="1.3.26.1.3.1"'))
 
 
 def test_every_prefix_and_every_flipped_byte_of_a_policy_is_refused_or_read_never_a_crash():

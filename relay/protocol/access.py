@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from .compiled import compile_label
-from .decision import SAME_OFFICE, Action, Agreement, Decision, Handling, NeedToKnow, decide
+from .decision import SAME_OFFICE, Action, Agreement, Decision, Handling, NeedToKnow, Sharing, decide
 from .directory import Device, Directory
 from .endorsement import PassedOn
 from .equivalence import Direction, translate
@@ -67,14 +67,14 @@ class Judge:
         Of denials, the one that fails the fewest rules; of equals, the label's own.
         """
         action = Action.FORWARD if circle.originals else action
-        need = self.need_to_know(circle.named, device)
+        needs = self.needs_to_know(circle.named, device)
         label = readable_label(encoded)
-        own = self._decide_under(action, circle, label, label, device, need, now)
+        own = self._decide_under(action, circle, label, label, device, needs, now)
         if own.permitted or label is None:
             return own
         denials = [own]
         for alternative in self._alternatives(circle, encoded, device, now):
-            decision = self._decide_under(action, circle, label, alternative, device, need, now)
+            decision = self._decide_under(action, circle, label, alternative, device, needs, now)
             if decision.permitted:
                 return decision
             denials.append(decision)
@@ -88,18 +88,15 @@ class Judge:
         need = NeedToKnow(basis="originator", of=sender.address)
         return decide(Action.SEND, label, _clearance(certified, label), SAME_OFFICE, need, policy, at, Handling())
 
-    def need_to_know(self, named: Mapping[str, AddresseeKind], device: Device) -> NeedToKnow | None:
-        """The positive determination: named, holder of an addressed role, or on an addressed community's roster.
+    def needs_to_know(self, named: Mapping[str, AddresseeKind], device: Device) -> tuple[NeedToKnow, ...]:
+        """Every positive determination: named, holder of an addressed role, on an addressed community's roster.
 
         Exemption beats all three, also one by the originator of a message that is passed on.
         """
         found = self.bases(device)
         if any(named.get(address) is AddresseeKind.EXEMPTED for address in found):
-            return None
-        for address, basis in found.items():
-            if address in named:
-                return NeedToKnow(basis=basis, of=address)
-        return None
+            return ()
+        return tuple(NeedToKnow(basis=basis, of=address) for address, basis in found.items() if address in named)
 
     def bases(self, device: Device) -> dict[str, str]:
         """Every address that reaches this device's holder, and by which basis."""
@@ -115,7 +112,7 @@ class Judge:
         label: Label | None,
         chosen: Label | None,
         device: Device,
-        need: NeedToKnow | None,
+        needs: tuple[NeedToKnow, ...],
         now: int,
     ) -> Decision:
         """Decide on `chosen`, which is the label or an alternative of it: some rules always speak of the label."""
@@ -124,6 +121,7 @@ class Judge:
         handling = self._handling(circle, device, now)
 
         def under(sharing: Agreement) -> Decision:
+            need = _need_under(sharing, needs)
             if chosen is label:
                 return decide(action, chosen, clearance, sharing, need, policy, now, handling)
             origin = self.policy_of(circle.office, label.policy) if label is not None else None
@@ -223,6 +221,12 @@ def deciding_policy(directory: Directory, office: str, encoded: bytes) -> bytes 
     label = readable_label(encoded)
     published = directory.policy_of(office, label.policy.name, label.policy.oid) if label is not None else None
     return published.spif_digest if published is not None else None
+
+
+def _need_under(sharing: Agreement, needs: tuple[NeedToKnow, ...]) -> NeedToKnow | None:
+    """The first need that the agreement lets count, else the first: a reader may be on several addressed rosters."""
+    listed = sharing.communities if isinstance(sharing, Sharing) else ()
+    return next((need for need in needs if need.basis != "coi" or need.of in listed), next(iter(needs), None))
 
 
 _OF_THE_ORIGINAL = frozenset({"policy-known", "label-valid", "agreement"})

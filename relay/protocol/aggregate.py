@@ -7,6 +7,7 @@ The rules:
     common is NOBODY, which needs a person;
   - where the policy keeps a label without a tag in its owner's office (`owner_only`), to lack the tag is the
     narrowest release: a member that lacks it, or nothing in common, makes a join that lacks it;
+  - informative values limit nobody: they are united, and left out where that makes a label that is not valid;
   - a join may turn out invalid under its policy (`policy.validate`): then no label expresses it;
   - bounds presume clearances without gaps (`clearance_gaps`): a list down to the lowest classification, and
     what the policy's extensions say an owner holds. What an office keeps to itself it shows to those who
@@ -16,6 +17,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from .compiled import NO_VALUES, compile_label, with_members
@@ -94,9 +96,19 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     _drop_owned(policy, categories)
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
-    bound = Label(policy=policy.ref, classification=name, categories=tuple(categories))
-    # a codeword in a tag set that is owner_only too can neither go nor stay
+    bound = _without_offence(policy, Label(policy=policy.ref, classification=name, categories=tuple(categories)))
+    # where a label that is not valid went in, nothing may bound it
     return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
+
+
+def _without_offence(policy: Policy, bound: Label) -> Label:
+    """`bound` without each INFORMATIVE category that only makes it invalid: it limits nobody."""
+    for category in bound.categories:
+        if category.type is TagType.INFORMATIVE and (findings := compile_label(policy, bound).findings):
+            bare = replace(bound, categories=tuple(each for each in bound.categories if each != category))
+            if len(compile_label(policy, bare).findings) < len(findings):
+                bound = bare
+    return bound
 
 
 def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | Nobody | None:
@@ -117,10 +129,9 @@ def _join_tag(policy: Policy, key: Key, labels: Sequence[Label]) -> Category | N
     unknown = values - known.keys()
     if unknown:
         raise Malformed(f"join: {tag_set.name} has no value {min(unknown)!r}")
-    if key[1] is not TagType.RESTRICTIVE and fold(tag_set.name) in _owner_only(policy):
-        lacking = any(all(each.tag_set_oid != key[0] for each in label.categories) for label in labels)
-        if lacking or not values:
-            return None
+    owner_only = key[1] is TagType.PERMISSIVE and fold(tag_set.name) in _owner_only(policy)
+    if owner_only and (len(lists) < len(labels) or not values):
+        return None
     if not values:
         return NOBODY
     return Category(tag_set.name, tag_set.oid, key[1], tuple(known[value][0].name for value in values))

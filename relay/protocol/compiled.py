@@ -49,7 +49,7 @@ def compile_label(policy: Policy, label: Label) -> CompiledLabel:
             restrictive.append((key, values, category))
         elif category.type is TagType.PERMISSIVE:
             permissive.append((key, with_members(policy, key, values), category))
-    held = {fold(category.tag_name) for category in label.categories}
+    released = {fold(category.tag_name) for _, _, category in permissive}
     return CompiledLabel(
         findings=static_findings(policy, label),
         periods=label_periods(policy, label),
@@ -57,7 +57,7 @@ def compile_label(policy: Policy, label: Label) -> CompiledLabel:
         restrictive=tuple(restrictive),
         permissive=tuple(permissive),
         owner_only=tuple(
-            name for name, means in policy.extensions.absent if means == "owner_only" and fold(name) not in held
+            name for name, means in policy.extensions.absent if means == "owner_only" and fold(name) not in released
         ),
     )
 

@@ -20,7 +20,7 @@ Sources: ADatP-4774 section 4, ADatP-4774.1 section 3.11.4, XEP-0258 (nil cleara
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from .aggregate import effective_label
@@ -39,7 +39,7 @@ from .decision_terms import (
     Sharing,
 )
 from .label import Clearance, Label, TagType, fold
-from .policy import Policy, timed_findings
+from .policy import Key, Policy, timed_findings
 
 __all__ = [
     "NEED_BASES",
@@ -213,11 +213,12 @@ def _agreement(case: _Case) -> Rule:  # noqa: PLR0911 - one return per reason
     if agreement.purposes and case.handling.purpose not in agreement.purposes:
         return Rule("agreement", False, ("purpose", agreement.agreement_id, *agreement.purposes))
     ceiling = compile_ceiling(agreement.classifications, agreement.categories)
-    exceeding = _exceeding(case.compiled, ceiling, agreement)
+    known = case.policy.index.tags if case.policy is not None else {}
+    exceeding = _exceeding(case.compiled, ceiling, agreement, known)
     return Rule("agreement", False, ("over", agreement.agreement_id, *exceeding)) if exceeding else _PASS["agreement"]
 
 
-def _exceeding(label: CompiledLabel, ceiling: CompiledGrant, agreement: Sharing) -> list[str]:
+def _exceeding(label: CompiledLabel, ceiling: CompiledGrant, agreement: Sharing, known: Container[Key]) -> list[str]:
     over = [] if label.classification in ceiling.classifications else ["its classification"]
     for key, values, category in label.restrictive:
         if not values <= ceiling.values.get(key, frozenset()):
@@ -225,7 +226,8 @@ def _exceeding(label: CompiledLabel, ceiling: CompiledGrant, agreement: Sharing)
     released = {key: values for key, values, _ in label.permissive}
     for category in agreement.categories:
         key = (category.tag_set_oid, category.type)
-        if category.type is TagType.PERMISSIVE and ceiling.values[key].isdisjoint(released.get(key, frozenset())):
+        unmet = category.type is TagType.PERMISSIVE and ceiling.values[key].isdisjoint(released.get(key, frozenset()))
+        if unmet or key not in known:
             over.append(category.tag_name)
     return over
 

@@ -44,6 +44,7 @@ class Sharing:
     A community's members are reached only if it is listed; where purposes are listed, the message states one.
     A restrictive value passes if it is listed. A permissive tag that the agreement names must be on the label
     and have a value in common with it; a permissive tag that it does not name is left to the clearance.
+    Under a category that the policy does not have in that type nothing passes: it would limit nothing.
     """
 
     agreement_id: str

@@ -3,7 +3,8 @@
 The rules (ADatP-4774.1 section 3.6):
   - exactly one equivalent classification for the target that applies in the direction asked for;
   - every category value has an equivalent that applies, or an explicit discard; one without is Refused;
-  - then the categories are added that the classification's mapping, the equivalent policy, demand;
+  - then the categories are added that the classification's mapping, the equivalent policy and the label's tag
+    sets demand;
   - the source label is never changed, and the result is valid under the target or there is none.
 
 Hardened: a discard of a RESTRICTIVE or PERMISSIVE value is refused, because the target would then permit
@@ -14,14 +15,14 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from .compiled import compile_label
 from .errors import Refused
 from .label import Category, Label, TagType, fold
 from .policy import Key, Policy, expand_group
-from .policy_elements import EquivalentPolicy, Requirement, Value
+from .policy_elements import EquivalentPolicy, Requirement, Value, ValueEquivalence
 
 
 class Direction(StrEnum):
@@ -52,14 +53,14 @@ def translate(label: Label, source_policy: Policy, target_policy: Policy, direct
     chosen: Chosen = {}
     for category in label.categories:
         mapped: Chosen = {}
-        for _, values in source_policy.chosen(category):
-            for value in values:
-                _map_value(value, category, link, target_policy, direction, mapped)
+        for _name, values in source_policy.chosen(category):
+            _map_name(values, category, link, target_policy, direction, mapped)
         if any(key in chosen and key[1] is TagType.PERMISSIVE for key in mapped):
             raise _refused(label, target_policy, f"with {category.tag_name} beside another it would widen release")
         for key, lacvs in mapped.items():
             chosen.setdefault(key, set()).update(lacvs)
-    _add_required((*found[0].required, *link.required), target_policy, chosen)
+    demands = (*found[0].required, *link.required, *_of_tag_sets(label, source_policy, link))
+    _add_required(demands, target_policy, chosen)
     result = Label(
         policy=target_policy.ref,
         classification=arrivals[0].name,
@@ -89,22 +90,26 @@ def _link(source: Policy, target: Policy) -> EquivalentPolicy:
     raise Refused(f"{source.name} has no equivalence with {target.name}", rules=("equivalence",))
 
 
-def _map_value(
-    value: Value,
+def _map_name(
+    values: tuple[Value, ...],
     category: Category,
     link: EquivalentPolicy,
     target: Policy,
     direction: Direction,
     chosen: Chosen,
 ) -> None:
-    name = f"{category.tag_name} {value.name}"
-    equals = [
-        each
-        for each in value.equivalences
-        if fold(each.policy) == fold(link.name) and each.applied in {direction, "both"}
-    ]
-    if not equals:
-        raise Refused(f"{name} has no equivalent in {target.name}", rules=("equivalence",))
+    """Add the equivalents of all `values`, which the source policy gives one name, to `chosen`."""
+    name = f"{category.tag_name} {values[0].name}"
+    equals: dict[ValueEquivalence, None] = {}
+    for value in values:
+        found = [
+            each
+            for each in value.equivalences
+            if fold(each.policy) == fold(link.name) and each.applied in {direction, "both"}
+        ]
+        if not found:
+            raise Refused(f"{name} has no equivalent in {target.name}", rules=("equivalence",))
+        equals |= dict.fromkeys(found)
     for each in equals:
         if each.discard:
             if category.type is not TagType.INFORMATIVE:
@@ -117,11 +122,20 @@ def _map_value(
         chosen.setdefault((each.tag_set_oid, each.type), set()).add(each.lacv)
 
 
+def _of_tag_sets(label: Label, source: Policy, link: EquivalentPolicy) -> Iterator[Requirement]:
+    for category in label.categories:
+        for each in source.index.by_oid[category.tag_set_oid].equivalences:
+            if fold(each.policy) == fold(link.name):
+                yield from each.required
+
+
 def _add_required(requirements: Iterable[Requirement], target: Policy, chosen: Chosen) -> None:
     oids = {fold(each.name): each.oid for each in target.tag_sets}
     for requirement in requirements:
-        wanted = {each for group in requirement.groups for each in expand_group(target, group)}
-        rows = [(oids.get(name, ""), kind, lacv) for name, kind, lacv in wanted]
+        expanded = [expand_group(target, group) for group in requirement.groups]
+        rows = [(oids.get(name, ""), kind, lacv) for name, kind, lacv in frozenset().union(*expanded)]
+        if not all(expanded):
+            raise Refused(f"the table names what {target.name} does not have", rules=("equivalence",))
         present = [row for row in rows if row[2] in chosen.get((row[0], row[1]), set())]
         if requirement.operation != "all" and present:
             continue

@@ -252,10 +252,11 @@ def _selection_findings(policy: Policy, label: Label) -> Iterator[Finding]:
 def _extension_findings(policy: Policy, label: Label) -> Iterator[Finding]:
     extensions = policy.extensions
     held = {fold(each.tag_name): set(each.folded) for each in label.categories}
-    absent_invalid = tuple(name for name, means in extensions.absent if means == "invalid")
-    for name in (*extensions.mandatory, *absent_invalid):
-        if fold(name) not in held:
-            yield Finding("mandatory-tag", f"every label of {policy.name} needs {name}")
+    released = {fold(each.tag_name) for each in label.categories if each.type is TagType.PERMISSIVE}
+    lacking = [name for name in extensions.mandatory if fold(name) not in held]
+    lacking += [name for name, means in extensions.absent if means == "invalid" and fold(name) not in released]
+    for name in lacking:
+        yield Finding("mandatory-tag", f"every label of {policy.name} needs {name}")
     for pair in extensions.companions:
         partner = fold(pair.partner_value) in held.get(fold(pair.partner_set), set())
         if partner != (fold(pair.tag_set) in held):
@@ -278,6 +279,9 @@ def _check_extensions(policy: Policy) -> None:
     for name in sorted(sets):
         if policy.tag_set(name) is None:
             raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
+    for name, _ in extensions.absent:
+        if (policy.index.tag_sets[fold(name)].oid, TagType.PERMISSIVE) not in policy.index.tags:
+            raise Malformed(f"policy extensions: {policy.name} has no permissive tag in {name!r} that could be absent")
     _check_values(policy)
     ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
     ranks += [name for name, _ in (*extensions.retention, *extensions.entry_retention)]

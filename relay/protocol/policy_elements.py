@@ -135,7 +135,16 @@ class Tag:
 
 
 @dataclass(frozen=True, slots=True)
+class SetEquivalence:
+    """What an equivalent label must carry because the label carries a value of the tag set."""
+
+    policy: str
+    required: tuple[Requirement, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class TagSet:
     name: str
     oid: str
     tags: tuple[Tag, ...]
+    equivalences: tuple[SetEquivalence, ...] = ()

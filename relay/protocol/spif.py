@@ -13,6 +13,7 @@ The rules:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from hashlib import sha256
 
 from .errors import Malformed
@@ -66,7 +67,8 @@ _ROOT_ATTRIBUTES = frozenset(
 def read_spif(spif_xml: bytes, extensions: PolicyExtensions = NO_EXTENSIONS) -> tuple[Policy, tuple[Finding, ...]]:
     """The policy in a SPIF, and what the linter thinks of it.
 
-    A policy to which a standard adds prose (NATO: ADatP-4774 App 2) has that prose beside its `extensions`.
+    A policy to which a standard adds prose (NATO: ADatP-4774 App 2) has that prose beside its `extensions`, and
+    one that lacks the tag sets of which it speaks is refused.
     Raises Malformed naming the element and its line, TooLarge over 4 MiB.
     """
     root = parse_xml(spif_xml, "SPIF")
@@ -91,7 +93,7 @@ def _read_policy(root: Element, source: Source, digest: bytes, extensions: Polic
     oid = check_oid(required(identity, "id"), "securityPolicyId")
     classifications = _read_classifications(_only(root, "securityClassifications"), source)
     tag_sets = _read_tag_sets(root, source)
-    extensions = _with_standard(oid, tag_sets, classifications, source, extensions)
+    extensions = _with_standard(oid, classifications, source, extensions)
     check_policy(classifications, tag_sets)
     start, end = root.get("notBefore"), root.get("notAfter")
     own, outer = read_marking(identity, source), read_marking(root, source)
@@ -166,20 +168,14 @@ def _read_privacy_marks(root: Element) -> tuple[str, ...]:
 
 
 def _with_standard(
-    oid: str,
-    tag_sets: tuple[TagSet, ...],
-    classifications: tuple[Classification, ...],
-    source: Source,
-    extensions: PolicyExtensions,
+    oid: str, classifications: tuple[Classification, ...], source: Source, extensions: PolicyExtensions
 ) -> PolicyExtensions:
+    """A rank that the policy does not have costs its portion mark; of a tag set, `Policy` refuses the lack."""
     standard = STANDARD_EXTENSIONS.get(oid)
     if standard is None:
         return extensions
-    wanted = {*standard.mandatory, *(pair.tag_set for pair in standard.companions)}
-    ranks = {name for name, _ in standard.portion_marks}
-    known = {each.name for each in tag_sets} | {each.name for each in classifications}
-    if missing := (wanted | ranks) - known:
-        names = ", ".join(sorted(missing))
-        source.findings.append(Finding("standard-extensions", f"not applied, the policy has no {names}"))
-        return extensions
-    return extensions.beside(standard)
+    ranks = {fold(each.name): each.name for each in classifications}
+    marks = tuple((ranks[fold(name)], mark) for name, mark in standard.portion_marks if fold(name) in ranks)
+    if lacking := [name for name, _ in standard.portion_marks if fold(name) not in ranks]:
+        source.findings.append(Finding("standard-extensions", f"no portion mark for {', '.join(lacking)}"))
+    return extensions.beside(replace(standard, portion_marks=marks))

@@ -11,6 +11,7 @@ from .policy_elements import (
     ClassEquivalence,
     Classification,
     EquivalentPolicy,
+    SetEquivalence,
     Tag,
     TagSet,
     Value,
@@ -96,14 +97,23 @@ def read_tag_set(element: Element, source: Source) -> TagSet:
         attributes={"name", "id"},
         strict=True,
     )
-    for each in elements(element, source.uri, "equivalentSecurityCategoryTagSet"):
-        source.note("set-equivalence", each, "a mapping of a whole tag set is not applied, only those of values")
     name = check_name(required(element, "name"), place(element))
     return TagSet(
         name=name,
         oid=check_oid(required(element, "id"), place(element)),
         tags=tuple(_read_tag(each, source, name) for each in elements(element, source.uri, "securityCategoryTag")),
+        equivalences=tuple(
+            _read_set_equivalence(each, source)
+            for each in elements(element, source.uri, "equivalentSecurityCategoryTagSet")
+        ),
     )
+
+
+def _read_set_equivalence(element: Element, source: Source) -> SetEquivalence:
+    source.check(element, children={"requiredCategory"}, attributes={"policyRef", "name", "id"}, strict=True)
+    if element.get("name") is not None or element.get("id") is not None:
+        source.note("set-equivalence", element, "a mapping of a whole tag set is not applied, only those of values")
+    return SetEquivalence(required(element, "policyRef"), read_requirements(element, source))
 
 
 def _read_tag(element: Element, source: Source, set_name: str) -> Tag:

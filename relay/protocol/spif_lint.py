@@ -33,6 +33,7 @@ def check_policy(classifications: tuple[Classification, ...], tag_sets: tuple[Ta
         rows = [(tag.type, value) for tag in tag_set.tags for value in tag.values]
         _unique(f"value of {tag_set.name}: lacv", (f"{kind.name} {value.lacv}" for kind, value in rows))
         _check_case(tag_set)
+        _check_release(tag_set)
         lacvs |= {(fold(tag_set.name), kind, lacv) for kind, value in rows for lacv in (value.lacv, None)}
     for tag_set, _, value in _values(tag_sets):
         names = {*value.excluded_classes, *((value.required_class,) if value.required_class else ())}
@@ -70,6 +71,15 @@ def _check_case(tag_set: TagSet) -> None:
             first = spelled.setdefault((tag.type, fold(value.name)), value.name)
             if first != value.name:
                 raise Malformed(f"SPIF: {tag_set.name} has {first!r} and {value.name!r}, different in case only")
+
+
+def _check_release(tag_set: TagSet) -> None:
+    tags = [tag.name for tag in tag_set.tags if tag.type is TagType.PERMISSIVE]
+    if len(tags) > 1:
+        raise Malformed(
+            f"SPIF: {tag_set.name} has {len(tags)} permissive tags: {', '.join(tags)}",
+            hint="give each a tag set of its own: of the values that a label has of one tag set any one will do",
+        )
 
 
 def _check_groups(holder: str, groups: Iterable[Group], lacvs: set[tuple[str, TagType, str | None]]) -> None:
@@ -145,6 +155,14 @@ def _mappings(policy: Policy) -> Iterator[Finding]:
         for equal in rank.equivalences:
             if fold(equal.policy) not in known:
                 yield Finding("mapping", f"{rank.name} maps to {equal.policy}, which is no equivalent policy")
+    for tag_set in policy.tag_sets:
+        for demand in tag_set.equivalences:
+            if fold(demand.policy) not in known:
+                yield Finding("mapping", f"{tag_set.name} demands something of unknown {demand.policy}")
+    yield from _value_mappings(policy, known)
+
+
+def _value_mappings(policy: Policy, known: set[str]) -> Iterator[Finding]:
     for tag_set, kind, value in _values(policy.tag_sets):
         for each in value.equivalences:
             if fold(each.policy) not in known:

@@ -150,7 +150,10 @@ def _compared(session: Session, drafted: Agreement, office: Authority, *, yes: b
 def _show_terms(out: render.Page, state: AgreementState) -> None:
     terms = state.agreement
     signed = [f"{party.office}{' (signed)' if party.office in state.signed else ''}" for party in terms.parties]
-    categories = [f"{category.tag_name}: {', '.join(category.values)}" for category in terms.categories]
+    categories = [
+        f"{category.tag_name} ({category.type.name.lower()}): {', '.join(category.values)}"
+        for category in terms.categories
+    ]
     rows = [
         ("Agreement", terms.agreement_id.hex()),
         ("Title", terms.title),
