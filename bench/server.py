@@ -16,7 +16,8 @@ from .postgres import Cluster, Missing
 from .processes import end, free_port, processor_seconds, spawn
 
 UNLIMITED = {
-    f"RELAY_QUOTA_{what}": "0" for what in ("MESSAGES", "OFFICE_MESSAGES", "OPENS", "CLAIMS", "FAILURES")
+    f"RELAY_QUOTA_{what}": "0"
+    for what in ("MESSAGES", "OFFICE_MESSAGES", "OPENS", "CLAIMS", "PUBLICATIONS", "FAILURES")
 }  # eight devices do the work of thousands
 RELAY = str(Path(sys.executable).with_name("relay"))
 

@@ -98,6 +98,7 @@ def limits(settings: Settings) -> Limits:
     """The quotas as they are configured."""
     principal = Rate(settings.quota_messages, settings.quota_burst)
     office = Rate(settings.quota_office_messages, settings.quota_office_burst)
+    publications = Rate(settings.quota_publications, settings.quota_publications_burst)
     flat = (settings.quota_opens, settings.quota_claims, settings.quota_key_batches)
     opens, claims, batches = (Rate(rate, rate) for rate in flat)
     return Limits(
@@ -109,8 +110,16 @@ def limits(settings: Settings) -> Limits:
             Metered.CLAIM: claims,
             Metered.ALARM: principal,
             Metered.KEYS: batches,
+            Metered.LOOK: principal,
         },
-        {Metered.MESSAGE: office, Metered.URGENT_MESSAGE: office, Metered.ALARM: office},
+        {
+            Metered.MESSAGE: office,
+            Metered.URGENT_MESSAGE: office,
+            Metered.ALARM: office,
+            Metered.LOOK: office,
+            Metered.PUBLICATION: publications,
+            Metered.REVOCATION: publications,
+        },
         settings.quota_office_octets,
     )
 

@@ -21,6 +21,7 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Event, parse_logged_entry
 from relay.protocol.errors import Malformed, Refused, TooMany, Unavailable, Unverified
 from relay.protocol.identity import Kind
+from relay.protocol.tlog import MAX_SIZE
 from simulator import double, lying
 from world import PASSPHRASE, world
 
@@ -161,9 +162,10 @@ def test_one_fact_is_one_entry_whoever_asks_how_often_and_a_false_one_is_none(wa
     again = parse_logged_entry(call(anna, "POST", "/v1/alarms", stated(anna, 1, "In other words.")).content)
     assert (again.index, again.entry) == (first.index, first.entry)
     refused = {
-        404: [stated(anna, 2, digest=bytes(32)), stated(anna, 2, index=1 << 40)],
+        404: [stated(anna, 2, digest=bytes(32)), stated(anna, 2, index=1 << 40), stated(anna, 2, index=MAX_SIZE - 1)],
         400: [
             stated(anna, 2, "two\nlines"), stated(anna, 2, " "), stated(anna, 2, index=-1),
+            stated(anna, 2, index=MAX_SIZE),
             stated(anna, 2, "x" * (MAX_FINDING + 1)), stated(anna, 2, at=1), b"\xa0",
         ],
         401: [stated(ewa, 2)],
@@ -182,6 +184,19 @@ def test_alarms_are_rated_and_of_each_fact_only_the_first_counts(tmp_path):
         assert [call(anna, "POST", "/v1/alarms", stated(anna, about)).status_code for about in (0, 0, 1, 2)] == [
             201, 201, 429, 429,
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("about", [MAX_SIZE, MAX_SIZE - 1, 1 << 40])
+def test_an_alarm_about_an_entry_that_no_log_has_disturbs_nobody_in_its_batch_and_is_rated(tmp_path, about):
+    with world(tmp_path, quota_messages=1, quota_burst=2) as built:
+        built.office("lo-warsaw", "POL")
+        anna = built.device("anna.nowak@lo-warsaw")
+        known, run_again = built.relay.judge().directory, []
+        forget = built.relay._committer._forget_staged
+        built.relay._committer._forget_staged = lambda: (run_again.append(1), forget())
+        answers = [call(anna, "POST", "/v1/alarms", stated(anna, 0, index=about)).status_code for _ in range(3)]
+        assert answers == ([400] * 3 if about == MAX_SIZE else [404, 404, 429])
+        assert (built.relay.judge().directory is known, run_again) == (True, [])
 
 
 def test_the_office_is_told_only_what_its_own_people_signed(warsaw, anna):

@@ -11,6 +11,7 @@ import pytest
 from liaison.keys import SigningKey
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Party, Withdrawal
 from relay.protocol.canonical import encode
+from relay.protocol.community import COMMUNITY, ROSTER, Community, Roster
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header
 from relay.protocol.directory import Directory
 from relay.protocol.entry import Change, DirectoryEntry, parse_directory_entry
@@ -85,6 +86,15 @@ def agreement(authority, agreed=AGREED):
 def withdrawal(authority, name, agreed=AGREED):
     stated = Withdrawal(agreed.agreement_id, name, "over", NOW)
     return entry(Change.WITHDRAWAL, authority.sign_object(WITHDRAWAL, stated.payload()))
+
+
+def community(authority, name):
+    founded = Community(name, "anna.nowak@lo-warsaw", "Convoys", NOW)
+    return entry(Change.COMMUNITY, authority.sign_object(COMMUNITY, founded.payload()))
+
+
+def roster(manager, name, version, members):
+    return entry(Change.ROSTER, manager.sign_object(ROSTER, Roster(name, version, tuple(members), NOW).payload()))
 
 
 def batch(device_id, digest=bytes(32)):
@@ -270,3 +280,38 @@ def test_replaying_the_entries_gives_the_same_directory(directory):
         again.apply(each)
     assert again == directory
     assert again.size == len(START)
+
+
+def test_of_what_a_third_office_drafts_two_others_find_nothing_until_one_of_them_has_signed(directory):
+    directory.apply(office(OSLO, "lo-oslo", "NOR"))
+    three = replace(AGREED, parties=(Party("lo-oslo", "NOR", OSLO.kid), *AGREED.parties))
+
+    def found(*offices):
+        return [state.agreement for state in directory.agreements_between(*offices)]
+
+    directory.apply(agreement(OSLO, three))
+    assert found("lo-warsaw", "lo-paris") == [AGREED]
+    assert found("lo-oslo", "lo-paris") == [three]
+    directory.apply(agreement(PARIS, three))
+    assert found("lo-warsaw", "lo-paris") == [AGREED, three]
+    directory.apply(withdrawal(WARSAW, "lo-warsaw", three))  # before all had signed: it never held
+    assert (found("lo-warsaw", "lo-paris"), found("lo-oslo", "lo-paris")) == ([AGREED], [])
+
+
+def test_what_held_once_is_found_for_ever(directory):
+    directory.apply(agreement(PARIS))
+    directory.apply(withdrawal(PARIS, "lo-paris"))
+    assert [state.agreement for state in directory.agreements_between("lo-paris", "lo-warsaw")] == [AGREED]
+
+
+def test_whose_roster_names_an_address_is_found_among_the_named_the_oldest_first(directory):
+    names = ["b@lo-warsaw", "a@lo-warsaw", "c@lo-warsaw"]
+    for name in (*names, names[0]):  # the last once more, with another manager or title
+        directory.apply(community(WARSAW, name))
+    for version, members in ((1, ["jean.petit@lo-paris"]), (2, ["anna.nowak@lo-warsaw", "jean.petit@lo-paris"])):
+        for name in names:
+            directory.apply(roster(ANNA, name, version, members))
+    directory.apply(roster(ANNA, "c@lo-warsaw", 3, ["anna.nowak@lo-warsaw"]))
+    assert directory.communities_of("jean.petit@lo-paris", {*names}) == names[:2]
+    assert directory.communities_of("anna.nowak@lo-warsaw", {*names[1:], "d@lo-warsaw"}) == names[1:]
+    assert directory.communities_of("nobody@lo-paris", {*names}) == []

@@ -161,7 +161,9 @@ def test_the_directory_log_replays_to_the_root_that_the_message_speaks_of():
     assert (sender.address, sender.kid) == (message.core.sender, message.core.sender_kid)
     (state,) = directory.agreements_between("lo-warsaw", "lo-paris")
     assert state.is_in_force
-    assert directory.communities_of("jean.petit@lo-paris") == ["convoys@lo-warsaw"]
+    assert directory.communities_of("jean.petit@lo-paris", {"convoys@lo-warsaw", "ports@lo-warsaw"}) == [
+        "convoys@lo-warsaw"
+    ]
 
 
 def test_objects_outside_the_logs_verify():

@@ -155,11 +155,12 @@ def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple
 def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: int) -> tuple[str, ...]:
     # 9. every slot's device may have every portion it is granted, and every addressee is covered
     core, reached = submitted.message.core, set[str]()
+    named = {addressee.address for addressee in core.addressees}
     for each in submitted.slots:
         device = judge.directory.device(each.device_id, now)
         if device is None:
             return ("reader:unknown-device",)
-        reached |= judge.bases(device).keys()
+        reached |= judge.bases(device, named).keys()
         for label in dict.fromkeys(core.portions[index].label for index in each.granted):
             decision = judge.judge(Action.ACCEPT, circle, label, device, now)
             if not decision.permitted:

@@ -42,6 +42,9 @@ def check_alarm(caller: Caller, body: bytes, now: int) -> Alarm:
 def raise_alarm(batch: Batch, caller: Caller, stated: Alarm, encoded: bytes, seen: int, quota: Quota) -> Answer:
     """Log the alarm, or answer as when this device first raised one about that entry."""
     device = current(batch.directory, caller.device.device_id, batch.now)
+    if stated.index >= batch.directory.size:  # before it is asked for: beyond, no database need have such a number
+        quota.charge(batch, device, Metered.ALARM, None)
+        raise _unknown(stated)
     batch.flush()
     known = select(alarm.c.entry).where(alarm.c.device_id == device.device_id, alarm.c.directory_index == stated.index)
     if (earlier := batch.connection.scalar(known)) is not None:
@@ -49,11 +52,15 @@ def raise_alarm(batch: Batch, caller: Caller, stated: Alarm, encoded: bytes, see
     quota.charge(batch, device, Metered.ALARM, None)
     found = log_rows.entry(batch.connection, Log.DIRECTORY, stated.index)
     if found is None or hashlib.sha256(found).digest() != stated.digest:
-        raise Unknown(f"the directory log has another entry {stated.index}, or none")
+        raise _unknown(stated)
     index = batch.log(entry_of(caller, Event.ALARM, batch.now_ms, stated.detail))
     row = {"device_id": device.device_id, "directory_index": stated.index, "office": device.office}
     batch.add(alarm, {**row, "encoded": encoded, "entry": index})
     return lambda committed: committed.prove(index, seen).encoded()
+
+
+def _unknown(stated: Alarm) -> Unknown:
+    return Unknown(f"the directory log has another entry {stated.index}, or none")
 
 
 def alarms_of(connection: Connection, caller: Caller, after: int) -> bytes:

@@ -22,9 +22,10 @@ from relay.store.schema import log_head, message
 from .caller import Caller, current, entry_of
 from .limits import AUDIT_PAGE
 from .open import not_available
+from .quota import Metered, Quota
 
 
-def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
+def pull(batch: Batch, caller: Caller, first: int, count: int, quota: Quota) -> Answer:
     """Entries from `first` on, as [size, [[shown, content]...]]; `_shown` says what of each.
 
     The read is an entry itself, one for each other office that is read, and is committed before anything is shown; it
@@ -36,12 +37,12 @@ def pull(batch: Batch, caller: Caller, first: int, count: int) -> Answer:
     rows = log_rows.entries(batch.connection, Log.ACCESS, first, count) if count else []
     shown = [_shown(entry, leaf, scope & {office, concerns}) for _index, entry, leaf, office, concerns in rows]
     read = {each for _index, _entry, _leaf, office, concerns in rows for each in (office, concerns)}
-    _log_look(batch, caller, f"entries {first} to {first + len(shown)}", scope & read - {EVERYONE})
+    _log_look(batch, caller, quota, f"entries {first} to {first + len(shown)}", scope & read - {EVERYONE})
     answer = encode([size, shown])
     return lambda _committed: answer
 
 
-def message_header(batch: Batch, caller: Caller, message_id: bytes, look: str = "message") -> Answer:
+def message_header(batch: Batch, caller: Caller, quota: Quota, message_id: bytes, look: str = "message") -> Answer:
     """[Message, Grants] of a message, to an auditor whose scope holds the originator's office; to others there is none.
 
     A look is an entry, also one that finds nothing.
@@ -51,7 +52,7 @@ def message_header(batch: Batch, caller: Caller, message_id: bytes, look: str = 
     row = batch.connection.execute(wanted).first()
     core = parse_message(bytes(row.encoded)).core if row is not None else None
     read = {core.office} & scope if core is not None else frozenset()
-    _log_look(batch, caller, look, read, message_id)
+    _log_look(batch, caller, quota, look, read, message_id)
 
     def answer(_committed: Committed) -> bytes:
         if row is None or not read:
@@ -69,11 +70,21 @@ def _scope(batch: Batch, caller: Caller) -> frozenset[str]:
 
 
 def _log_look(
-    batch: Batch, caller: Caller, detail: str, read: Collection[str], message_id: bytes | None = None
+    batch: Batch,
+    caller: Caller,
+    quota: Quota,
+    detail: str,
+    read: Collection[str],
+    message_id: bytes | None = None,
 ) -> None:
-    """One entry, or one for each office beside the auditor's own that is `read`: it has a right to know by whom."""
+    """One entry, or one for each office beside the auditor's own that is `read`: it has a right to know by whom.
+
+    Each is charged: it is in the log for good.
+    """
     look = entry_of(caller, Event.AUDIT, batch.now_ms, detail, message_id)
-    for office in sorted({*read} - {look.office}) or ("",):
+    others = sorted({*read} - {look.office}) or [""]
+    quota.charge(batch, caller.device, Metered.LOOK, None, len(others))
+    for office in others:
         batch.log(replace(look, salt=os.urandom(16), concerns=office))
 
 

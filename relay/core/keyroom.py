@@ -168,7 +168,7 @@ def _may_claim(batch: Batch, caller: Caller, device_id: bytes) -> bool:
     if device is None:
         return False
     states = batch.directory.agreements_between(own, device.office)
-    return own == device.office or any(state.is_in_force for state in states)
+    return own == device.office or any(state.is_valid(batch.now) for state in states)
 
 
 def drop_ended(batch: Batch) -> Answer:

@@ -13,4 +13,6 @@ INBOX_PAGE = 100
 URGENT_AHEAD = 20  # urgent messages told of ahead of their page
 AUDIT_PAGE = 1000
 MAX_CLAIM = 1000  # devices in one claim
+MAX_DRAFTS = 64  # agreements that an office has signed and others have not
+MAX_POLICIES = 64  # of an office, side by side; versions of one count once
 MAX_DELAY = 7 * 86400  # from sealing to posting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
 
@@ -24,15 +25,20 @@ class PolicyShelf:
 
     def __init__(self, readers: Engine) -> None:
         self._readers = readers
-        self._compiled: dict[tuple[bytes, ...], Policy] = {}  # by the digests of its files, and so never a wrong one
+        # By the digests of its files, and so never a wrong one; with the office that had it compiled.
+        self._compiled: dict[tuple[bytes, ...], tuple[str, Policy]] = {}
         self._lock = Lock()
 
-    def put(self, digests: Sequence[bytes], policy: Policy) -> None:
-        """Have it here before the directory names it: its files cannot be read until they are durable."""
+    def put(self, office: str, digests: Sequence[bytes], policy: Policy) -> None:
+        """Have it here before the directory names it: its files cannot be read until they are durable.
+
+        Of too many the office that has the most here loses its oldest: nobody crowds out another one's.
+        """
         with self._lock:
-            self._compiled[tuple(digests)] = policy
+            self._compiled.setdefault(tuple(digests), (office, policy))
             if len(self._compiled) > _MOST:
-                del self._compiled[next(iter(self._compiled))]
+                ((crowding, _count),) = Counter(owner for owner, _ in self._compiled.values()).most_common(1)
+                del self._compiled[next(key for key, (owner, _) in self._compiled.items() if owner == crowding)]
 
     def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
         """What the office has published under this name and identifier; None if that is nothing that can be read."""
@@ -40,12 +46,12 @@ class PolicyShelf:
         if published is None:
             return None
         if (held := self._compiled.get(published.digests)) is not None:
-            return held
+            return held[1]
         try:
             policy = self._compile(*published.digests)
         except LiaisonError:
             return None
-        self.put(published.digests, policy)
+        self.put(office, published.digests, policy)
         return policy
 
     def _compile(self, spif_digest: bytes, extensions_digest: bytes | None = None) -> Policy:

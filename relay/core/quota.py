@@ -40,6 +40,9 @@ class Metered(StrEnum):
     CLAIM = "claimed keys"
     ALARM = "alarms"
     KEYS = "key batches"
+    PUBLICATION = "publications"
+    REVOCATION = "revocations"
+    LOOK = "audit looks"
 
 
 _URGENT = {Metered.MESSAGE: Metered.URGENT_MESSAGE, Metered.OPEN: Metered.URGENT_OPEN}

@@ -14,11 +14,13 @@ from typing import NamedTuple
 from sqlalchemy import bindparam, select
 
 from relay.batch import Answer, Batch, Lookup
+from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.community import ROSTER
 from relay.protocol.cose import parse_sign1
+from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.entry import NO_DEVICE, OPERATOR, AccessEntry, Change, Event, read_approval_list
-from relay.protocol.errors import Malformed, Refused, Unauthenticated
+from relay.protocol.errors import Malformed, Refused, TooLarge, Unauthenticated
 from relay.protocol.identity import Kind
 from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
@@ -28,7 +30,9 @@ from relay.store.prepared import Prepared
 from relay.store.schema import document
 
 from .caller import Caller, entry_of
+from .limits import MAX_DRAFTS, MAX_POLICIES
 from .policies import PolicyShelf
+from .quota import Metered, Quota
 
 BY_AUTHORITY = frozenset({
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,
@@ -82,7 +86,7 @@ def check_policy(published: PublishedPolicy, files: list[bytes]) -> Policy:
     return policy
 
 
-def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf) -> Answer:
+def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf, quota: Quota) -> Answer:
     """Append a signed object to the directory, a roster by its manager. The answer is [index, size]."""
     change, payload, files, approvals, policy = asked
     if batch.directory.device(caller.device.device_id, batch.now) is None:
@@ -91,10 +95,14 @@ def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf
         raise Refused("only an office authority changes the directory", rules=("authority",))
     if change is Change.ROSTER and batch.directory.device(parse_sign1(payload, ROSTER).kid[:16], batch.now) is None:
         raise Refused("the roster is not signed by a device that is valid now", rules=("roster",))
+    # What ends something has a bucket of its own: no amount of the rest, a roster's manager's either, is in its way.
+    ends = change in {Change.REVOCATION, Change.WITHDRAWAL}
+    quota.charge(batch, caller.device, Metered.REVOCATION if ends else Metered.PUBLICATION, None)
+    _check_room(batch.directory, caller.device.office, asked)
     batch.flush()
     digests = [hashlib.sha256(file).digest() for file in files]
     if policy is not None:  # or its labels would be unknown to the rest of this batch, and to every look meanwhile
-        shelf.put(digests, policy)
+        shelf.put(caller.device.office, digests, policy)
     index = batch.change(change, payload, approvals)
     for digest, file in zip(digests, files, strict=True):
         if batch.find(_HELD, digest) is None:
@@ -102,6 +110,26 @@ def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf
             batch.add(document, {"digest": digest, "content": file})
     batch.log(entry_of(caller, Event.DIRECTORY, batch.now_ms, f"{change.value} {index}"))
     return lambda _committed: encode([index, index + 1])
+
+
+def _check_room(directory: Directory, office: str, asked: Publication) -> None:
+    """What stands in every decision's way is limited: drafts that wait for others, and policies side by side."""
+    if asked.change is Change.AGREEMENT:
+        new = read_agreement(parse_sign1(asked.payload, AGREEMENT).payload).agreement_id not in directory.agreements
+        if new and sum(_waits(state, office) for state in directory.agreements.values()) >= MAX_DRAFTS:
+            raise TooLarge(
+                f"{MAX_DRAFTS} agreements that {office} has signed wait for the signatures of others",
+                hint="withdraw what nobody will sign: liaison agreement withdraw",
+            )
+    if asked.change is Change.POLICY:
+        published = read_published_policy(parse_sign1(asked.payload, POLICY))
+        held = [name for publisher, name in directory.policies if publisher == office]
+        if (published.oid or published.name) not in held and len(held) >= MAX_POLICIES:
+            raise TooLarge(f"{office} has {MAX_POLICIES} policies here", hint="publish a new version of one of them")
+
+
+def _waits(state: AgreementState, office: str) -> bool:
+    return office in state.signed and state.withdrawn is None and not state.is_in_force
 
 
 def register_office(batch: Batch, statement: bytes, approvals: Sequence[bytes] = ()) -> Answer:

@@ -211,7 +211,7 @@ class Relay:
                 raise Refused("only an office authority changes the directory", rules=("authority",))
             asked = register.read_publication(request.body)
             revoked.append(asked.change is Change.REVOCATION)
-            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf))
+            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf, self._quota))
 
         revoked: list[bool] = []
         done = await self.door.commit(request, prepare)
@@ -225,7 +225,7 @@ class Relay:
         def prepare(caller: Caller) -> Job:
             require_mailbox(caller)
             asked = register.Publication(Change.ROSTER, request.body)
-            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf))
+            return Job(lambda batch: register.publish(batch, caller, asked, self._shelf, self._quota))
 
         return await self.door.commit(request, prepare)
 
@@ -260,20 +260,21 @@ class Relay:
         def prepare(caller: Caller) -> Job:
             if caller.device.kind is not Kind.AUDITOR:
                 raise Refused("only an auditor reads the access log", rules=("auditor",))
-            return Job(lambda batch: audit.pull(batch, caller, first, count))
+            return Job(lambda batch: audit.pull(batch, caller, first, count, self._quota))
 
         return await self.door.commit(request, prepare)
 
     async def audit_message(self, request: Request, message_id: bytes) -> bytes:
         """The header of a message and to which devices it was sealed, for an auditor of its originator's office."""
         return await self.door.commit(
-            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id))
+            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, self._quota, message_id))
         )
 
     async def audit_evidence(self, request: Request, message_id: bytes) -> bytes:
         """What proves what became of a message, for an auditor of its originator's office: the look is logged first."""
         header = await self.door.commit(
-            request, lambda caller: Job(lambda batch: audit.message_header(batch, caller, message_id, "evidence"))
+            request,
+            lambda caller: Job(lambda batch: audit.message_header(batch, caller, self._quota, message_id, "evidence")),
         )
         found, given = await self.room.look(
             lambda connection: (

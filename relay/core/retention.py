@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ class Sweep:
 
     after: tuple[int, bytes] = (0, b"")  # end and id of the last message looked at
     first: int = 0  # the next entry to look at
+    periods: dict[tuple[bytes, ...], int | None] = field(default_factory=dict)  # the shortest, by a policy's digests
 
     def next_job(self, connection: Connection, judge: Judge, now: int) -> Callable[[Batch, Judge], Answer] | None:
         """A job that destroys the next few that are due; None once there are no more. The job answers Swept."""
@@ -79,7 +80,7 @@ class Sweep:
         return []
 
     def _next_entries(self, connection: Connection, judge: Judge, now: int) -> list[int]:
-        shortest = _shortest_period(judge)
+        shortest = _shortest_period(judge, self.periods)
         if shortest is None:
             return []
         wanted = _ENTRY_ROWS.order_by(log_entry.c.idx).limit(MAX_DESTROYED)
@@ -194,14 +195,17 @@ def _due_entries(connection: Connection, judge: Judge, rows: Rows, now: int) -> 
     return due
 
 
-def _shortest_period(judge: Judge) -> int | None:
-    """The shortest period after which any policy lets an entry go; None where all keep them for ever."""
-    shortest: int | None = None
-    for published in judge.directory.policies.values():
-        ref = PolicyRef(published.name, published.oid, published.version, published.spif_digest)
-        policy = judge.policy_of(published.office, ref)
-        periods = policy.extensions.entry_retention if policy is not None else ()
-        shortest = min(
-            [seconds for _name, seconds in periods] + ([shortest] if shortest is not None else []), default=None
-        )
-    return shortest
+def _shortest_period(judge: Judge, known: dict[tuple[bytes, ...], int | None]) -> int | None:
+    """The shortest period after which any policy lets an entry go; None where all keep them for ever.
+
+    What a policy says is remembered in `known`: to ask each anew would have all of them compiled at each step.
+    """
+    current = list(judge.directory.policies.values())
+    for published in current:
+        if published.digests not in known:
+            ref = PolicyRef(published.name, published.oid, published.version, published.spif_digest)
+            policy = judge.policy_of(published.office, ref)
+            periods = policy.extensions.entry_retention if policy is not None else ()
+            known[published.digests] = min((seconds for _name, seconds in periods), default=None)
+    found = (known[published.digests] for published in current)
+    return min((period for period in found if period is not None), default=None)

@@ -20,14 +20,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, delete, func, select, update
 
 from relay.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.errors import Malformed, TooLarge, Unknown, Unverified
 from relay.protocol.header import Core
 from relay.protocol.httpsig import verify_body
-from relay.protocol.parts import MAX_PART, chunk_count, chunk_length, joined_digest
+from relay.protocol.parts import MAX_INLINE, MAX_PART, chunk_count, chunk_length, joined_digest
 from relay.store.blobs import Blobs
 from relay.store.prepared import Prepared
 from relay.store.schema import part, upload
@@ -38,6 +38,9 @@ ORPHAN_AFTER = 48 * 3600
 _NOBODYS = ""  # office of an upload that has ended
 _TAKEN_UP = select(part.c.upload_id).where(part.c.upload_id == upload.c.upload_id).exists()
 _OWN = select(upload).where(upload.c.office == bindparam("office"), upload.c.digest == bindparam("digest"))
+# A part that would have gone in its submission counts like the longest of these: there are only so many within a quota.
+_COUNTED = case((upload.c.length < MAX_INLINE, MAX_INLINE), else_=upload.c.length)
+_USED = select(func.sum(_COUNTED)).where(upload.c.office == bindparam("office"))
 _BOUND: Lookup[bytes, bool] = Lookup(
     Prepared(select(part.c.upload_id).where(part.c.upload_id.in_(bindparam("keys", expanding=True)))),
     key=lambda row: row[0],
@@ -79,8 +82,8 @@ def own(connection: Connection, office: str, digest: bytes) -> Row[Any] | None:
 def _check_room(connection: Connection, office: str, length: int, quota: int) -> None:
     if length > MAX_PART:
         raise TooLarge(f"a part of {length} octets; the limit is {MAX_PART}")
-    used = connection.scalar(select(func.coalesce(func.sum(upload.c.length), 0)).where(upload.c.office == office))
-    if quota and int(used or 0) + length > quota:
+    used = int(connection.scalar(_USED, {"office": office}) or 0) if quota else 0
+    if quota and used + max(length, MAX_INLINE) > quota:
         raise TooLarge(
             f"{office} has {used} octets of large parts here; {length} more exceed its quota of {quota}",
             hint="ask the relay's operator",

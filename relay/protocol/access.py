@@ -7,6 +7,7 @@ another's word for a clearance, an agreement or a rule. A missing fact is passed
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from .compiled import compile_label
@@ -20,6 +21,7 @@ from .label import Clearance, Label, PolicyRef, label_bytes, label_of, readable_
 from .obligations import Circumstances, failing_obligations
 from .policy import Policy
 
+_EXPLAINING = 8  # of the agreements that permit nothing, not being in force, the newest: they only say why not
 PolicyOf = Callable[[str, PolicyRef], Policy | None]
 """(office, policy that a label names) → that office's own copy of it, or None."""
 
@@ -93,17 +95,17 @@ class Judge:
 
         Exemption beats all three, also one by the originator of a message that is passed on.
         """
-        found = self.bases(device)
+        found = self.bases(device, named.keys())
         if any(named.get(address) is AddresseeKind.EXEMPTED for address in found):
             return ()
         return tuple(NeedToKnow(basis=basis, of=address) for address, basis in found.items() if address in named)
 
-    def bases(self, device: Device) -> dict[str, str]:
-        """Every address that reaches this device's holder, and by which basis."""
+    def bases(self, device: Device, named: AbstractSet[str]) -> dict[str, str]:
+        """Every address that reaches this device's holder, and by which basis; of communities those that are named."""
         roles = device.certificate.roles if device.certificate is not None else ()
         found = {device.address: "addressee"}
         found |= {f"{role}@{device.office}": "role" for role in roles}
-        return found | dict.fromkeys(self.directory.communities_of(device.address), "coi")
+        return found | dict.fromkeys(self.directory.communities_of(device.address, named), "coi")
 
     def _decide_under(
         self,
@@ -130,18 +132,17 @@ class Judge:
 
         if circle.office == device.office:
             return under(SAME_OFFICE)
-        refused = []
         states = self.directory.agreements_between(circle.office, device.office)
-        for state in sorted(states, key=lambda state: state.is_in_force):
-            found = under(state.agreement.sharing(in_force=state.is_in_force))
+        refused = []
+        for state in filter(lambda state: state.is_in_force, states):
+            found = under(state.agreement.sharing(in_force=True))
             if found.permitted:
                 return found
             refused.append(found)
-        closest = under(None)
-        for found in refused:
-            if len(found.failing) <= len(closest.failing):  # and, of equals, one in force: drafts are not the reason
-                closest = found
-        return closest
+        others = [state for state in states if not state.is_in_force][-_EXPLAINING:]
+        explaining = [under(state.agreement.sharing(in_force=False)) for state in others]
+        # Of equals the first: drafts are not the reason.
+        return min((*refused, *explaining, under(None)), key=lambda denial: len(denial.failing))
 
     def _alternatives(self, circle: Circle, encoded: bytes, device: Device, now: int) -> Iterator[Label]:
         """Alternative labels of this one that repeat exactly: by tables that both offices have signed."""
@@ -177,12 +178,7 @@ class Judge:
             return True
         pair = (source.digest, target.digest)
         states = self.directory.agreements_between(left, right)
-        return any(
-            state.is_in_force
-            and state.agreement.not_before <= now <= state.agreement.not_after
-            and pair in state.agreement.mappings
-            for state in states
-        )
+        return any(state.is_valid(now) and pair in state.agreement.mappings for state in states)
 
     def _handling(self, circle: Circle, device: Device, now: int) -> Handling:
         """Expiry, purpose, and for a message that passes others on what their originators ask for."""
@@ -208,8 +204,8 @@ class Judge:
         policy = self.policy_of(core.office, label.policy) if label is not None else None
         handling = Handling(purpose=core.handling.purpose)
         for state in self.directory.agreements_between(core.office, office):
-            if state.agreement.onward_release:
-                sharing = state.agreement.sharing(in_force=state.is_in_force)
+            if state.is_in_force and state.agreement.onward_release:
+                sharing = state.agreement.sharing(in_force=True)
                 found = decide(Action.READ, label, None, sharing, None, policy, now, handling)
                 if any(rule.id == "agreement" and rule.ok for rule in found.rules):  # what failed whole has none
                     return True

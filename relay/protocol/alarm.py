@@ -16,6 +16,7 @@ from .cose import Sign1
 from .directory import Device
 from .errors import Malformed
 from .identity import SECURITY_ROLE, Kind
+from .tlog import MAX_SIZE
 
 ALARM = "alarm"
 MAX_FINDING = 500
@@ -45,8 +46,8 @@ def read_alarm(signed: Sign1) -> Alarm:
     finding = expect(finding, str, "alarm: finding")
     if not finding.strip() or not finding.isprintable() or len(finding) > MAX_FINDING:
         raise Malformed(f"alarm: the finding is one line of at most {MAX_FINDING} characters")
-    if expect(index, int, "alarm: index") < 0:
-        raise Malformed("alarm: there is no entry before the first")
+    if not 0 <= expect(index, int, "alarm: index") < MAX_SIZE:
+        raise Malformed("alarm: no log has such an entry")
     return Alarm(
         device_id=expect_bytes(device_id, 16, "alarm: device"),
         index=index,

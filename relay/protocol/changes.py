@@ -11,7 +11,7 @@ The rules:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -154,6 +154,8 @@ def _agreement(directory: Directory, entry: DirectoryEntry) -> None:
         raise Conflict(f"{party.office} has signed this agreement already")
     state.signed[party.office] = entry.time
     directory.agreements[agreement.agreement_id] = state
+    for pair in _shared(state):
+        directory.shared.setdefault(pair, {})[agreement.agreement_id] = state
 
 
 def _withdrawal(directory: Directory, entry: DirectoryEntry) -> None:
@@ -166,8 +168,18 @@ def _withdrawal(directory: Directory, entry: DirectoryEntry) -> None:
     if signed.kid != party.authority_kid:
         raise Unverified("withdrawal: signed by another key than the party's")
     _verified_authority(directory, signed, withdrawal.office)
-    if state.withdrawn is None:
-        state.withdrawn = withdrawal
+    if state.withdrawn is not None:
+        return
+    if not state.is_in_force:  # nor ever was: nobody needs to find it again
+        for pair in _shared(state):
+            directory.shared[pair].pop(withdrawal.agreement_id, None)
+    state.withdrawn = withdrawal
+
+
+def _shared(state: AgreementState) -> Iterator[frozenset[str]]:
+    """The pairs of its parties of which one has signed."""
+    for office in state.signed:
+        yield from (frozenset((office, party.office)) for party in state.agreement.parties if party.office != office)
 
 
 def _key_batch(directory: Directory, entry: DirectoryEntry) -> None:
@@ -187,7 +199,7 @@ def _community(directory: Directory, entry: DirectoryEntry) -> None:
     if any(directory.devices[each].kind is Kind.AUDITOR for each in managers):
         raise Conflict(f"{community.manager} audits, and so manages no community")
     known = directory.communities.get(community.address)
-    state = CommunityState(community) if known is None else replace(known, community=community)
+    state = CommunityState(community, directory.size) if known is None else replace(known, community=community)
     directory.communities[community.address] = state
 
 
@@ -204,7 +216,12 @@ def _roster(directory: Directory, entry: DirectoryEntry) -> None:
     verify_sign1(signed, manager.signature_public)
     if roster.version != state.version + 1:
         raise Conflict(f"roster: version {roster.version} does not follow {state.version}")
-    directory.communities[roster.address] = replace(state, version=roster.version, members=frozenset(roster.members))
+    members = frozenset(roster.members)
+    directory.communities[roster.address] = replace(state, version=roster.version, members=members)
+    for member in state.members - members:
+        directory.memberships[member].discard(roster.address)
+    for member in members - state.members:
+        directory.memberships.setdefault(member, set()).add(roster.address)
 
 
 def _approvers(directory: Directory, entry: DirectoryEntry) -> None:

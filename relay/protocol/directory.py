@@ -13,6 +13,7 @@ The rules:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from .agreement import Agreement
@@ -50,8 +51,12 @@ class Directory:
     revoked: dict[bytes, Revocation] = field(default_factory=dict)
     policies: dict[tuple[str, str], PublishedPolicy] = field(default_factory=dict)  # (office, oid or name) → newest
     agreements: dict[bytes, AgreementState] = field(default_factory=dict)
+    shared: dict[frozenset[str], dict[bytes, AgreementState]] = field(
+        default_factory=dict
+    )  # those one of two has signed
     key_batches: dict[bytes, bytes] = field(default_factory=dict)  # batch digest → device_id
     communities: dict[str, CommunityState] = field(default_factory=dict)
+    memberships: dict[str, set[str]] = field(default_factory=dict)  # member → communities on whose roster it is
     approvers: dict[tuple[str, bytes], Approvers] = field(default_factory=dict)  # by office and its authority's kid
     audit_grants: dict[tuple[str, bytes], AuditGrant] = field(default_factory=dict)  # (office, device_id) → newest
     vouchers: dict[bytes, bytes] = field(default_factory=dict)  # device_id → kid of the authority that certified it
@@ -95,15 +100,19 @@ class Directory:
         found = (self.device(device_id, now) for device_id in dict.fromkeys(ids))
         return [device for device in found if device is not None]
 
-    def communities_of(self, address: str) -> list[str]:
-        """The communities on whose roster this address is."""
-        return [name for name, state in list(self.communities.items()) if address in state.members]
+    def communities_of(self, address: str, named: AbstractSet[str]) -> list[str]:
+        """Those of the named communities on whose roster this address is, the oldest first."""
+        found = self.memberships.get(address, set()) & named
+        return sorted(found, key=lambda name: self.communities[name].founded)
 
     def agreements_between(self, left: str, right: str) -> list[AgreementState]:
-        """Every agreement that names both offices under the authority keys they have today."""
+        """Every agreement that names both offices under the authority keys they have today, and one of them has signed.
+
+        What a third office drafts for them is none until then, and no more once it was withdrawn before all had signed.
+        """
         return [
             state
-            for state in list(self.agreements.values())
+            for state in list(self.shared.get(frozenset((left, right)), {}).values())
             if self._names(state.agreement, left) and self._names(state.agreement, right)
         ]
 

@@ -21,12 +21,17 @@ class AgreementState:
     def is_in_force(self) -> bool:
         return self.withdrawn is None and all(party.office in self.signed for party in self.agreement.parties)
 
+    def is_valid(self, now: int) -> bool:
+        """Whether it is in force, and its terms say that it holds now, in seconds."""
+        return self.is_in_force and self.agreement.not_before <= now <= self.agreement.not_after
+
 
 @dataclass(slots=True)
 class CommunityState:
     """A community of interest with its newest roster; without one it is nobody."""
 
     community: Community
+    founded: int  # index of its first entry
     version: int = 0
     members: frozenset[str] = frozenset()
 

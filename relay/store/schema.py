@@ -200,6 +200,7 @@ upload = Table(
     Column("begun", BigInteger, nullable=False, comment="seconds, of the last beginning"),
     Column("complete", Boolean, nullable=False, comment="all chunks are durable and have the digest"),
     UniqueConstraint("office", "digest"),
+    Index("ix_upload_used", "office", "length"),  # the quota's sum looks at nothing else
 )
 
 part = Table(
