@@ -25,8 +25,7 @@ from relay.protocol.errors import (
 )
 from relay.protocol.grants import accept_detail, grants_of
 from relay.protocol.header import Addressee, AddresseeKind, Core, Portion, Precedence, fresh_message_id
-from relay.protocol.label import Label
-from relay.protocol.policy import is_at_or_above
+from relay.protocol.obligations import demands_one_time
 from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
@@ -109,7 +108,7 @@ class Outgoing:
         devices = {grant.device.device_id: grant.device for verdict in plan.released for grant in verdict.grants}
         claimed = claim(devices, self.trust, self.transport, now)
         unusable = {key for key, package in claimed.items() if package.fault(now) is not None}
-        any_kind = self._may_use_last_resort(plan.draft.label)
+        any_kind = self._may_use_last_resort(plan.draft, now)
         claimed = {key: each for key, each in claimed.items() if key not in unusable and (any_kind or each.one_time)}
         verdicts = tuple(_without_keys(verdict, claimed, unusable) for verdict in plan.verdicts)
         addressees, readers = _addressees(replace(plan, verdicts=verdicts)), _readers(verdicts, claimed)
@@ -152,10 +151,9 @@ class Outgoing:
                 found[index] = file, Portion(length, file.digest, portion.label)
         return found
 
-    def _may_use_last_resort(self, label: Label) -> bool:
-        policy = self.judge.policy_of(self.profile.statement.office, label.policy)
-        threshold = policy.extensions.one_time_key_from if policy is not None else None
-        return policy is None or not is_at_or_above(policy, label.classification, threshold)
+    def _may_use_last_resort(self, draft: Draft, now: int) -> bool:
+        policy = self.judge.policy_of(self.profile.statement.office, draft.label.policy)
+        return policy is None or not demands_one_time(policy, draft.label, now, draft.expires)
 
     def post_kept(self, sent: Sent, submission: bytes, chunks: Chunks = _NOT_HASHED) -> Sent:
         """Post what has just come into the outbox. Raises Waiting if it stays there for now, and what `post` raises."""

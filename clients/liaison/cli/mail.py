@@ -151,7 +151,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
     return {
         "message_id": core.message_id.hex(),
         "from": core.sender,
-        "marking": client.labels.marking(client.labels.label_of(core.label)),
+        "marking": client.labels.marking(client.labels.heading(core)),
         "equivalent": _equivalent(client, core),
         "subject": head.name if head is not None else None,
         "precedence": core.handling.precedence.name,
@@ -163,7 +163,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
 
 def _show_message(session: Session, client: Client, record: Record, saved: dict[int, Path]) -> None:
     out, core = render.page(session.color), record.message.core
-    label = client.labels.label_of(core.label)
+    label = client.labels.heading(core)
     marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
     render.banner(out, marking, color)
     head = record.portions.get(0)
