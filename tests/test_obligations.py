@@ -134,6 +134,13 @@ def test_a_message_without_the_recovery_addressee_fails():
     assert failing(DEMANDING, core("OPEN", addressees=(JEAN, exempted))) == ("recovery-addressee",)
 
 
+def test_a_recovery_addressee_who_is_not_given_all_of_it_is_none():
+    for told, rules in ((lambda address: address != SAFE.address, ("recovery-addressee",)), (lambda _: True, ())):
+        found = Circumstances((), (), one_time=True, given_all=told)
+        assert failing_obligations(DEMANDING, core("OPEN", "OPEN"), found, NOW) == rules
+        assert failing_obligations(LAX, core("OPEN", "OPEN"), found, NOW) == ()
+
+
 def test_what_carries_a_draft_goes_to_the_releasing_officers_and_to_nobody_for_recovery():
     officers = Addressee(AddresseeKind.ACTION, "release@lo-warsaw")
     assert failing(DEMANDING, core("SEALED", addressees=(officers,))) == ()

@@ -6,6 +6,7 @@ import pytest
 
 from acts import agree, as_json, no_rules_at_the_relay, refuses, run
 from forge import Forge, problem
+from liaison.composing import Attachment
 from liaison.desk import Desk
 from liaison.drafting import circulate_plan, draft_downgrade, open_draft, release_draft
 from relay.protocol.envelope import parse_message
@@ -65,6 +66,14 @@ def test_one_who_is_exempted_is_not_reached_and_sender_relay_and_reader_refuse(c
 def test_what_may_not_be_kept_for_recovery_is_refused_before_it_is_sealed(clients):
     plan = clients[ANNA].plan([JEAN], label="TEST CLOSED FOX", body="x")
     assert plan.obligations == (RULE,)
+
+
+def test_a_cover_sheet_is_not_what_is_kept_for_recovery_and_sender_and_relay_refuse(clients):
+    attached = [Attachment("cover.txt", b"x", "TEST OPEN"), Attachment("matter.txt", b"x", "TEST CLOSED FOX")]
+    plan = clients[ANNA].plan([JEAN], label="TEST CLOSED FOX", body="", attachments=attached)
+    assert plan.obligations == (RULE,)
+    forge = Forge(clients[ANNA], plan=plan)
+    assert problem(forge.post(forge.seal(readers=forge.claim()).encoded()))["rules"] == [RULE]
 
 
 def test_nothing_goes_to_recovery_alone(clients):

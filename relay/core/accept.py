@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, LargeBinary, bindparam, select
@@ -133,10 +134,16 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
     if any(batch.directory.device(officer.device_id, batch.now) is None for officer in officers):
         return ("second-signature",)
     # 8. what the originating office's policy demands of the message as a whole
-    found = Circumstances(officers, originals, one_time)
+    found = Circumstances(officers, originals, one_time, partial(_is_given_all, batch, submitted))
     if rules := judge.obligations_of(submitted.message.core, found, batch.now):
         return rules
     return _against_readers(judge, submitted, Circle.of(submitted.message.core, originals), batch.now)
+
+
+def _is_given_all(batch: Batch, submitted: Submitted, address: str) -> bool:
+    every = len(submitted.message.core.portions)
+    whole = {each.device_id for each in submitted.slots if len(each.granted) == every}
+    return any(device.device_id in whole for device in batch.directory.devices_of(address, batch.now))
 
 
 def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:

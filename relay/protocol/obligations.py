@@ -4,7 +4,7 @@
     minimum-suite       its suite is strong enough for the policy
     one-time-key        from a classification on, no slot is sealed to a last-resort key
     two-person-release  from a classification on, a second officer has signed; to lower a label, two others have
-    recovery-addressee  the addressee that the policy demands gets it, visibly; not asked of a draft
+    recovery-addressee  the addressee that the policy demands gets all of it, visibly; not asked of a draft
     derived-label       its label is at least that of every message it passes on and does not lawfully replace
 
 The policy is the originating office's own copy. What cannot be established fails. Where a label has a successor,
@@ -14,7 +14,7 @@ same at all three, whenever they ask, and no label is low, or high, for a moment
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -31,11 +31,16 @@ MAX_MOMENTS = 8  # of one message: each costs a join of all its portions
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What was found out about a message: its releasing officers, its originals, whether all keys are one-time."""
+    """What was found out about a message: its releasing officers, its originals, whether all keys are one-time.
+
+    `given_all` says whether a device behind an address is given every portion; a reader, who knows his own slot only,
+    has None and does not ask.
+    """
 
     officers: tuple[Device, ...]
     originals: tuple[PassedOn, ...]
     one_time: bool
+    given_all: Callable[[str], bool] | None = None
 
 
 def failing_obligations(policy: Policy | None, core: Core, found: Circumstances, now: int) -> tuple[str, ...]:
@@ -52,7 +57,7 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
             ("minimum-suite", core.suite.number >= policy.extensions.minimum_suite),
             ("one-time-key", found.one_time or not demands_one_time(policy, banner, core.created, core.expires)),
             ("two-person-release", len(found.officers) >= officers_needed(policy, core)),
-            ("recovery-addressee", missing_recovery(policy, core) is None),
+            ("recovery-addressee", _is_recoverable(policy, core, found)),
             ("derived-label", _is_derived(policy, banner, core, found.originals, asked, now)),
         )
     except LiaisonError:
@@ -132,6 +137,13 @@ def missing_recovery(policy: Policy, core: Core) -> str | None:
     """The policy's recovery addressee, if the message does not go there. Of a draft, what it carries is asked."""
     wanted = policy.extensions.recovery_addressee
     return None if is_draft(core) or wanted in _reached(core) else wanted
+
+
+def _is_recoverable(policy: Policy, core: Core, found: Circumstances) -> bool:
+    wanted = policy.extensions.recovery_addressee
+    if wanted is None or is_draft(core):
+        return True
+    return wanted in _reached(core) and (found.given_all is None or found.given_all(wanted))
 
 
 def _reached(core: Core) -> set[str]:
