@@ -8,7 +8,7 @@ message goes only with the originator's signed consent, asked for and given by m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.protocol.aggregate import Nobody, effective_label, join
 from relay.protocol.canonical import encode, expect_bytes, read_array
@@ -20,7 +20,7 @@ from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.identity import check_office
 from relay.protocol.label import Label, label_of
 from relay.protocol.obligations import is_always_at_least, moments
-from relay.protocol.policy import Policy
+from relay.protocol.policy import Policy, static_findings
 
 from .portions import PortionContent, PortionKind
 from .profile import Profile
@@ -43,7 +43,10 @@ def derived_label(policy: Policy, parents: Sequence[Label], wanted: Label | None
         raise Refused("together these may be read by nobody", rules=("derived-label",), hint=hint)
     if wanted is not None and not is_always_at_least(policy, wanted, parents, asked, now):
         raise Refused("the label is lower than what the message contains", rules=("derived-label",))
-    return wanted if wanted is not None else joined
+    if wanted is not None:
+        return wanted
+    current = replace(joined, policy=policy.ref)
+    return joined if static_findings(policy, current) else current
 
 
 def originals_of(record: Record) -> tuple[bytes, ...]:

@@ -142,7 +142,7 @@ def plan_of(draft: Draft, profile: Profile, trust: Trust, judge: Judge, now: int
     reached = replace(core, addressees=tuple(each for each in core.addressees if each not in refused))
     whole = {each.addressee.address for each in verdicts if each.is_given_all(len(labels))}
     found = Circumstances((), originals, one_time=True, given_all=whole.__contains__)
-    obligations = judge.obligations_of(reached, found, now)
+    obligations = judge.obligations_of(reached, found, today=now)
     return Plan(draft, alternatives, sender, obligations, verdicts, added)
 
 

@@ -147,15 +147,16 @@ def _is_given_all(batch: Batch, submitted: Submitted, address: str) -> bool:
 
 
 def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:
-    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
+    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion: now, and
+    # as every reader will ask, when he created it
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
     if core.expires <= now:
         return ("handling",)
     for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
-        decision = judge.judge_sender(label, sender, now)
-        if not decision.permitted:
-            return tuple(f"sender:{rule}" for rule in decision.failing)
+        for decision in (judge.judge_sender(label, sender, now), judge.judge_sender_then(core, label, sender)):
+            if not decision.permitted:
+                return tuple(f"sender:{rule}" for rule in decision.failing)
     return ()
 
 

@@ -7,11 +7,10 @@ from threading import Lock
 
 from sqlalchemy import Engine, select
 
-from relay.protocol.directory import Directory
 from relay.protocol.errors import LiaisonError
-from relay.protocol.label import PolicyRef
 from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.publication import PublishedPolicy
 from relay.protocol.spif import read_spif
 from relay.store.engine import with_reader
 from relay.store.schema import document
@@ -34,11 +33,8 @@ class PolicyShelf:
             if len(self._compiled) > _MOST:
                 del self._compiled[next(iter(self._compiled))]
 
-    def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
-        """What the office has published under this name and identifier; None if that is nothing that can be read."""
-        published = directory.policy_of(office, ref.name, ref.oid)
-        if published is None:
-            return None
+    def read(self, published: PublishedPolicy) -> Policy | None:
+        """The policy in these files; None if that is nothing that can be read."""
         if (held := self._compiled.get(published.digests)) is not None:
             return held
         try:

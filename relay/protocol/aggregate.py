@@ -74,8 +74,8 @@ def clearance_gaps(policy: Policy, clearance: Clearance) -> tuple[Finding, ...]:
 def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     """The lowest label that bounds all `labels` (at least one, all under `policy`), or NOBODY.
 
-    Successions, originators, times and privacy marks are not joined. Raises Refused for a label of another
-    policy, Malformed for no label or a name that the policy does not know.
+    It pins the oldest version that they pin. Successions, originators, times and privacy marks are not joined. Raises
+    Refused for a label of another policy, Malformed for no label or a name that the policy does not know.
     """
     members = tuple(labels)
     if not members:
@@ -94,7 +94,9 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     _drop_owned(policy, categories)
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
-    bound = Label(policy=policy.ref, classification=name, categories=tuple(categories))
+    # what is obsolete since then is so in a label of today only
+    oldest = min((each.policy for each in members), key=lambda ref: ref.version)
+    bound = Label(policy=oldest, classification=name, categories=tuple(categories))
     # a codeword in a tag set that is owner_only too can neither go nor stay
     return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
 
