@@ -202,15 +202,13 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
 
 
 def _equivalent(client: Client, core: Core) -> str | None:
-    """The message's marking in a policy of our own office, where the originator's is none of ours."""
-    label = client.labels.label_of(core.label)
+    """The message's marking in a policy of ours by the tables agreed today, where the originator's is none of ours."""
+    label, office = client.labels.label_of(core.label), client.profile.statement.office
     if label is None or client.labels.policy_for(label) is not None:
         return None
-    for original, alternative in core.alternatives:
-        mapped = client.labels.label_of(alternative)
-        if original == core.label and mapped is not None and client.labels.policy_for(mapped) is not None:
-            return client.labels.marking(mapped)
-    return None
+    translated = client.judge.translations(core.office, office, core.label, int(time.time()))
+    markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
+    return " / ".join(sorted(markings)) or None
 
 
 def _withheld(client: Client, label: Label | None) -> str:
