@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 
 from acts import gets_nothing, no_rules_at_the_relay
 from forge import Forge, problem
+from liaison.labels import SYSTEM_HIGH, LabelReader
 from liaison.passing import derived_label
 from relay.protocol.access import Judge
 from relay.protocol.aggregate import join
@@ -117,6 +119,25 @@ def test_a_sender_is_judged_by_the_version_of_then_and_by_his_right_of_then(offi
     assert "clearance-valid" in judge.judge_sender_then(early, core.label, device).failing
     blind = Judge(judge.directory, lambda _published: None)
     assert "policy-known" in blind.judge_sender_then(core, core.label, device).failing
+
+
+def test_an_older_copy_of_our_own_does_not_say_what_a_label_is_called():
+    words = b'<spif:markingData phrase="OFFICE USE"><spif:code>pageTopBottom</spif:code></spif:markingData>'
+    row = b'name="CLOSED" lacv="2" hierarchy="2" color="blue"'
+    other = TEST_SPIF.replace(row + b"/>", row + b">" + words + b"</spif:securityClassification>")
+    first, second, third = (read_spif(each)[0] for each in (other, V2, other.replace(b' version="1"', b' version="3"')))
+    label = Label(second.ref, "CLOSED")
+    directory = SimpleNamespace(trusted_kids=lambda _own: {bytes(32): "lo-warsaw"})
+
+    def marking(**published) -> str:
+        documents = SimpleNamespace(policy_of=lambda _directory, office, _ref: published.get(office[3:]))
+        trust = SimpleNamespace(directory=directory, own_kid=bytes(32))
+        labels = LabelReader(documents, trust, "lo-berlin")  # type: ignore[arg-type]
+        return labels.marking(label)
+
+    assert marking(berlin=first, warsaw=second) == marking(berlin=second) == marking(warsaw=second) == "TEST CLOSED"
+    assert marking(berlin=first) == marking(berlin=first, warsaw=third) == SYSTEM_HIGH
+    assert marking(berlin=third, warsaw=second) == "TEST OFFICE USE"
 
 
 def test_a_join_pins_the_oldest_version_and_a_new_label_the_newest_that_can():

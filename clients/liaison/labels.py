@@ -71,7 +71,11 @@ class LabelReader:
         return readable_label(encoded)
 
     def policy_for(self, label: Label) -> Policy | None:
-        return self.documents.policy_of(self.trust.directory, self.office, label.policy)
+        """Our own copy of a label's policy, if it is the file that the label pins, or newer."""
+        own = self.documents.policy_of(self.trust.directory, self.office, label.policy)
+        if own is None or (own.version <= label.policy.version and own.digest != label.policy.digest):
+            return None
+        return own
 
     def policy_shown(self, label: Label) -> Policy | None:
         """The policy to show a label by: our own, or a trusted partner's copy of the very file that the label pins.
