@@ -66,7 +66,7 @@ def _check_documents(connection: Connection, directory: Directory) -> Iterator[F
     for row in rows_of(connection, document, 4):
         if hashlib.sha256(row.content).digest() != bytes(row.digest):
             yield Fault(f"document {bytes(row.digest).hex()}", "is not of its digest")
-    for published in directory.policies.values():
+    for published in [each.policy for every in directory.publications.values() for each in every]:
         for digest in (published.spif_digest, published.extensions_digest):
             held = select(document.c.digest).where(document.c.digest == digest)
             if digest is not None and connection.scalar(held) is None:

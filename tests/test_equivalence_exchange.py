@@ -18,7 +18,7 @@ from relay.protocol.access import Circle
 from relay.protocol.decision import Action
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Refused
-from relay.protocol.label import Clearance, Succession, label_bytes
+from relay.protocol.label import Clearance, Succession, label_bytes, label_of
 from world import TEST_SPIF, clearance, world
 
 ANNA, KURT = "anna@lo-warsaw", "kurt@lo-berlin"
@@ -128,6 +128,17 @@ def test_the_originators_marking_stands_first_and_last_and_his_own_equivalent_be
     assert "Equivalent:  HAUS VS" in shown
     told = as_json(kurt, "read", sent.message_id.hex())
     assert (told["marking"], told["equivalent"]) == ("TEST CLOSED", "HAUS VS")
+
+
+def test_an_equivalent_that_only_the_sender_knows_is_not_shown(anna, kurt):
+    forge = Forge(anna).prepare(KURT, label="TEST CLOSED", body=TEXT)
+    ((label, right),) = forge.plan.alternatives
+    lower = label_bytes(replace(label_of(right), classification="OFFEN"))
+    claimed = tuple(sorted(((label, lower), (label, right))))
+    submission = forge.seal(alternatives=claimed, seq=2_000_000)  # no neighbour of what other tests forge
+    assert forge.post(submission.encoded()).status_code == 201
+    told = as_json(kurt, "read", parse_message(submission.message).core.message_id.hex())
+    assert told["equivalent"] == "HAUS VS"
 
 
 def test_a_reader_of_the_same_policy_is_shown_no_equivalent(offices, anna):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from liaison.labels import SYSTEM_HIGH, LabelReader
+from liaison.passing import derived_label
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import Sign1
 from relay.protocol.directory import Device
 from relay.protocol.endorsement import PassedOn
 from relay.protocol.envelope import MESSAGE, Message
+from relay.protocol.errors import Refused
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion, Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.label import Category, Label, Succession, TagType, label_bytes
@@ -130,6 +134,13 @@ def test_a_message_without_the_recovery_addressee_fails():
     assert failing(DEMANDING, core("OPEN", addressees=(JEAN, exempted))) == ("recovery-addressee",)
 
 
+def test_a_recovery_addressee_who_is_not_given_all_of_it_is_none():
+    for told, rules in ((lambda address: address != SAFE.address, ("recovery-addressee",)), (lambda _: True, ())):
+        found = Circumstances((), (), one_time=True, given_all=told)
+        assert failing_obligations(DEMANDING, core("OPEN", "OPEN"), found, NOW) == rules
+        assert failing_obligations(LAX, core("OPEN", "OPEN"), found, NOW) == ()
+
+
 def test_what_carries_a_draft_goes_to_the_releasing_officers_and_to_nobody_for_recovery():
     officers = Addressee(AddresseeKind.ACTION, "release@lo-warsaw")
     assert failing(DEMANDING, core("SEALED", addressees=(officers,))) == ()
@@ -215,11 +226,56 @@ def test_a_low_label_whose_higher_successor_is_in_force_already_does_not_escape_
     assert failing(LAX, core("OPEN", disguised)) == ("banner",)
 
 
-def test_what_was_in_force_at_creation_counts_whenever_it_is_asked():
-    later = label("SEALED", succession=Succession(NOW + 3600, label("OPEN")))
-    for now in (NOW, NOW + 7200):
-        assert failing(LAX, core(later, "SEALED"), now=now) == ()
-        assert failing(DEMANDING, core(later), now=now) == ("two-person-release",)
+FALLING = label("SEALED", succession=Succession(NOW + 60, label("OPEN")))  # while the message may be read
+RISING = label("OPEN", succession=Succession(NOW + 60, label("SEALED")))
+
+
+@pytest.mark.parametrize("now", [NOW, NOW + 7200])
+def test_a_label_that_changes_later_meets_every_demand_before_and_after_whenever_it_is_asked(now):
+    assert failing(LAX, core(FALLING, "SEALED"), now=now) == ("banner",)
+    assert failing(LAX, core("OPEN", RISING), now=now) == ("banner",)
+    assert failing(LAX, core(FALLING, FALLING, "OPEN"), now=now) == ()
+    assert failing(DEMANDING, core(RISING), one_time=False, now=now) == ("one-time-key", "two-person-release")
+    assert failing(DEMANDING, core(FALLING), one_time=False, now=now) == ("one-time-key", "two-person-release")
+
+
+def test_a_forward_whose_label_falls_before_its_originals_fails_and_one_that_falls_with_it_does_not():
+    sealed, until = passed_on(core("SEALED")), passed_on(core(FALLING))
+    assert failing(LAX, core(FALLING), originals=[sealed]) == ("derived-label",)
+    assert failing(LAX, core(FALLING), originals=[until]) == ()
+    assert failing(LAX, core("OPEN"), originals=[passed_on(core(RISING))]) == ("derived-label",)
+
+
+def test_what_changes_when_the_message_has_expired_is_not_asked():
+    after = label("SEALED", succession=Succession(NOW + 3600, label("OPEN")))
+    assert failing(LAX, core(after, "SEALED")) == ()
+
+
+def test_a_message_whose_labels_change_more_often_than_anybody_can_follow_fails():
+    changing = [label("SEALED", succession=Succession(NOW + n, label("OPEN"))) for n in range(9)]
+    assert failing(LAX, core("SEALED", *changing[:7])) == ()
+    assert failing(LAX, core("SEALED", *changing)) == ("obligations",)
+
+
+def test_an_answer_is_never_lower_than_what_it_contains():
+    sealed, open_ = label("SEALED"), label("OPEN")
+    for parent, wanted in ((sealed, FALLING), (RISING, open_)):
+        with pytest.raises(Refused) as told:
+            derived_label(LAX, [parent], wanted, NOW)
+        assert told.value.rules == ("derived-label",)
+    assert derived_label(LAX, [FALLING], FALLING, NOW) == FALLING
+    assert derived_label(LAX, [RISING], None, NOW).classification == "SEALED"
+
+
+def test_a_page_is_headed_by_its_highest_portion_whatever_the_banner_has_become(monkeypatch):
+    documents = SimpleNamespace(policy_of=lambda *_: LAX)
+    labels = LabelReader(documents, SimpleNamespace(directory=None), "lo-warsaw")  # type: ignore[arg-type]
+    message = core(FALLING, "OPEN", label("SEALED", codewords=["FOX"]))
+    monkeypatch.setattr("time.time", lambda: NOW + 7200)
+    assert labels.marking(labels.heading(message)) == "TEST SEALED FOX"
+    assert labels.marking(labels.heading(core(FALLING, "OPEN"))) == "TEST OPEN"
+    apart = [label("OPEN", nations=["POL"]), label("OPEN", nations=["FRA"])]
+    assert labels.marking(labels.heading(core("OPEN", *apart))) == SYSTEM_HIGH
 
 
 # -- junk -------------------------------------------------------------------------------------------------------------

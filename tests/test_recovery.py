@@ -7,6 +7,7 @@ import pytest
 from acts import agree, as_json, no_rules_at_the_relay, refuses, run
 from forge import Forge, problem
 from liaison.client import Client
+from liaison.composing import Attachment
 from liaison.desk import Desk
 from liaison.drafting import circulate_plan, draft_downgrade, open_draft, release_draft
 from relay.protocol.canonical import decode, encode
@@ -87,6 +88,14 @@ def test_one_who_has_left_no_keys_is_named_before_anything_is_sealed(clients, ac
 
 def _without(row, clients):
     return [row[0], None, None] if row[0] == clients[SAFE].profile.signing.device_id else row
+
+
+def test_a_cover_sheet_is_not_what_is_kept_for_recovery_and_sender_and_relay_refuse(clients):
+    attached = [Attachment("cover.txt", b"x", "TEST OPEN"), Attachment("matter.txt", b"x", "TEST CLOSED FOX")]
+    plan = clients[ANNA].plan([JEAN], label="TEST CLOSED FOX", body="", attachments=attached)
+    assert plan.obligations == (RULE,)
+    forge = Forge(clients[ANNA], plan=plan)
+    assert problem(forge.post(forge.seal(readers=forge.claim()).encoded()))["rules"] == [RULE]
 
 
 def test_nothing_goes_to_recovery_alone(clients):

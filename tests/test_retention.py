@@ -219,7 +219,7 @@ def test_a_classification_has_its_own_period(fresh_offices):
 
 def test_what_no_known_policy_speaks_of_is_kept(offices, monkeypatch):
     message_id = sent(offices)
-    monkeypatch.setattr(offices.relay._shelf, "policy_of", lambda *_: None)
+    monkeypatch.setattr(offices.relay._shelf, "read", lambda *_: None)
     assert sweep(offices, 10_000) == (0, 0)
     assert rows_of(offices, message_id)
 

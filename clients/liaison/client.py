@@ -94,9 +94,8 @@ class Client:
 
     @property
     def judge(self) -> Judge:
-        """The endpoint's own view: its verified directory, its own office's policies."""
-        directory = self.trust.directory
-        return Judge(directory, lambda office, ref: self.documents.policy_of(directory, office, ref))
+        """The endpoint's own view: its verified directory, the policies published there."""
+        return Judge(self.trust.directory, self.documents.read)
 
     # -- sending --------------------------------------------------------------------------------------------------
 

@@ -31,8 +31,10 @@ class Documents:
         Raises Unverified if the relay hands out another file than was signed.
         """
         published = directory.policy_of(office, ref.name, ref.oid)
-        if published is None:
-            return None
+        return self.read(published) if published is not None else None
+
+    def read(self, published: PublishedPolicy) -> Policy | None:
+        """The policy in these files, or None if there is none that can be read. Raises Unverified as above."""
         try:
             return self.compile(published)
         except (Malformed, Unknown):

@@ -28,8 +28,8 @@ class InboxItem:
 
 
 def item_of(message: Message, state: str, labels: LabelReader, problem: str = "") -> InboxItem:
-    """The line of a message in this state, with the marking of its label."""
-    marking = labels.marking(labels.label_of(message.core.label))
+    """The line of a message in this state, with the marking of the whole of it."""
+    marking = labels.marking(labels.heading(message.core))
     return InboxItem(message.core.message_id, message, state, marking, problem)
 
 

@@ -226,10 +226,10 @@ class Incoming:
         for label in dict.fromkeys(portion.label for portion in portions.values()):
             rules |= dict.fromkeys(self.judge.judge(Action.READ, circle, label, own, now).failing)
         for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
-            failing = self.judge.judge_sender(label, sender, core.created).failing
+            failing = self.judge.judge_sender_then(core, label, sender).failing
             rules |= dict.fromkeys(f"sender:{rule}" for rule in failing)
         if sender.kind not in MAY_SEND:
             rules["sender:kind"] = None
-        rules |= dict.fromkeys(self.judge.obligations_of(core, found, now))
+        rules |= dict.fromkeys(self.judge.obligations_of(core, found))
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from relay.protocol.aggregate import Nobody, effective_label, join
+from relay.protocol.aggregate import Nobody, dominates, effective_label, join
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.header import Core
 from relay.protocol.label import Label, readable_label
 from relay.protocol.label_xml import read_label_xml
 from relay.protocol.marking import portion_mark
@@ -70,7 +71,11 @@ class LabelReader:
         return readable_label(encoded)
 
     def policy_for(self, label: Label) -> Policy | None:
-        return self.documents.policy_of(self.trust.directory, self.office, label.policy)
+        """Our own copy of a label's policy, if it is the file that the label pins, or newer."""
+        own = self.documents.policy_of(self.trust.directory, self.office, label.policy)
+        if own is None or (own.version <= label.policy.version and own.digest != label.policy.digest):
+            return None
+        return own
 
     def policy_shown(self, label: Label) -> Policy | None:
         """The policy to show a label by: our own, or a trusted partner's copy of the very file that the label pins.
@@ -97,6 +102,25 @@ class LabelReader:
             return format_marking(policy, effective_label(label, int(time.time())))
         except LiaisonError:
             return SYSTEM_HIGH
+
+    def heading(self, core: Core) -> Label | None:
+        """The label that a page with this message on it bears now: its own, or the join if a portion's is higher.
+
+        None, which is system-high, where one of them is not known here or they exclude each other.
+        """
+        now = int(time.time())
+        labels = [self.label_of(each) for each in dict.fromkeys((core.label, *(each.label for each in core.portions)))]
+        known = [effective_label(label, now) for label in labels if label is not None]
+        policy = self.policy_shown(known[0]) if len(known) == len(labels) else None
+        if policy is None:
+            return None
+        try:
+            if all(dominates(policy, known[0], each) for each in known):
+                return known[0]
+            joined = join(policy, known)
+        except LiaisonError:
+            return None
+        return None if isinstance(joined, Nobody) else joined
 
     def highest(self, labels: Iterable[Label | None]) -> str:
         """The marking over all of these, policy by policy; system-high where one is not known here or they exclude."""

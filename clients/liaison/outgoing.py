@@ -25,8 +25,8 @@ from relay.protocol.errors import (
 )
 from relay.protocol.grants import accept_detail, grants_of
 from relay.protocol.header import Addressee, AddresseeKind, Core, Portion, Precedence, fresh_message_id
-from relay.protocol.label import Label
-from relay.protocol.policy import Policy, is_at_or_above
+from relay.protocol.obligations import demands_one_time
+from relay.protocol.policy import Policy
 from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
@@ -112,7 +112,7 @@ class Outgoing:
         devices = {grant.device.device_id: grant.device for verdict in plan.released for grant in verdict.grants}
         claimed = claim(devices, self.trust, self.transport, now)
         unusable = {key for key, package in claimed.items() if package.fault(now) is not None}
-        any_kind = _may_use_last_resort(policy, plan.draft.label)
+        any_kind = policy is None or not demands_one_time(policy, plan.draft.label, now, plan.draft.expires)
         claimed = {key: each for key, each in claimed.items() if key not in unusable and (any_kind or each.one_time)}
         verdicts = tuple(_without_keys(verdict, claimed, unusable) for verdict in plan.verdicts)
         addressees, readers = _addressees(replace(plan, verdicts=verdicts)), _readers(verdicts, claimed)
@@ -244,11 +244,6 @@ def _precedence(submission: bytes) -> Precedence:
         return parse_message(parse_submission(submission).message).core.handling.precedence
     except Malformed:  # of an older format, perhaps: `post` gives it up
         return Precedence.ROUTINE
-
-
-def _may_use_last_resort(policy: Policy | None, label: Label) -> bool:
-    threshold = policy.extensions.one_time_key_from if policy is not None else None
-    return policy is None or not is_at_or_above(policy, label.classification, threshold)
 
 
 def _without_keys(verdict: Verdict, claimed: dict[bytes, KeyPackage], unusable: set[bytes]) -> Verdict:

@@ -8,7 +8,7 @@ message goes only with the originator's signed consent, asked for and given by m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from relay.protocol.aggregate import Nobody, effective_label, join
 from relay.protocol.canonical import encode, expect_bytes, read_array
@@ -16,10 +16,11 @@ from relay.protocol.directory import Directory
 from relay.protocol.endorsement import CONSENT, Consent, verify_consent
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import LiaisonError, Refused
+from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.identity import check_office
 from relay.protocol.label import Label, label_of
-from relay.protocol.obligations import is_at_least
-from relay.protocol.policy import Policy
+from relay.protocol.obligations import is_always_at_least, moments
+from relay.protocol.policy import Policy, static_findings
 
 from .portions import PortionContent, PortionKind
 from .profile import Profile
@@ -32,16 +33,20 @@ PASSED_ON = (*TEXT, PortionKind.ATTACHMENT)
 def derived_label(policy: Policy, parents: Sequence[Label], wanted: Label | None, now: int) -> Label:
     """The label of a message that contains `parents`: `wanted` if it is at least their join, their join if none is.
 
-    Raises Refused with the rule if `wanted` is lower, or if nobody may read the join: no label is high enough then.
+    So it is for as long as a message created now may last, where labels have successors too. Raises Refused with the
+    rule if `wanted` is lower, or if nobody may read the join: no label is high enough then. Raises Malformed.
     """
-    parents = [effective_label(parent, now) for parent in parents]
-    joined = join(policy, parents)
+    asked = moments([*parents, *([] if wanted is None else [wanted])], now, now + MAX_LIFETIME)
+    joined = join(policy, [effective_label(parent, at) for at in asked for parent in parents])
     if isinstance(joined, Nobody):
         hint = "no label covers them all: answer or pass on a part with liaison send, under that part's label"
         raise Refused("together these may be read by nobody", rules=("derived-label",), hint=hint)
-    if wanted is not None and not is_at_least(policy, wanted, parents, now):
+    if wanted is not None and not is_always_at_least(policy, wanted, parents, asked, now):
         raise Refused("the label is lower than what the message contains", rules=("derived-label",))
-    return wanted if wanted is not None else joined
+    if wanted is not None:
+        return wanted
+    current = replace(joined, policy=policy.ref)
+    return joined if static_findings(policy, current) else current
 
 
 def originals_of(record: Record) -> tuple[bytes, ...]:

@@ -24,7 +24,7 @@ TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
     "derived-label": "a message that passes others on carries at least their labels",
-    "recovery-addressee": "it must reach the policy's recovery addressee: do not exempt it, and see liaison explain",
+    "recovery-addressee": "the policy's recovery addressee must be given all of it: see liaison send --dry-run",
 }
 
 
@@ -140,7 +140,9 @@ def plan_of(draft: Draft, profile: Profile, trust: Trust, judge: Judge, now: int
     verdicts = tuple(review(judge, trust, circle, labels, now))
     refused = {verdict.addressee for verdict in verdicts if not verdict.is_released}
     reached = replace(core, addressees=tuple(each for each in core.addressees if each not in refused))
-    obligations = judge.obligations_of(reached, Circumstances((), originals, one_time=True), now)
+    whole = {each.addressee.address for each in verdicts if each.is_given_all(len(labels))}
+    found = Circumstances((), originals, one_time=True, given_all=whole.__contains__)
+    obligations = judge.obligations_of(reached, found, today=now)
     return Plan(draft, alternatives, sender, obligations, verdicts, added)
 
 

@@ -50,6 +50,10 @@ class Verdict:
     def is_released(self) -> bool:
         return bool(self.grants)
 
+    def is_given_all(self, portions: int) -> bool:
+        """Whether one of the devices may have all of so many portions."""
+        return any(len(grant.granted) == portions for grant in self.grants)
+
     @property
     def rules(self) -> tuple[str, ...]:
         """Every failing rule, in order; empty if released."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, LargeBinary, bindparam, select
@@ -133,22 +134,29 @@ def _failing(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, *
     if any(batch.directory.device(officer.device_id, batch.now) is None for officer in officers):
         return ("second-signature",)
     # 8. what the originating office's policy demands of the message as a whole
-    found = Circumstances(officers, originals, one_time)
+    found = Circumstances(officers, originals, one_time, partial(_is_given_all, batch, submitted))
     if rules := judge.obligations_of(submitted.message.core, found, batch.now):
         return rules
     return _against_readers(judge, submitted, Circle.of(submitted.message.core, originals), batch.now)
 
 
+def _is_given_all(batch: Batch, submitted: Submitted, address: str) -> bool:
+    every = len(submitted.message.core.portions)
+    whole = {each.device_id for each in submitted.slots if len(each.granted) == every}
+    return any(device.device_id in whole for device in batch.directory.devices_of(address, batch.now))
+
+
 def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple[str, ...]:
-    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion
+    # 7. the sender is of a kind that sends, in time, and cleared for what he sends, banner and every portion: now, and
+    # as every reader will ask, when he created it
     if sender.kind not in MAY_SEND:
         return ("sender:kind",)
     if core.expires <= now:
         return ("handling",)
     for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
-        decision = judge.judge_sender(label, sender, now)
-        if not decision.permitted:
-            return tuple(f"sender:{rule}" for rule in decision.failing)
+        for decision in (judge.judge_sender(label, sender, now), judge.judge_sender_then(core, label, sender)):
+            if not decision.permitted:
+                return tuple(f"sender:{rule}" for rule in decision.failing)
     return ()
 
 

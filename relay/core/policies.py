@@ -8,11 +8,10 @@ from threading import Lock
 
 from sqlalchemy import Engine, select
 
-from relay.protocol.directory import Directory
 from relay.protocol.errors import LiaisonError
-from relay.protocol.label import PolicyRef
 from relay.protocol.policy import Policy
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
+from relay.protocol.publication import PublishedPolicy
 from relay.protocol.spif import read_spif
 from relay.store.engine import with_reader
 from relay.store.schema import document
@@ -40,18 +39,15 @@ class PolicyShelf:
                 ((crowding, _count),) = Counter(owner for owner, _ in self._compiled.values()).most_common(1)
                 del self._compiled[next(key for key, (owner, _) in self._compiled.items() if owner == crowding)]
 
-    def policy_of(self, directory: Directory, office: str, ref: PolicyRef) -> Policy | None:
-        """What the office has published under this name and identifier; None if that is nothing that can be read."""
-        published = directory.policy_of(office, ref.name, ref.oid)
-        if published is None:
-            return None
+    def read(self, published: PublishedPolicy) -> Policy | None:
+        """The policy in these files; None if that is nothing that can be read."""
         if (held := self._compiled.get(published.digests)) is not None:
             return held[1]
         try:
             policy = self._compile(*published.digests)
         except LiaisonError:
             return None
-        self.put(office, published.digests, policy)
+        self.put(published.office, published.digests, policy)
         return policy
 
     def _compile(self, spif_digest: bytes, extensions_digest: bytes | None = None) -> Policy:

@@ -94,8 +94,7 @@ class Relay:
 
     def judge(self) -> Judge:
         """The relay's view, as of now."""
-        directory = self._committer.directory
-        return Judge(directory, lambda office, ref: self._shelf.policy_of(directory, office, ref))
+        return Judge(self._committer.directory, self._shelf.read)
 
     # -- messages -------------------------------------------------------------------------------------------------
 

@@ -20,10 +20,11 @@ from .header import Addressee, AddresseeKind, Core
 from .label import Clearance, Label, PolicyRef, label_bytes, label_of, readable_label
 from .obligations import Circumstances, failing_obligations
 from .policy import Policy
+from .publication import PublishedPolicy
 
 _EXPLAINING = 8  # of the agreements that permit nothing, not being in force, the newest: they only say why not
-PolicyOf = Callable[[str, PolicyRef], Policy | None]
-"""(office, policy that a label names) → that office's own copy of it, or None."""
+ReadPolicy = Callable[[PublishedPolicy], Policy | None]
+"""What an office's authority published → the policy in those files, or None if there is none that can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +56,31 @@ class Judge:
     """One party's view of who is who and what the rules are."""
 
     directory: Directory
-    policy_of: PolicyOf
+    read_policy: ReadPolicy
 
-    def obligations_of(self, core: Core, found: Circumstances, now: int) -> tuple[str, ...]:
-        """What the originating office's policy demands of a message as a whole and does not find."""
+    def policy_of(self, office: str, ref: PolicyRef) -> Policy | None:
+        """That office's own copy, today, of the policy that a label names, or None."""
+        published = self.directory.policy_of(office, ref.name, ref.oid)
+        return self.read_policy(published) if published is not None else None
+
+    def policy_then(self, office: str, ref: PolicyRef, core: Core) -> Policy | None:
+        """The same as its sender had it when this message was created."""
+        published = self.directory.policy_then(office, ref.name, ref.oid, core.directory[1], core.created)
+        return self.read_policy(published) if published is not None else None
+
+    def obligations_of(self, core: Core, found: Circumstances, today: int | None = None) -> tuple[str, ...]:
+        """What the originating office's policy demanded of the whole message when it was created, and does not find.
+
+        With `today`, in seconds, what its newest version demands as well.
+        """
         label = readable_label(core.label)
-        policy = self.policy_of(core.office, label.policy) if label is not None else None
-        return failing_obligations(policy, core, found, now)
+        if label is None:
+            return failing_obligations(None, core, found, core.created)
+        asked = {self.policy_then(core.office, label.policy, core): core.created}
+        if today is not None:
+            asked.setdefault(self.policy_of(core.office, label.policy), today)
+        failing = (failing_obligations(policy, core, found, at) for policy, at in asked.items())
+        return tuple(dict.fromkeys(rule for rules in failing for rule in rules))
 
     def judge(self, action: Action, circle: Circle, encoded: bytes, device: Device, now: int) -> Decision:
         """Decide for one device and one label in its encoding; `now` in seconds. Total, as `decide` is.
@@ -82,10 +101,20 @@ class Judge:
             denials.append(decision)
         return min(denials, key=lambda denial: len(denial.failing))
 
-    def judge_sender(self, encoded: bytes, sender: Device, at: int) -> Decision:
-        """Whether the sender could send under this label at that time: as a reader of what he writes."""
+    def judge_sender(self, encoded: bytes, sender: Device, now: int) -> Decision:
+        """Whether the sender may send under this label: as a reader of what he writes."""
         label = readable_label(encoded)
         policy = self.policy_of(sender.office, label.policy) if label is not None else None
+        return self._as_originator(label, sender, policy, now)
+
+    def judge_sender_then(self, core: Core, encoded: bytes, sender: Device) -> Decision:
+        """Whether the sender could send under this label of his message when he created it, by the policy of then."""
+        label = readable_label(encoded)
+        policy = self.policy_then(sender.office, label.policy, core) if label is not None else None
+        return self._as_originator(label, sender, policy, core.created)
+
+    @staticmethod
+    def _as_originator(label: Label | None, sender: Device, policy: Policy | None, at: int) -> Decision:
         certified = sender if sender.not_before <= at < sender.not_after else None
         need = NeedToKnow(basis="originator", of=sender.address)
         return decide(Action.SEND, label, _clearance(certified, label), SAME_OFFICE, need, policy, at, Handling())

@@ -76,8 +76,8 @@ def clearance_gaps(policy: Policy, clearance: Clearance) -> tuple[Finding, ...]:
 def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     """The lowest label that bounds all `labels` (at least one, all under `policy`), or NOBODY.
 
-    Successions, originators, times and privacy marks are not joined. Raises Refused for a label of another
-    policy, Malformed for no label or a name that the policy does not know.
+    It pins the oldest version that they pin. Successions, originators, times and privacy marks are not joined. Raises
+    Refused for a label of another policy, Malformed for no label or a name that the policy does not know.
     """
     members = tuple(labels)
     if not members:
@@ -96,7 +96,9 @@ def join(policy: Policy, labels: Iterable[Label]) -> Label | Nobody:
     _drop_owned(policy, categories)
     rank = policy.classification(highest.classification)
     name = highest.classification if rank is None else rank.name
-    bound = _without_offence(policy, Label(policy=policy.ref, classification=name, categories=tuple(categories)))
+    # what is obsolete since then is so in a label of today only
+    oldest = min((each.policy for each in members), key=lambda ref: ref.version)
+    bound = _without_offence(policy, Label(policy=oldest, classification=name, categories=tuple(categories)))
     # where a label that is not valid went in, nothing may bound it
     return bound if all(dominates(policy, bound, each) for each in members) else NOBODY
 

@@ -47,7 +47,7 @@ from .identity import (
     read_certificate,
     read_revocation,
 )
-from .publication import POLICY, read_published_policy
+from .publication import POLICY, Publication, read_published_policy
 
 if TYPE_CHECKING:
     from .directory import Directory  # which imports this module
@@ -138,6 +138,7 @@ def _policy(directory: Directory, entry: DirectoryEntry) -> None:
     if newest is not None and published.version == newest.version and published.spif_digest != newest.spif_digest:
         raise Conflict(f"policy {published.name}: version {published.version} stands for another text already")
     directory.policies[key] = published
+    directory.publications.setdefault(key, []).append(Publication(directory.size, entry.time, published))
 
 
 def _agreement(directory: Directory, entry: DirectoryEntry) -> None:

@@ -22,7 +22,7 @@ from .approval import (
 )
 from .audit_scope import AuditGrant, is_asked_for
 from .changes import CHANGES
-from .dating import goes_back
+from .dating import CLOCKS_APART, goes_back
 from .directory_terms import AgreementState, CommunityState, Device
 from .duties import Duty
 from .entry import DirectoryEntry, parse_directory_entry
@@ -33,7 +33,7 @@ from .identity import (
     Statement,
     office_of,
 )
-from .publication import PublishedPolicy
+from .publication import Publication, PublishedPolicy
 
 
 @dataclass(slots=True)
@@ -50,6 +50,7 @@ class Directory:
     by_role: dict[str, list[bytes]] = field(default_factory=dict)
     revoked: dict[bytes, Revocation] = field(default_factory=dict)
     policies: dict[tuple[str, str], PublishedPolicy] = field(default_factory=dict)  # (office, oid or name) → newest
+    publications: dict[tuple[str, str], list[Publication]] = field(default_factory=dict)  # of the same, oldest first
     agreements: dict[bytes, AgreementState] = field(default_factory=dict)
     shared: dict[frozenset[str], dict[bytes, AgreementState]] = field(
         default_factory=dict
@@ -124,6 +125,16 @@ class Directory:
         """The newest version of a policy that the office's authority has published."""
         published = self.policies.get((office, oid or name))
         return published if published is not None and published.name == name else None
+
+    def policy_then(self, office: str, name: str, oid: str, seen: int, at: int) -> PublishedPolicy | None:
+        """The newest version for one who had seen so many entries `at` that time, in seconds.
+
+        What had stood there for longer than clocks differ he should have seen.
+        """
+        every = reversed(self.publications.get((office, oid or name), []))
+        known = (each for each in every if each.index < seen or each.time // 1000 + CLOCKS_APART <= at)
+        found = next(known, None)
+        return found.policy if found is not None and found.policy.name == name else None
 
     def trusted_kids(self, own_kid: bytes) -> dict[bytes, str]:
         """Authority keys that the owner of `own_kid` trusts: its own, and the parties of agreements it has signed."""

@@ -38,6 +38,15 @@ class PublishedPolicy:
         })  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A policy as the directory log has it."""
+
+    index: int  # of its entry
+    time: int  # of its entry, milliseconds
+    policy: PublishedPolicy
+
+
 def read_published_policy(signed: Sign1) -> PublishedPolicy:
     """Read what was signed; raises Malformed for anything else."""
     fields = read_map(signed.payload, frozenset(range(1, 9)), frozenset(), "policy")

@@ -198,7 +198,7 @@ def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -
 
 def _show_draft(session: Session, client: Client, found: SealedDraft) -> None:
     out, core = render.page(session.color), found.message.core
-    label = client.labels.label_of(core.label)
+    label = client.labels.heading(core)
     marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
     render.banner(out, marking, color)
     supersedes = core.handling.supersedes

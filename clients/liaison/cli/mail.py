@@ -151,7 +151,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
     return {
         "message_id": core.message_id.hex(),
         "from": core.sender,
-        "marking": client.labels.marking(client.labels.label_of(core.label)),
+        "marking": client.labels.marking(client.labels.heading(core)),
         "equivalent": _equivalent(client, core),
         "subject": head.name if head is not None else None,
         "precedence": core.handling.precedence.name,
@@ -163,7 +163,7 @@ def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dic
 
 def _show_message(session: Session, client: Client, record: Record, saved: dict[int, Path]) -> None:
     out, core = render.page(session.color), record.message.core
-    label = client.labels.label_of(core.label)
+    label = client.labels.heading(core)
     marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
     render.banner(out, marking, color)
     head = record.portions.get(0)
@@ -202,15 +202,13 @@ def _show_message(session: Session, client: Client, record: Record, saved: dict[
 
 
 def _equivalent(client: Client, core: Core) -> str | None:
-    """The message's marking in a policy of our own office, where the originator's is none of ours."""
-    label = client.labels.label_of(core.label)
+    """The message's marking in a policy of ours by the tables agreed today, where the originator's is none of ours."""
+    label, office = client.labels.label_of(core.label), client.profile.statement.office
     if label is None or client.labels.policy_for(label) is not None:
         return None
-    for original, alternative in core.alternatives:
-        mapped = client.labels.label_of(alternative)
-        if original == core.label and mapped is not None and client.labels.policy_for(mapped) is not None:
-            return client.labels.marking(mapped)
-    return None
+    translated = client.judge.translations(core.office, office, core.label, int(time.time()))
+    markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
+    return " / ".join(sorted(markings)) or None
 
 
 def _withheld(client: Client, label: Label | None) -> str:
