@@ -22,7 +22,7 @@ from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, Sharing, de
 from relay.protocol.equivalence import Direction
 from relay.protocol.errors import Malformed, Refused
 from relay.protocol.label import Category, Label, Succession, TagType
-from relay.protocol.obligations import is_at_least
+from relay.protocol.obligations import is_always_at_least
 from relay.protocol.policy import validate
 from relay.protocol.spif import read_spif
 from relay.protocol.spif_lint import lint_mapping
@@ -203,7 +203,7 @@ def test_informative_values_that_cannot_stand_together_are_left_out_of_a_join():
     postal, floral = (label(policy, "OPEN", {"Desk": [name]}) for name in ("POSTAL", "FLORAL"))
     assert join(policy, [postal, postal]) == postal
     assert join(policy, [postal, floral]) == label(policy, "OPEN")
-    assert is_at_least(policy, label(policy, "OPEN"), [postal, floral], NOW)
+    assert is_always_at_least(policy, label(policy, "OPEN"), [postal, floral], [NOW], NOW)
     iris = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": ["IRIS"]})
     assert join(policy, [postal, floral, iris]) == iris
     barred = [label(policy, "BURIED", {"Codeword": [name]}) for name in ("IRIS", "JADE")]
