@@ -81,3 +81,22 @@ def test_the_releasing_officer_sees_all_that_the_readers_will_and_can_save_what_
     done = json.loads(screen(people[PIOTR], "release", draft.hex(), "--out", str(tmp_path), "--yes", "--json")[0])
     assert (done["released"], done["saved"]) == (True, [str(tmp_path / "map-2.txt")])
     assert as_json(people[ADAM], "read", done["message_id"])["released_by"] == [PIOTR]
+
+
+def test_a_forward_is_as_urgent_as_the_original_unless_it_is_told_otherwise(people) -> None:
+    sent = people[ANNA].send([ADAM], label="TEST OPEN", body="Now.\n", precedence=Precedence.FLASH).message_id
+    for words, expected in (((), "FLASH"), (("--precedence", "priority"), "PRIORITY")):
+        passed = as_json(people[ADAM], "forward", sent.hex(), "--to", EWA, "--yes", *words, body="See.\n")
+        assert as_json(people[EWA], "read", passed["message_id"])["precedence"] == expected
+        answer = as_json(people[ADAM], "reply", sent.hex(), "--yes", *words, body="Seen.\n")
+        assert as_json(people[ANNA], "read", answer["message_id"])["precedence"] == expected
+
+
+def test_explain_json_says_what_the_rules_say_of_the_sender(people) -> None:
+    told = as_json(people[ANNA], "explain", "--to", ADAM, "--label", "TEST OPEN")
+    assert told["sender"] == {"permitted": True, "rules": []}
+
+
+def test_a_spill_of_ones_own_message_says_who_may_order_it(people, before) -> None:
+    told = run(people[ANNA], "recall", before.hex(), "--spill", "--reason", "spilt", "--yes")
+    assert "hint: a spill takes a security officer, or two officers" in told.stderr

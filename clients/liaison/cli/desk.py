@@ -25,11 +25,13 @@ from liaison.plan import TWO_PERSON, Plan
 from liaison.record import Record
 from liaison.waiting import Waiting
 from relay.protocol.errors import Refused
+from relay.protocol.header import Precedence
 
 from .body import body_of
 from .common import Session, json_option, pass_session, put, say, text_in, yes_option
 from .message import save_attachments, show_message
 from .send import (
+    PRECEDENCES,
     ask_for_mapping,
     check_before_writing,
     confirm_release,
@@ -39,11 +41,18 @@ from .send import (
     show_sent,
 )
 
+_precedence_option = click.option("--precedence", type=PRECEDENCES, metavar="P", help="Default: that of the original.")
+
+
+def _precedence(given: dict[str, Any]) -> Precedence | None:
+    return Precedence[given["precedence"].upper()] if given["precedence"] else None
+
 
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.option("--label", help="Not lower than what the reply contains; default: exactly that.")
 @click.option("--quote", is_flag=True, help="Quote the text, each portion under its own label.")
+@_precedence_option
 @click.option("--dry-run", is_flag=True)
 @yes_option
 @json_option
@@ -55,7 +64,9 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
         found = client.find(message_id)
         check_before_writing(client, file, given["label"])
         with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
-            plan = Desk(client).plan_reply(found, body, label=given["label"], quote=given["quote"])
+            plan = Desk(client).plan_reply(
+                found, body, label=given["label"], quote=given["quote"], precedence=_precedence(given)
+            )
             _finish(session, client, plan, given)
 
 
@@ -63,6 +74,7 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
 @click.argument("message_id", metavar="ID")
 @click.option("--to", multiple=True, required=True, metavar="ADDR")
 @click.option("--label", help="Not lower than what is forwarded; default: exactly that.")
+@_precedence_option
 @click.option("--dry-run", is_flag=True)
 @yes_option
 @json_option
@@ -75,7 +87,7 @@ def forward(session: Session, /, message_id: str, to: Sequence[str], file: str |
         addressed(to, (), ())
         check_before_writing(client, file, given["label"])
         with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
-            plan = Desk(client).plan_forward(found, to, body, label=given["label"])
+            plan = Desk(client).plan_forward(found, to, body, label=given["label"], precedence=_precedence(given))
             beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
             if beyond:
                 office = beyond[0].addressee.address.partition("@")[2]

@@ -21,7 +21,7 @@ from relay.protocol.errors import Malformed, Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
 from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
-from .send import show_plan, show_verdicts
+from .send import sender_json, show_plan, show_verdicts
 
 
 @click.command()
@@ -116,7 +116,7 @@ def explain(session: Session, message_id: str | None, to: Sequence[str], label: 
         plan = client.plan(to, label=str(label), body="")
         if as_json:
             for verdict in plan.verdicts:
-                put(_verdict_json(verdict))
+                put(_verdict_json(verdict) | {"sender": sender_json(plan)})
         else:
             show_plan(session, client, plan, as_json=False)
             _say_against(plan)
