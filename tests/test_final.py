@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from acts import agree, run
@@ -67,3 +69,12 @@ def test_a_withdrawal_shows_the_terms_and_asks(two_offices, paris) -> None:
     assert done.exit_code == 0, done.output
     paris.sync()
     assert not paris.agreement(agreement_id.hex()).is_in_force
+
+
+def test_the_authority_finds_the_ids_that_it_may_revoke(two_offices, paris) -> None:
+    told = run(paris, "peers", "lo-paris", "--json")
+    assert told.exit_code == 0, told.output
+    listed = {each["device"] for line in told.stdout.splitlines() for each in json.loads(line)["device_ids"]}
+    assert two_offices.clients["max.noir@lo-paris"].profile.signing.device_id.hex() in listed
+    assert two_offices.clients["tablet"].profile.signing.device_id.hex() not in listed  # revoked
+    assert run(paris, "approvers", "list").exit_code == 0

@@ -127,10 +127,7 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
         ("Purpose", handling.purpose),
         ("Passed on", ", ".join(parse_message(each).core.sender for each in core.passed_on)),
         ("Replaces", f"{supersedes[0].hex()[:12]}: {supersedes[1]}" if supersedes else ""),
-        (
-            "Acknowledge",
-            "asked for" if handling.require_ack and record.direction != IN else "",
-        ),  # a reader is told below
+        ("Acknowledge", "asked for" if handling.require_ack and record.direction != IN else ""),
         ("Protection", "" if record.one_time else last_resort),
         ("Subject", head.name if head is not None else _withheld(client, LabelReader.label_of(core.portions[0].label))),
     ]
