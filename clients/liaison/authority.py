@@ -48,6 +48,7 @@ from .trust import Trust
 from .watch import Watch, remember_signed
 
 DAY = 86400
+FEWEST_DIGITS = 8  # of the beginning of an id that a person gives: what is done by it is final, or is signed for
 
 
 @dataclass(slots=True)
@@ -149,23 +150,33 @@ class Authority:
         self._publish(Change.APPROVERS, signed, approvals=approvals)
 
     def revoke(self, wanted: str, reason: str) -> list[Device]:
-        """Revoke every device of an address, or the one whose id begins with `wanted`. Raises Unknown."""
+        """Revoke what `revocable` names. Raises Unknown."""
         self.sync()
+        devices = self.revocable(wanted)
+        self.revoke_devices(devices, reason)
+        return devices
+
+    def revocable(self, wanted: str) -> list[Device]:
+        """Every device of an address, or the one whose id begins with `wanted`. Raises Unknown."""
         directory = self.trust.directory
-        devices = [
+        own = [
             device
             for device in directory.devices.values()
             if device.office == self.office
             and device.certificate is not None
             and device.device_id not in directory.revoked
-            if device.address == wanted or device.device_id.hex().startswith(wanted.lower())
         ]
-        if not devices:
-            raise Unknown(f"no device of this office answers to {wanted}", hint="give an address or a device id")
+        named = [device for device in own if _begins(device.device_id, wanted)]
+        devices = [device for device in own if device.address == wanted] or named
+        if not devices or len(named) > 1:
+            hint = f"give an address, or the first {FEWEST_DIGITS} digits or more of a device id: liaison peers --json"
+            raise Unknown(f"{len(devices)} devices of this office answer to {wanted!r}", hint=hint)
+        return devices
+
+    def revoke_devices(self, devices: Sequence[Device], reason: str) -> None:
         for device in devices:
             revocation = Revocation(device.device_id, device.address, reason, int(time.time()))
             self._publish(Change.REVOCATION, self.profile.signing.sign_object(REVOCATION, revocation.payload()))
-        return devices
 
     def publish_policy(self, spif: bytes, extensions: bytes | None = None) -> Policy:
         """Adopt a security policy for this office; it is read whole before it is signed."""
@@ -223,7 +234,7 @@ class Authority:
             device
             for device_id in list(directory.devices)
             if (device := directory.device(device_id, now)) is not None and device.kind is Kind.AUDITOR
-            if device.address == wanted or (len(wanted) >= 8 and device_id.hex().startswith(wanted.lower()))
+            if device.address == wanted or _begins(device_id, wanted)
         ]
         if len(found) != 1:
             raise Unknown(f"{len(found)} auditors' devices answer to {wanted}", hint="give the device's whole id")
@@ -240,11 +251,10 @@ class Authority:
 
     def agreement(self, prefix: str) -> AgreementState:
         """The agreement whose id begins with these digits. Raises Unknown."""
-        matching = [
-            state for key, state in self.trust.directory.agreements.items() if key.hex().startswith(prefix.lower())
-        ]
-        if len(matching) != 1 or not prefix:
-            raise Unknown(f"{len(matching)} agreements begin with {prefix!r}", hint="see: liaison agreement list")
+        matching = [state for key, state in self.trust.directory.agreements.items() if _begins(key, prefix)]
+        if len(matching) != 1:
+            hint = f"give its first {FEWEST_DIGITS} digits or more; see: liaison agreement list"
+            raise Unknown(f"{len(matching)} agreements answer to {prefix!r}", hint=hint)
         return matching[0]
 
     def _publish(
@@ -254,3 +264,8 @@ class Authority:
         beside = [list(approvals)] if approvals else []
         self.transport.post("/v1/directory", encode([change.value, signed, list(files), *beside]))
         self.trust.sync(self.transport)
+
+
+def _begins(identifier: bytes, digits: str) -> bool:
+    """Whether an id begins with these digits, and they are enough to name it."""
+    return len(digits) >= FEWEST_DIGITS and identifier.hex().startswith(digits.lower())

@@ -62,9 +62,18 @@ class Desk:
             enclosed=Enclosed(tuple(quoted_portions(record))) if quote else NOTHING,
         )
 
-    def plan_forward(self, message_id: bytes, to: Sequence[str], note: str, *, label: str | None) -> Plan:
+    def plan_forward(
+        self,
+        message_id: bytes,
+        to: Sequence[str],
+        note: str,
+        *,
+        label: str | None,
+        precedence: Precedence | None = None,
+    ) -> Plan:
         """A forward of everything readable, each portion under its own label, with the originals' signed headers."""
         record = self._received(message_id)
+        stated = record.message.core.handling.precedence
         originals = originals_of(record)
         directory, now = self.client.trust.directory, int(time.time())
         consents = consents_for(directory, refs_of(originals), self.client.records(), now)
@@ -76,6 +85,7 @@ class Desk:
             body=note,
             subject=f"Fwd: {head.name}" if head is not None and head.name else "",
             references=[message_id],
+            precedence=stated if precedence is None else precedence,
             enclosed=Enclosed(tuple(forwarded_portions(record)), originals, consents),
             purpose=record.message.core.handling.purpose,
         )

@@ -96,6 +96,9 @@ def _withdraw(client: Client, message_id: bytes, own: Device, denied: Unknown, *
     """
     submission = dict(client.profile.cabinet.outbox()).get(message_id)
     if submission is None:
+        if spill and alone and client.profile.cabinet.message(message_id) is not None:
+            hint = "a spill takes a security officer, or two officers: one signs (--sign-only), one posts (--with)"
+            raise Unknown(str(denied), hint=hint) from denied
         raise denied
     sender = parse_message(parse_submission(submission).message).core.sender
     certain = alone and may_recall([own], sender, spill=spill)

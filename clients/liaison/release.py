@@ -18,12 +18,13 @@ from relay.protocol.header import Addressee, AddresseeKind
 from .trust import Trust
 
 UNKNOWN_ADDRESS, UNTRUSTED, NO_KEYS = "unknown-address", "untrusted-authority", "no-keys"
-UNUSABLE_KEYS, EMPTY_COMMUNITY = "unusable-keys", "empty-community"
+UNUSABLE_KEYS, EMPTY_COMMUNITY, RECALLED = "unusable-keys", "empty-community", "recalled"
 KEYLESS = (NO_KEYS, UNUSABLE_KEYS)  # found out when keys are claimed: no plan has them
 _WHY = {
     UNKNOWN_ADDRESS: "nobody is enrolled at this address",
     UNTRUSTED: "no agreement that our authority has signed names this office's authority",
     EMPTY_COMMUNITY: "nobody who is enrolled is on this community's roster",
+    RECALLED: "the message was taken back: nobody is given it any more",
     NO_KEYS: "its devices have left no keys at the relay yet",
     UNUSABLE_KEYS: "its device has signed a key that nothing can be sealed to; its holder must be told",
 }

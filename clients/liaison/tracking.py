@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.entry import parse_access_entry
+from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
-from relay.protocol.errors import Malformed, Unverified
+from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import accept_detail, parse_grants
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 
-from .chain import ChainRow, Limit, chain
+from .chain import ChainRow, EvidenceKind, Limit, chain
 from .client import Client
 from .exposure import Exposure, exposures
 from .pulled import PulledEntry
 from .record import Record
 from .trust import ACCESS, relayed
+
+_DELIVERED = (EvidenceKind.NON_DELIVERY, EvidenceKind.RETRIEVAL, EvidenceKind.NON_RETRIEVAL)
 
 
 def receipts_of(client: Client, record: Record) -> Iterator[tuple[str, Receipt, int]]:
@@ -58,6 +61,34 @@ def evidence_chain(client: Client, record: Record, within: int | None) -> list[C
     due = core.expires if within is None else min(core.expires, core.created + within)
     refused = dict(record.refused)
     return chain(found, core, client.trust.directory, Limit(due, as_of), receipts=receipts, refused=refused)
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRecall:
+    """The entry of a recall, and each addressee's evidence."""
+
+    index: int
+    entry: AccessEntry
+    rows: Sequence[ChainRow]
+
+    def state_of(self, address: str) -> tuple[str, ChainRow]:
+        """What became of the message there, and the evidence of it, where no receipt says so."""
+        *_, row = (row for row in self.rows if row.address == address and row.kind in _DELIVERED)
+        return ("opened" if row.kind.value[1] else row.reason), row
+
+
+def recall_of(client: Client, record: Record) -> TrackedRecall | None:
+    """Whether a message that was sent has been taken back, by whomever, as the log proves it."""
+    try:
+        with relayed():
+            found, as_of = _proven(client, record)
+    except Unknown:  # not accepted yet, or kept no longer
+        return None
+    if not found.recalls:
+        return None
+    core = record.message.core
+    rows = chain(found, core, client.trust.directory, Limit(core.expires, as_of))
+    return TrackedRecall(*found.recalls[0], rows)
 
 
 def _proven(client: Client, record: Record) -> tuple[Exposure, int]:

@@ -79,13 +79,18 @@ def sign(session: Session, ref: str, *, yes: bool, as_json: bool) -> None:
 @agreement.command()
 @click.argument("ref", metavar="ID")
 @click.option("--reason", default="", help="For the record.")
+@yes_option
 @json_option
 @pass_session
-def withdraw(session: Session, ref: str, reason: str, *, as_json: bool) -> None:
+def withdraw(session: Session, ref: str, reason: str, *, yes: bool, as_json: bool) -> None:
     """Withdraw from an agreement. Effective at once for all its parties, and final."""
     with session.authority() as office:
         office.sync()
-        agreement_id = office.agreement(ref).agreement.agreement_id
+        state = office.agreement(ref)
+        agreement_id = state.agreement.agreement_id
+        if not yes:
+            _show_terms(render.page(session.color, stderr=True), state)
+            session.confirm("Withdraw from this agreement for good?")
         office.withdraw(agreement_id, reason)
     if as_json:
         put({"agreement": agreement_id.hex(), "in_force": False})

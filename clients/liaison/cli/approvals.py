@@ -94,7 +94,7 @@ def set_approvers(session: Session, /, file: Any, asking: Asking, **given: Any) 
 @pass_session
 def list_approvers(session: Session, office: str | None, *, as_json: bool) -> None:
     """The lists in force: every office's and the relay's, or OFFICE's."""
-    with session.client() as client:
+    with session.either() as client:
         client.sync()
         directory = client.trust.directory
         wanted: Sequence[str] = [office] if office is not None else ["", *sorted(directory.offices)]

@@ -129,16 +129,23 @@ def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clea
 @authority.command()
 @click.argument("whom", metavar="ADDRESS|DEVICE")
 @click.option("--reason", required=True)
+@yes_option
 @json_option
 @pass_session
-def revoke(session: Session, whom: str, reason: str, *, as_json: bool) -> None:
+def revoke(session: Session, whom: str, reason: str, *, yes: bool, as_json: bool) -> None:
     """Revoke every device of an address, or one device. Effective at once, and final."""
     with session.authority() as office:
-        for device in office.revoke(whom, reason):
-            if as_json:
-                put({"address": device.address, "device": device.device_id.hex(), "revoked": True})
-            else:
-                say(f"revoked {device.address}, device {device.device_id.hex()}")
+        office.sync()
+        devices = office.revocable(whom)
+        if not yes:
+            named = "; ".join(f"{device.address}, device {device.device_id.hex()}" for device in devices)
+            session.confirm(f"Revoke for good: {named}?")
+        office.revoke_devices(devices, reason)
+    for device in devices:
+        if as_json:
+            put({"address": device.address, "device": device.device_id.hex(), "revoked": True})
+        else:
+            say(f"revoked {device.address}, device {device.device_id.hex()}")
 
 
 @authority.command()

@@ -113,6 +113,12 @@ class Session:
             )
         return _warned(Authority.open(passphrase=self.passphrase.current()))
 
+    def either(self) -> Client | Authority:
+        """Whichever of the two LIAISON_HOME is, for what both may look at. Raises Unauthenticated."""
+        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+
+        return self.authority() if read_public(home_folder())["kind"] == AUTHORITY else self.client()
+
 
 def once(speak: Callable[[str], None]) -> Callable[[str], None]:
     """A command may ask the relay about the same message several times."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,7 +15,6 @@ from liaison.desk import Desk
 from liaison.drafting import (
     Drafted,
     DraftWaiting,
-    SealedDraft,
     circulate_plan,
     draft_downgrade,
     open_draft,
@@ -25,12 +25,13 @@ from liaison.plan import TWO_PERSON, Plan
 from liaison.record import Record
 from liaison.waiting import Waiting
 from relay.protocol.errors import Refused
-from relay.protocol.header import AddresseeKind
+from relay.protocol.header import Precedence
 
 from .body import body_of
 from .common import Session, json_option, pass_session, put, say, text_in, yes_option
-from .mail import show_portion
+from .message import save_attachments, show_message
 from .send import (
+    PRECEDENCES,
     ask_for_mapping,
     check_before_writing,
     confirm_release,
@@ -40,11 +41,18 @@ from .send import (
     show_sent,
 )
 
+_precedence_option = click.option("--precedence", type=PRECEDENCES, metavar="P", help="Default: that of the original.")
+
+
+def _precedence(given: dict[str, Any]) -> Precedence | None:
+    return Precedence[given["precedence"].upper()] if given["precedence"] else None
+
 
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.option("--label", help="Not lower than what the reply contains; default: exactly that.")
 @click.option("--quote", is_flag=True, help="Quote the text, each portion under its own label.")
+@_precedence_option
 @click.option("--dry-run", is_flag=True)
 @yes_option
 @json_option
@@ -56,7 +64,9 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
         found = client.find(message_id)
         check_before_writing(client, file, given["label"])
         with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
-            plan = Desk(client).plan_reply(found, body, label=given["label"], quote=given["quote"])
+            plan = Desk(client).plan_reply(
+                found, body, label=given["label"], quote=given["quote"], precedence=_precedence(given)
+            )
             _finish(session, client, plan, given)
 
 
@@ -64,6 +74,7 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
 @click.argument("message_id", metavar="ID")
 @click.option("--to", multiple=True, required=True, metavar="ADDR")
 @click.option("--label", help="Not lower than what is forwarded; default: exactly that.")
+@_precedence_option
 @click.option("--dry-run", is_flag=True)
 @yes_option
 @json_option
@@ -76,7 +87,7 @@ def forward(session: Session, /, message_id: str, to: Sequence[str], file: str |
         addressed(to, (), ())
         check_before_writing(client, file, given["label"])
         with body_of(file, client.profile.folder, keep=given["dry_run"]) as body:
-            plan = Desk(client).plan_forward(found, to, body, label=given["label"])
+            plan = Desk(client).plan_forward(found, to, body, label=given["label"], precedence=_precedence(given))
             beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
             if beyond:
                 office = beyond[0].addressee.address.partition("@")[2]
@@ -174,47 +185,34 @@ def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
 
 @click.command()
 @click.argument("message_id", metavar="ID")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Save attachments there.")
 @yes_option
 @json_option
 @pass_session
-def release(session: Session, /, message_id: str, *, yes: bool, as_json: bool) -> None:
+def release(session: Session, /, message_id: str, out: Path | None, *, yes: bool, as_json: bool) -> None:
     """Read a draft exactly as its addressees would, and release it with your signature."""
     with session.client() as client:
         found = open_draft(client, client.find(message_id))
         if found.message.core.sender == client.profile.pins.address:
             raise Refused("you drafted this yourself: two-person release takes two persons", rules=(TWO_PERSON,))
+        record = Record("draft", "draft", found.message.encoded, found.portions, one_time=True, receipt_sent=True)
+        saved = save_attachments(record, out, client.meter) if out is not None else {}
         if not as_json:
-            _show_draft(session, client, found)
+            show_message(session, client, record, saved, from_whom="Draft of")
         if not yes:
             session.confirm("Release this message, as shown, in your office's name?")
         needed, index = release_draft(client, found)
     if as_json:
-        put({"message_id": found.message.core.message_id.hex(), "released": not needed, "signatures_needed": needed})
+        put({
+            "message_id": found.message.core.message_id.hex(),
+            "released": not needed,
+            "signatures_needed": needed,
+            "saved": [str(path) for path in saved.values()],
+        })  # fmt: skip
     elif needed:
         say(f"signed; {needed} more officer has to release it")
     else:
         say(f"released; logged as entry {index}")
-
-
-def _show_draft(session: Session, client: Client, found: SealedDraft) -> None:
-    out, core = render.page(session.color), found.message.core
-    label = client.labels.heading(core)
-    marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
-    render.banner(out, marking, color)
-    supersedes = core.handling.supersedes
-    rows = [
-        ("Draft of", core.sender),
-        ("To", render.addressees(core, AddresseeKind.ACTION)),
-        ("Info", render.addressees(core, AddresseeKind.INFO)),
-        ("Precedence", core.handling.precedence.name),
-        ("Replaces", f"{supersedes[0].hex()[:12]}: {supersedes[1]}" if supersedes is not None else ""),
-        ("Subject", found.portions[0].name),
-    ]
-    render.fields(out, [(name, value) for name, value in rows if value])
-    record = Record("draft", "draft", found.message.encoded, found.portions, one_time=True, receipt_sent=True)
-    for index, portion in enumerate(core.portions):
-        show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), {})
-    render.banner(out, marking, color)
 
 
 @click.group()

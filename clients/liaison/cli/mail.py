@@ -13,18 +13,10 @@ import click
 from liaison import render
 from liaison.client import Client
 from liaison.inbox import InboxItem
-from liaison.labels import LabelReader
-from liaison.meter import Meter
-from liaison.portions import PortionContent, PortionKind
-from liaison.record import IN, Record
-from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
-from liaison.sealed import save
-from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, TooMany, Unavailable
-from relay.protocol.header import AddresseeKind, Core
-from relay.protocol.label import Label
 
 from .common import Session, json_option, label_json, pass_session, put, say
+from .message import message_json, save_attachments, show_message
 
 RECONNECT_SECONDS = 5
 
@@ -112,133 +104,11 @@ def read(session: Session, message_id: str, out: Path | None, *, as_json: bool) 
     """Open a message, or show again one opened before."""
     with session.client() as client:
         record = client.read(client.find(message_id))
-        saved = _save(record, out, client.meter) if out is not None else {}
+        saved = save_attachments(record, out, client.meter) if out is not None else {}
         if as_json:
-            put(_message_json(client, record, saved))
+            put(message_json(client, record, saved))
         else:
-            _show_message(session, client, record, saved)
-
-
-def _save(record: Record, folder: Path, meter: Meter) -> dict[int, Path]:
-    """Attachments in the folder, under harmless names, never over an existing file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    taken, saved = {path.name for path in folder.iterdir()}, {}
-    for index, portion in record.portions.items():
-        if portion.kind is PortionKind.ATTACHMENT:
-            name = distinct_file_name(safe_file_name(portion.name), taken)
-            taken.add(name)
-            save(portion, folder / name, meter)
-            saved[index] = folder / name
-    return saved
-
-
-def _message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict[str, Any]:
-    core = record.message.core
-    portions, attachments = [], []
-    for index, portion in enumerate(core.portions):
-        content = record.portions.get(index)
-        label = client.labels.label_of(portion.label)
-        if content is None and label is not None and client.labels.withholds_silently(label):
-            continue
-        row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label)}
-        if content is not None and content.kind is PortionKind.ATTACHMENT:
-            path = str(saved[index]) if index in saved else None
-            attachments.append({**row, "name": content.name, "size": content.size, "saved": path})
-        else:
-            text = content.text if content is not None else None
-            portions.append({**row, "text": text, "withheld": content is None})
-    head = record.portions.get(0)
-    return {
-        "message_id": core.message_id.hex(),
-        "from": core.sender,
-        "marking": client.labels.marking(client.labels.heading(core)),
-        "equivalent": _equivalent(client, core),
-        "subject": head.name if head is not None else None,
-        "precedence": core.handling.precedence.name,
-        "dtg": render.dtg(core.handling.dtg),
-        "portions": portions,
-        "attachments": attachments,
-    }
-
-
-def _show_message(session: Session, client: Client, record: Record, saved: dict[int, Path]) -> None:
-    out, core = render.page(session.color), record.message.core
-    label = client.labels.heading(core)
-    marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
-    render.banner(out, marking, color)
-    head = record.portions.get(0)
-    rows = [
-        ("Equivalent", _equivalent(client, core) or ""),
-        ("Message", core.message_id.hex()),
-        ("From", core.sender),
-        ("To", render.addressees(core, AddresseeKind.ACTION)),
-        ("Info", render.addressees(core, AddresseeKind.INFO)),
-        ("Precedence", core.handling.precedence.name),
-        ("DTG", render.dtg(core.handling.dtg)),
-        ("Type", core.handling.message_type.upper() if core.handling.message_type != "operation" else ""),
-        ("Expires", render.moment(core.expires)),
-        ("References", ", ".join(reference.hex()[:12] for reference in core.handling.references)),
-        ("Released by", ", ".join(record.released_by)),
-        (
-            "Originator",
-            "controlled: passed on only with the originator's consent" if core.handling.originator_controlled else "",
-        ),
-        ("Passed on", ", ".join(parse_message(each).core.sender for each in core.passed_on)),
-        (
-            "Replaces",
-            f"{core.handling.supersedes[0].hex()[:12]}: {core.handling.supersedes[1]}"
-            if core.handling.supersedes
-            else "",
-        ),
-        ("Protection", "" if record.one_time else "last-resort key: no forward secrecy until it is rotated"),
-        ("Subject", head.name if head is not None else _withheld(client, LabelReader.label_of(core.portions[0].label))),
-    ]
-    render.fields(out, rows)
-    for index, portion in enumerate(core.portions):
-        show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), saved)
-    if core.handling.require_ack and record.direction == IN and record.state != "handled":
-        say(f"the originator asks for an acknowledgement: liaison ack {core.message_id.hex()[:12]}")
-    render.banner(out, marking, color)
-
-
-def _equivalent(client: Client, core: Core) -> str | None:
-    """The message's marking in a policy of ours by the tables agreed today, where the originator's is none of ours."""
-    label, office = client.labels.label_of(core.label), client.profile.statement.office
-    if label is None or client.labels.policy_for(label) is not None:
-        return None
-    translated = client.judge.translations(core.office, office, core.label, int(time.time()))
-    markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
-    return " / ".join(sorted(markings)) or None
-
-
-def _withheld(client: Client, label: Label | None) -> str:
-    """What stands in a withheld portion's place; empty where its policy says that nothing does."""
-    if label is None:
-        return "[withheld: no readable label]"
-    return "" if client.labels.withholds_silently(label) else f"[withheld: {client.labels.portion_mark(label)}]"
-
-
-def show_portion(
-    out: Any, client: Client, index: int, content: PortionContent | None, label: Any, saved: dict[int, Path]
-) -> None:
-    mark = client.labels.portion_mark(label) if label is not None else "no readable label"
-    if content is None:
-        if withheld := _withheld(client, label):
-            render.text(out, f"\n{withheld}")
-    elif content.kind is PortionKind.ATTACHMENT:
-        where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
-        named = for_one_line(content.name) or "without a name"
-        render.text(out, f"\n({mark}) attachment {named}, {render.size(content.size)}{where}")
-    elif content.kind is PortionKind.DRAFT:
-        render.text(out, "\na sealed draft: liaison release")
-    elif content.kind is PortionKind.CONSENT_REQUEST:
-        render.text(out, "\na request for consent: liaison consent give")
-    elif content.kind is PortionKind.CONSENT:
-        render.text(out, "\nthe originator's signed consent, kept for: liaison forward")
-    elif content.kind is PortionKind.PARAGRAPH:
-        render.text(out, f"\n({mark}) {content.text}")
-    else:
-        render.text(out, f"\n{content.text}")
+            show_message(session, client, record, saved)
 
 
 @click.command()

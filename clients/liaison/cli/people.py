@@ -15,6 +15,7 @@ import click
 
 from liaison import render
 from liaison.alarming import report
+from liaison.authority import Authority
 from liaison.cabinet import Alarm, Cabinet
 from liaison.client import Client
 from liaison.founding import found_device
@@ -239,7 +240,7 @@ def _day(seconds: int) -> str:
 @pass_session
 def peers(session: Session, office: str | None, *, as_json: bool) -> None:
     """Who can be written to, their clearances and roles, and under which agreement."""
-    with session.client() as client:
+    with session.either() as client:
         client.sync()
         known = [statement.office for statement in client.trust.directory.offices.values()]
         if office is not None and office not in known:
@@ -257,7 +258,7 @@ def peers(session: Session, office: str | None, *, as_json: bool) -> None:
                 say(f"{statement.office}: authority key {words_for([statement.kid])}")
 
 
-def _peers(client: Client) -> list[dict[str, Any]]:
+def _peers(client: Client | Authority) -> list[dict[str, Any]]:
     directory, now = client.trust.directory, int(time.time())
     own = client.profile.statement.office
     found = []
@@ -268,7 +269,7 @@ def _peers(client: Client) -> list[dict[str, Any]]:
     return found
 
 
-def _peer(client: Client, own: str, devices: list[Device]) -> dict[str, Any]:
+def _peer(client: Client | Authority, own: str, devices: list[Device]) -> dict[str, Any]:
     device = devices[0]
     certificate = device.certificate
     clearances = certificate.clearances if certificate is not None else ()
@@ -282,4 +283,11 @@ def _peer(client: Client, own: str, devices: list[Device]) -> dict[str, Any]:
         "clearances": [f"{c.policy_name} {'/'.join(c.classifications)}" for c in clearances],
         "agreements": [s.agreement.agreement_id.hex()[:8] for s in states if s.is_in_force],
         "devices": len(devices),
+        "device_ids": [_device(each) for each in devices],
     }
+
+
+def _device(device: Device) -> dict[str, Any]:
+    certificate = device.certificate
+    until = render.moment(certificate.not_after) if certificate is not None else None
+    return {"device": device.device_id.hex(), "valid_until": until}

@@ -5,23 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import click
 
 from liaison import render
 from liaison.client import Client
-from liaison.composing import DEFAULT_LIFETIME, Attachment, addressed
+from liaison.composing import addressed
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
 from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
 from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
-from relay.protocol.errors import Malformed, Refused, Unavailable
+from relay.protocol.errors import Refused, Unavailable
 from relay.protocol.header import Precedence
 
 from .blind import send_copies
@@ -35,11 +33,11 @@ from .common import (
     pass_session,
     put,
     say,
-    seconds_of,
     yes_option,
 )
+from .given import attachment, lifetime
 
-_PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
+PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
 
 
@@ -48,7 +46,7 @@ _OPTIONS = (
     click.option("--info", multiple=True, metavar="ADDR", help="Addressee for information."),
     click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this."),
     click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
-    click.option("--precedence", type=_PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
+    click.option("--precedence", type=PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
     click.option("--subject", default="", metavar="S"),
     click.option(
         "--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given."
@@ -110,7 +108,7 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
     What a person writes in an editor is kept if the block raises, or only shows the plan.
     """
     check_label_file(given["label"])
-    attachments, expires_in = [_attachment(text) for text in given["attach"]], _seconds(given["expires"])
+    attachments, expires_in = [attachment(text) for text in given["attach"]], lifetime(given["expires"])
     expanded = {name: expand(client.profile.folder, given[name]) for name in ("info", "exempt")}
     action = expand(client.profile.folder, to)
     if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
@@ -241,7 +239,7 @@ def show_plan(session: Session, client: Client, plan: Plan, copies: Sequence[Pla
     if as_json:
         put({
             "label": marking,
-            "sender": {"permitted": plan.sender.permitted, "rules": list(plan.sender.failing)},
+            "sender": sender_json(plan),
             "obligations": list(plan.obligations),
             "needs_release": plan.needs_release,
             **_outcome(plan.verdicts),
@@ -251,6 +249,10 @@ def show_plan(session: Session, client: Client, plan: Plan, copies: Sequence[Pla
     names = [portion.name or f"text {index}" for index, portion in enumerate(plan.draft.portions)]
     verdicts = (*plan.verdicts, *blind)
     show_verdicts(session, client, verdicts, names, (marking, client.labels.color(plan.draft.label)))
+
+
+def sender_json(plan: Plan) -> dict[str, Any]:
+    return {"permitted": plan.sender.permitted, "rules": list(plan.sender.failing)}
 
 
 def _outcome(verdicts: Sequence[Verdict]) -> dict[str, Any]:
@@ -284,30 +286,3 @@ def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[s
         why = "; ".join(f"{rule.id}: {rule.why}" for rule in decision.rules if not rule.ok)
         rows.append([address, name, "yes" if decision.permitted else "no", *([why] if why else [])])
     return rows
-
-
-def _attachment(text: str) -> Attachment:
-    """FILE or FILE:LABEL; a file whose name has a colon wins over a label."""
-    path, label = Path(text), None
-    if not path.is_file() and ":" in text:
-        name, _, label = text.rpartition(":")
-        check_label_file(label)
-        path = Path(name)
-    return Attachment(path.name, path, label)
-
-
-def _seconds(text: str | None) -> int:
-    """Seconds from now until the given time, or for the given duration."""
-    if text is None:
-        return DEFAULT_LIFETIME
-    if text[:-1].isdecimal() and text[-1].isalpha():
-        left = seconds_of(text, "--expires")
-    else:
-        try:
-            until = datetime.fromisoformat(text)
-        except ValueError:
-            raise Malformed(f"--expires {text!r} is no time", hint="12h, 7d or 2026-12-24T18:00Z") from None
-        left = int((until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp() - time.time())
-    if left <= 0:
-        raise Malformed(f"--expires {text} leaves no time to read it")
-    return left

@@ -13,15 +13,15 @@ from liaison import render
 from liaison.client import Client
 from liaison.plan import Plan
 from liaison.record import OUT, Record, read_record
-from liaison.release import Verdict, review
-from liaison.tracking import evidence_chain, receipts_of
+from liaison.release import RECALLED, Verdict, review
+from liaison.tracking import TrackedRecall, evidence_chain, recall_of, receipts_of
 from relay.protocol.access import Circle
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Malformed, Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
 from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
-from .send import show_plan, show_verdicts
+from .send import sender_json, show_plan, show_verdicts
 
 
 @click.command()
@@ -39,7 +39,8 @@ def track(session: Session, message_id: str, within: str | None, *, evidence: bo
         record = read_record(kept) if kept is not None else None
         if record is None or record.direction != OUT:
             raise Malformed("this is not a message that you sent", hint="tracking is the originator's")
-        rows = [] if evidence else list(_receipts(client, record))
+        recalled = None if evidence else recall_of(client, record)
+        rows = [] if evidence else list(_receipts(client, record, recalled))
         proven = [row.as_json() for row in evidence_chain(client, record, due)] if evidence else []
     if evidence:
         _show_evidence(session, proven, as_json=as_json)
@@ -50,19 +51,32 @@ def track(session: Session, message_id: str, within: str | None, *, evidence: bo
         return
     shown = [[row["address"], row["state"], *([row["time"]] if row["time"] else [])] for row in rows]
     render.table(render.page(session.color), ("address", "state", "time"), shown)
+    if recalled is not None:
+        say(f"recalled by {recalled.entry.address} with entry {recalled.index} of the access log, verified")
 
 
-def _receipts(client: Client, record: Record) -> Iterator[dict[str, Any]]:
+def _receipts(client: Client, record: Record, recalled: TrackedRecall | None) -> Iterator[dict[str, Any]]:
     """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
     core, heard = record.message.core, set[str]()
+    back = {"index": recalled.index, "time": recalled.entry.time} if recalled is not None else None
     for address, receipt, index in receipts_of(client, record):
         heard.add(address)
-        yield {"address": address, "state": receipt.state, "time": render.moment(receipt.at), "entry": index}
+        yield _row(address, receipt.state, receipt.at, index) | {"recalled": back}
     for addressee in core.addressees:
-        if addressee.kind is not AddresseeKind.EXEMPTED and addressee.address not in heard:
-            yield {"address": addressee.address, "state": "released", "time": "", "entry": None}
+        if addressee.kind is AddresseeKind.EXEMPTED or addressee.address in heard:
+            continue
+        if recalled is None:
+            yield _row(addressee.address, "released") | {"recalled": None}
+        else:
+            state, found = recalled.state_of(addressee.address)
+            at = found.time // 1000 if found.time is not None else None
+            yield _row(addressee.address, state, at, found.entry) | {"recalled": back}
     for address, rules in record.refused:
-        yield {"address": address, "state": f"refused: {', '.join(rules)}", "time": "", "entry": None}
+        yield _row(address, f"refused: {', '.join(rules)}") | {"recalled": None}
+
+
+def _row(address: str, state: str, at: int | None = None, entry: int | None = None) -> dict[str, Any]:
+    return {"address": address, "state": state, "time": "" if at is None else render.moment(at), "entry": entry}
 
 
 def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: bool) -> None:
@@ -102,7 +116,7 @@ def explain(session: Session, message_id: str | None, to: Sequence[str], label: 
         plan = client.plan(to, label=str(label), body="")
         if as_json:
             for verdict in plan.verdicts:
-                put(_verdict_json(verdict))
+                put(_verdict_json(verdict) | {"sender": sender_json(plan)})
         else:
             show_plan(session, client, plan, as_json=False)
             _say_against(plan)
@@ -118,16 +132,19 @@ def _say_against(plan: Plan) -> None:
 def _explain_message(session: Session, client: Client, message_id: str, *, as_json: bool) -> None:
     """The decision anew, by the message's header alone: nothing is opened for it."""
     client.sync()
-    core, refused = _header(client, client.find(message_id))
+    core, sent = _header(client, client.find(message_id))
     labels = [client.labels.label_of(portion.label) for portion in core.portions]
     banner, readable = client.labels.label_of(core.label), [label for label in labels if label is not None]
     if banner is None or len(readable) != len(labels):
         raise Malformed("the message has no readable label")
     circle = Circle.of(core, verify_passed_on(client.trust.directory, core))
-    asked = tuple(Addressee(AddresseeKind.ACTION, address) for address in refused)
+    refused = sent.refused if sent is not None else ()
+    asked = tuple(Addressee(AddresseeKind.ACTION, address) for address, _rules in refused)
     circle = replace(circle, addressees=circle.addressees + asked)
     encoded = [portion.label for portion in core.portions]
     verdicts = review(client.judge, client.trust, circle, encoded, int(time.time()))
+    if sent is not None and recall_of(client, sent) is not None:
+        verdicts = [Verdict(verdict.addressee, (), (), RECALLED) for verdict in verdicts]
     if as_json:
         for verdict in verdicts:
             put(_verdict_json(verdict))
@@ -136,15 +153,15 @@ def _explain_message(session: Session, client: Client, message_id: str, *, as_js
     show_verdicts(session, client, verdicts, names, (client.labels.marking(banner), client.labels.color(banner)))
 
 
-def _header(client: Client, message_id: bytes) -> tuple[Core, list[str]]:
-    """The header of a message kept or waiting, and, of one we sent, whom it was refused to."""
+def _header(client: Client, message_id: bytes) -> tuple[Core, Record | None]:
+    """The header of a message kept or waiting, and the record of one we sent."""
     kept = client.profile.cabinet.message(message_id)
     if kept is not None:
         record = read_record(kept)
-        return record.message.core, [address for address, _rules in record.refused]
+        return record.message.core, record if record.direction == OUT else None
     for item in client.inbox():
         if item.message_id == message_id and not item.problem:
-            return item.message.core, []
+            return item.message.core, None
     raise Unknown("no such message is available to this device", hint="see: liaison inbox")
 
 

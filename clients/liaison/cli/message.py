@@ -1,0 +1,174 @@
+"""One message on the screen, as JSON, and its attachments in a folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from liaison import render
+from liaison.client import Client
+from liaison.labels import LabelReader
+from liaison.meter import Meter
+from liaison.portions import PortionContent, PortionKind
+from liaison.record import IN, Record
+from liaison.safe_text import distinct_file_name, for_one_line, safe_file_name
+from liaison.sealed import save
+from relay.protocol.envelope import parse_message
+from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.label import Label
+
+from .common import Session, label_json, say
+
+_TEXT = (PortionKind.BODY, PortionKind.PARAGRAPH)  # the other kinds hold files or signed objects
+
+
+def save_attachments(record: Record, folder: Path, meter: Meter) -> dict[int, Path]:
+    """Attachments in the folder, under harmless names, never over an existing file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    taken, saved = {path.name for path in folder.iterdir()}, {}
+    for index, portion in record.portions.items():
+        if portion.kind is PortionKind.ATTACHMENT:
+            name = distinct_file_name(safe_file_name(portion.name), taken)
+            taken.add(name)
+            save(portion, folder / name, meter)
+            saved[index] = folder / name
+    return saved
+
+
+def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict[str, Any]:
+    core = record.message.core
+    portions, attachments = [], []
+    for index, portion in enumerate(core.portions):
+        content = record.portions.get(index)
+        label = client.labels.label_of(portion.label)
+        if content is None and label is not None and client.labels.withholds_silently(label):
+            continue
+        kind = content.kind.name.lower() if content is not None else None
+        row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label), "kind": kind}
+        if content is not None and content.kind is PortionKind.ATTACHMENT:
+            path = str(saved[index]) if index in saved else None
+            attachments.append({**row, "name": content.name, "size": content.size, "saved": path})
+        else:
+            text = content.text if content is not None and content.kind in _TEXT else None
+            portions.append({**row, "text": text, "withheld": content is None})
+    head = record.portions.get(0)
+    return {
+        "message_id": core.message_id.hex(),
+        "from": core.sender,
+        "marking": client.labels.marking(client.labels.heading(core)),
+        "equivalent": _equivalent(client, core),
+        "subject": head.name if head is not None else None,
+        "precedence": core.handling.precedence.name,
+        "dtg": render.dtg(core.handling.dtg),
+        **_handling_json(record, core),
+        "portions": portions,
+        "attachments": attachments,
+    }
+
+
+def _handling_json(record: Record, core: Core) -> dict[str, Any]:
+    handling, supersedes = core.handling, core.handling.supersedes
+    return {
+        "to": _of_kind(core, AddresseeKind.ACTION),
+        "info": _of_kind(core, AddresseeKind.INFO),
+        "exempted": _of_kind(core, AddresseeKind.EXEMPTED),
+        "expires": render.moment(core.expires),
+        "type": handling.message_type,
+        "references": [reference.hex() for reference in handling.references],
+        "released_by": list(record.released_by),
+        "originator_controlled": handling.originator_controlled,
+        "purpose": handling.purpose or None,
+        "passed_on": [parse_message(each).core.sender for each in core.passed_on],
+        "replaces": {"message_ref": supersedes[0].hex(), "reason": supersedes[1]} if supersedes else None,
+        "require_ack": handling.require_ack,
+        "protection": "one-time" if record.one_time else "last-resort",
+    }
+
+
+def _of_kind(core: Core, kind: AddresseeKind) -> list[str]:
+    return [each.address for each in core.addressees if each.kind is kind]
+
+
+def show_message(
+    session: Session, client: Client, record: Record, saved: dict[int, Path], *, from_whom: str = "From"
+) -> None:
+    """All that a reader sees of it, between two lines with the marking."""
+    out, core = render.page(session.color), record.message.core
+    label = client.labels.heading(core)
+    marking, color = client.labels.marking(label), client.labels.color(label) if label is not None else None
+    render.banner(out, marking, color)
+    render.fields(out, _header_rows(client, record, core, from_whom))
+    for index, portion in enumerate(core.portions):
+        _show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), saved)
+    if core.handling.require_ack and record.direction == IN and record.state != "handled":
+        say(f"the originator asks for an acknowledgement: liaison ack {core.message_id.hex()[:12]}")
+    render.banner(out, marking, color)
+
+
+def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> list[tuple[str, str]]:
+    """What stands above the text; a row without a value is not shown."""
+    handling, supersedes, head = core.handling, core.handling.supersedes, record.portions.get(0)
+    consent = "controlled: passed on only with the originator's consent"
+    last_resort = "last-resort key: no forward secrecy until it is rotated"
+    return [
+        ("Equivalent", _equivalent(client, core) or ""),
+        ("Message", core.message_id.hex()),
+        (from_whom, core.sender),
+        ("To", render.addressees(core, AddresseeKind.ACTION)),
+        ("Info", render.addressees(core, AddresseeKind.INFO)),
+        ("Exempted", render.addressees(core, AddresseeKind.EXEMPTED)),
+        ("Precedence", handling.precedence.name),
+        ("DTG", render.dtg(handling.dtg)),
+        ("Type", handling.message_type.upper() if handling.message_type != "operation" else ""),
+        ("Expires", render.moment(core.expires)),
+        ("References", ", ".join(reference.hex()[:12] for reference in handling.references)),
+        ("Released by", ", ".join(record.released_by)),
+        ("Originator", consent if handling.originator_controlled else ""),
+        ("Purpose", handling.purpose),
+        ("Passed on", ", ".join(parse_message(each).core.sender for each in core.passed_on)),
+        ("Replaces", f"{supersedes[0].hex()[:12]}: {supersedes[1]}" if supersedes else ""),
+        ("Acknowledge", "asked for" if handling.require_ack and record.direction != IN else ""),
+        ("Protection", "" if record.one_time else last_resort),
+        ("Subject", head.name if head is not None else _withheld(client, LabelReader.label_of(core.portions[0].label))),
+    ]
+
+
+def _equivalent(client: Client, core: Core) -> str | None:
+    """The message's marking in a policy of ours by the tables agreed today, where the originator's is none of ours."""
+    label, office = client.labels.label_of(core.label), client.profile.statement.office
+    if label is None or client.labels.policy_for(label) is not None:
+        return None
+    translated = client.judge.translations(core.office, office, core.label, int(time.time()))
+    markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
+    return " / ".join(sorted(markings)) or None
+
+
+def _withheld(client: Client, label: Label | None) -> str:
+    """What stands in a withheld portion's place; empty where its policy says that nothing does."""
+    if label is None:
+        return "[withheld: no readable label]"
+    return "" if client.labels.withholds_silently(label) else f"[withheld: {client.labels.portion_mark(label)}]"
+
+
+def _show_portion(
+    out: Any, client: Client, index: int, content: PortionContent | None, label: Any, saved: dict[int, Path]
+) -> None:
+    mark = client.labels.portion_mark(label) if label is not None else "no readable label"
+    if content is None:
+        if withheld := _withheld(client, label):
+            render.text(out, f"\n{withheld}")
+    elif content.kind is PortionKind.ATTACHMENT:
+        where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
+        named = for_one_line(content.name) or "without a name"
+        render.text(out, f"\n({mark}) attachment {named}, {render.size(content.size)}{where}")
+    elif content.kind is PortionKind.DRAFT:
+        render.text(out, "\na sealed draft: liaison release")
+    elif content.kind is PortionKind.CONSENT_REQUEST:
+        render.text(out, "\na request for consent: liaison consent give")
+    elif content.kind is PortionKind.CONSENT:
+        render.text(out, "\nthe originator's signed consent, kept for: liaison forward")
+    elif content.kind is PortionKind.PARAGRAPH:
+        render.text(out, f"\n({mark}) {content.text}")
+    else:
+        render.text(out, f"\n{content.text}")
