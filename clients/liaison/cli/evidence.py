@@ -11,6 +11,7 @@ from liaison.evidence import verify_evidence
 from liaison.private_file import replace_private
 from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
+from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
@@ -84,7 +85,8 @@ def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], 
     out = render.page("never")
     for event in told["events"]:
         at = render.moment(event["time"] // 1000)
-        out.line(f"entry {event['index']} {at} {event['event']} {event['address']}")
+        what = f"receipt: {event['detail']}" if event["event"] == Event.ACKNOWLEDGE else event["event"]
+        out.line(f"entry {event['index']} {at} {what} {event['address']}")
     if told["shown_by"] == READER:
         say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:
