@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -119,7 +120,16 @@ def _records(connection: Connection, progress: Progress) -> Iterator[list[Any]]:
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when it is whole and durable; until then it is nobody else's."""
+    """A file that takes the place of `path` when it is whole and durable; until then it is nobody else's. `-` is stdout.
+
+    Raises Conflict for what is there and no file: a renamed one would take the place of a device or of a link.
+    """
+    if path == Path("-"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Conflict(f"{path} is no regular file", hint="name the file itself, or - for standard output")
     temporary = _beside(path)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         try:
