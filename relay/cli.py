@@ -68,10 +68,10 @@ def migrate(**given: Any) -> None:
 @click.option("--witness", is_flag=True, help="The keys with which this relay cosigns other logs, as policy lines.")
 def key(*, witness: bool, **given: Any) -> None:
     """Print the keys that sign this relay's logs, and the words by which offices compare them."""
-    from relay.house import open_relay, witness_keys  # noqa: PLC0415
+    from relay.house import reopen_relay, witness_keys  # noqa: PLC0415
 
     settings = settings_of(**given)
-    relay = open_relay(settings)
+    relay = reopen_relay(settings)
     vkeys = witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
     for kind, vkey in zip(("ed25519", "mldsa44") if witness else vkeys, vkeys, strict=True):
         click.echo(f"witness {relay.name}-{kind} {vkey}" if witness else vkey)
@@ -171,9 +171,9 @@ def office_add(statement: Any, approvals: Any, **given: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
 def office_list(*, as_json: bool, **given: Any) -> None:
     """List the offices that are admitted."""
-    from relay.house import open_relay  # noqa: PLC0415
+    from relay.house import reopen_relay  # noqa: PLC0415
 
-    directory = open_relay(settings_of(**given)).judge().directory
+    directory = reopen_relay(settings_of(**given)).judge().directory
     for statement in sorted(directory.offices.values(), key=lambda each: each.office):
         devices = [d for d in directory.devices.values() if d.office == statement.office and d.certificate is not None]
         if as_json:
@@ -238,9 +238,9 @@ def approvers_set(file: Any, people: Any, needed: int | None, ask: Path | None, 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def approvers_list(*, as_json: bool, **given: Any) -> None:
     """Show who they are."""
-    from relay.house import open_relay  # noqa: PLC0415
+    from relay.house import reopen_relay  # noqa: PLC0415
 
-    named = open_relay(settings_of(**given)).judge().directory.approvers_of("")
+    named = reopen_relay(settings_of(**given)).judge().directory.approvers_of("")
     if named is None:
         click.echo("relay: nobody is named; the operator admits offices alone", err=True)
     elif as_json:

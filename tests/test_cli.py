@@ -265,12 +265,26 @@ def test_a_wrong_flag_is_named_as_it_was_given(tmp_path) -> None:
     assert told("serve", "--data", tmp_path, "--port", "65536", code=1).stderr.startswith("relay: error: --port: ")
 
 
-AWAY = ["sqlite:////nonexistent/relay.sqlite"]
-AWAY += [pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", marks=pytest.mark.postgres)]
+MAKING, BESIDE = ["serve --port 0", "migrate"], ["key", "check", "backup nowhere", "sweep", "office list", "approvers list"]
+AWAY = [("sqlite:////nonexistent/relay.sqlite", command) for command in MAKING]
+AWAY += [
+    pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", command, marks=pytest.mark.postgres)
+    for command in MAKING + BESIDE
+]
 
 
-@pytest.mark.parametrize("database", AWAY)
-@pytest.mark.parametrize("command", ["serve --port 0", "migrate", "check", "backup nowhere", "sweep", "office list"])
+@pytest.mark.parametrize("command", [*BESIDE, "office remove lo-warsaw", "approvers set --person a@lo-b --needed 1"])
+def test_a_command_beside_a_relay_founds_none_in_a_mistyped_folder(tmp_path, command) -> None:
+    wrong, hint = told(*command.split(), "--data", tmp_path / "typo", code=1).stderr.splitlines()
+    assert wrong == f"relay: error: {tmp_path / 'typo' / 'relay.sqlite'} is not there"
+    assert "--data" in hint
+    (tmp_path / "keys").mkdir()
+    load_log_keys(tmp_path / "keys" / "log-keys.json")
+    told(*command.split(), "--data", tmp_path / "keys", code=1)  # where a restore will need an empty place
+    assert [path.name for path in tmp_path.rglob("*")] == ["keys", "log-keys.json"]
+
+
+@pytest.mark.parametrize(("database", "command"), AWAY)
 def test_a_database_that_cannot_be_reached_is_told_in_a_line_with_its_reason(tmp_path, command, database) -> None:
     if database.startswith("postgresql"):
         pytest.importorskip("psycopg", reason="the driver is an extra")
