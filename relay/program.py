@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +15,8 @@ from relay.settings import Settings
 
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
+INTERRUPTED = 130
+
 
 class OperatorProgram(click.Group):
     """Turns domain errors into a line, a hint and an exit code."""
@@ -22,10 +26,15 @@ class OperatorProgram(click.Group):
             return super().invoke(context)
         except LiaisonError as error:
             _fail(error)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(INTERRUPTED)
         except OSError as problem:
-            if problem.filename is None:
+            if problem.errno == errno.EPIPE:  # click ends quietly
                 raise
-            _fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
+            with suppress(OSError):  # what could not be written is not tried again at the exit
+                sys.stdout.close()
+            why = problem.strerror or str(problem)
+            _fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
 
 
 def _fail(error: LiaisonError) -> NoReturn:

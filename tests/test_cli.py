@@ -211,6 +211,27 @@ def test_a_relay_whose_port_is_taken_says_which_in_a_line(tmp_path: Path, taken:
     assert hint.startswith("relay: hint: ")
 
 
+@pytest.mark.parametrize("command", ["key", "sweep --json"])
+def test_a_disk_that_is_full_is_told_in_a_line(tmp_path: Path, command: str) -> None:
+    told("migrate", "--data", tmp_path)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [BIN / "relay", *command.split(), "--data", tmp_path],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (1, "relay: error: No space left on device\n")
+
+
+def test_a_command_that_is_interrupted_ends_with_130(tmp_path: Path, monkeypatch) -> None:
+    def interrupted(*_: object) -> Iterator[str]:
+        raise KeyboardInterrupt
+        yield ""
+
+    told("migrate", "--data", tmp_path)
+    monkeypatch.setattr("relay.house.check_all", interrupted)
+    assert told("check", "--data", tmp_path, code=130).output == ""
+
+
 WRONG = {
     "RELAY_DATABASE": [
         "",
@@ -265,7 +286,10 @@ def test_a_wrong_flag_is_named_as_it_was_given(tmp_path) -> None:
     assert told("serve", "--data", tmp_path, "--port", "65536", code=1).stderr.startswith("relay: error: --port: ")
 
 
-MAKING, BESIDE = ["serve --port 0", "migrate"], ["key", "check", "backup nowhere", "sweep", "office list", "approvers list"]
+MAKING, BESIDE = (
+    ["serve --port 0", "migrate"],
+    ["key", "check", "backup nowhere", "sweep", "office list", "approvers list"],
+)
 AWAY = [("sqlite:////nonexistent/relay.sqlite", command) for command in MAKING]
 AWAY += [
     pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", command, marks=pytest.mark.postgres)

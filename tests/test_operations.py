@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import socket
 import sqlite3
 import threading
@@ -185,6 +186,14 @@ def test_ready_says_no_while_the_relay_drains(tmp_path):
         assert relay.wait() == 0
     finally:
         relay.kill()
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_relay_that_was_told_to_stop_and_did_has_not_failed(tmp_path, name):
+    relay = Served(tmp_path / "relay").start()
+    relay.process.send_signal(name)
+    assert relay.wait() == 0
+    assert [json.loads(line)["event"] for line in relay.said][-1] == "stopped"
 
 
 def test_who_waits_for_mail_is_answered_when_the_relay_stops(served, tmp_path):

@@ -69,7 +69,8 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port + worker, relay.room.count_messages)
     # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: sys.exit(0))
     DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
 
 
