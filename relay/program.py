@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import sys
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -16,6 +17,7 @@ from relay.settings import Settings
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
 INTERRUPTED = 130
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 
 
 class OperatorProgram(click.Group):
@@ -37,10 +39,20 @@ class OperatorProgram(click.Group):
             _fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
 
 
+def put(value: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps({"v": 1, **value}))
+
+
+def say(text: str) -> None:
+    """Talk, on stderr."""
+    click.echo(f"relay: {text}", err=True)
+
+
 def _fail(error: LiaisonError) -> NoReturn:
-    click.echo(f"relay: error: {error}", err=True)
+    say(f"error: {error}")
     if error.hint:
-        click.echo(f"relay: hint: {error.hint}", err=True)
+        say(f"hint: {error.hint}")
     sys.exit(EXIT.get(type(error), 1))
 
 

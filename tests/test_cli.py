@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -61,12 +62,15 @@ def test_every_command_explains_itself(words, _command) -> None:
     assert not explained.startswith("Options:"), "no sentence says what it does"
 
 
+SPEAKING = {("relay", "serve"), ("relay", "demo")}  # they go on, and say what they do
+
+
 @pytest.mark.parametrize(
     ("words", "command"),
-    [(words, command) for words, command in EVERY if words[0] == "liaison" and not isinstance(command, click.Group)],
+    [(words, command) for words, command in EVERY if words not in SPEAKING and not isinstance(command, click.Group)],
     ids=lambda value: " ".join(value) if type(value) is tuple else "",
 )
-def test_every_liaison_command_speaks_json(words, command) -> None:
+def test_every_command_speaks_json(words, command) -> None:
     assert any("--json" in option.opts for option in command.params), words
 
 
@@ -220,6 +224,26 @@ def test_a_disk_that_is_full_is_told_in_a_line(tmp_path: Path, command: str) -> 
             stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert (ran.returncode, ran.stderr) == (1, "relay: error: No space left on device\n")
+
+
+def test_what_an_operator_does_is_told_as_json(tmp_path: Path) -> None:
+    def objects(*words: object, code: int = 0) -> list[dict]:
+        found = [json.loads(line) for line in told(*words, "--json", *there, code=code).stdout.splitlines()]
+        assert {each.pop("v") for each in found} == {1}
+        return found
+
+    there = ("--data", tmp_path / "relay")
+    assert objects("migrate", "--name", "relay.example") == [{"migrated": True}]
+    assert [set(each) for each in objects("key")] == [{"relay", "vkey", "line"}] * 4
+    assert objects("check") == [{"verified": True, "faults": 0}]
+    file = tmp_path / "file"
+    assert [each["log"].split("/")[0] for each in objects("backup", file)] == ["relay.example"] * 2
+    told("backup", "-", "--json", *there, code=2)
+    assert objects("approvers", "list") == [{"version": None, "needed": {}, "people": []}]
+    for each in (tmp_path / "relay").glob("relay.sqlite*"):
+        each.unlink()
+    (restored,) = objects("restore", file, "--accept-loss")
+    assert (restored["restored"], len(restored["lost"])) == (True, 1)
 
 
 def test_a_command_that_is_interrupted_ends_with_130(tmp_path: Path, monkeypatch) -> None:
