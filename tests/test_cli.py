@@ -57,6 +57,7 @@ def test_every_command_explains_itself(words, _command) -> None:
     told = CliRunner().invoke(PROGRAMS[words[0]], [*words[1:], "--help"])
     assert told.exit_code == 0, told.output
     assert told.output.startswith("Usage: ")
+    assert "\\b" not in told.output
     explained = told.output.split("\n\n")[1].strip()
     assert explained, "no sentence says what it does"
     assert not explained.startswith("Options:"), "no sentence says what it does"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from liaison.authority import Authority
     from liaison.client import Client
     from relay.protocol.directory import Directory
+    from relay.protocol.label import Category
 
 DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
 _EXIT: dict[type[LiaisonError], int] = {
@@ -258,8 +259,13 @@ def label_json(label: Any) -> dict[str, Any] | None:
     return {
         "policy": label.policy.name,
         "classification": label.classification,
-        "categories": [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in label.categories],
+        "categories": category_json(label.categories),
     }
+
+
+def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """Categories of a label or of an agreement as JSON."""
+    return [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in categories]
 
 
 @contextmanager
