@@ -257,6 +257,13 @@ def test_a_command_that_is_interrupted_ends_with_130(tmp_path: Path, monkeypatch
     assert told("check", "--data", tmp_path, code=130).output == ""
 
 
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.1"])
+def test_a_host_that_is_none_of_this_machines_is_not_taken_for_another_relay(tmp_path: Path, host: str) -> None:
+    wrong, hint = run_relay("serve", "--data", tmp_path, "--host", host, code=1).stderr.splitlines()
+    assert wrong.startswith(f"relay: error: cannot bind {host}:8440: ")
+    assert hint == "relay: hint: is --host an address of this machine?"
+
+
 WRONG = {
     "RELAY_DATABASE": [
         "",
