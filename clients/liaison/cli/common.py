@@ -268,9 +268,24 @@ def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
     return [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in categories]
 
 
+def is_stdout(path: Path) -> bool:
+    """Whether `-` was given, for what cannot share standard output with JSON. Raises UsageError."""
+    if path != Path("-"):
+        return False
+    if click.get_current_context().params.get("as_json"):
+        raise click.UsageError("standard output takes the file or JSON, not both")
+    return True
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[TextIO]:
-    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays."""
+    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays.
+
+    `-` is standard output.
+    """
+    if is_stdout(path):
+        yield sys.stdout
+        return
     if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file
