@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from liaison.cli import main as liaison
 from liaison.cli.body import body_of
+from liaison.cli.common import seconds_of
 from liaison.cli.main import COMMANDS
 from liaison.lists import expand
 from liaison.private_file import create_private
@@ -262,6 +263,12 @@ def test_a_host_that_is_none_of_this_machines_is_not_taken_for_another_relay(tmp
     wrong, hint = run_relay("serve", "--data", tmp_path, "--host", host, code=1).stderr.splitlines()
     assert wrong.startswith(f"relay: error: cannot bind {host}:8440: ")
     assert hint == "relay: hint: is --host an address of this machine?"
+
+
+def test_a_duration_that_no_calendar_has_is_refused_by_its_option() -> None:
+    assert seconds_of("36525d", "--expires") == 36525 * 86400
+    with pytest.raises(Malformed, match="--expires"):
+        seconds_of("99999999999999999d", "--expires")
 
 
 WRONG = {

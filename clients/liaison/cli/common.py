@@ -33,6 +33,7 @@ _EXIT: dict[type[LiaisonError], int] = {
     TooMany: 7,
     Unavailable: 7,
 }
+_LONGEST = 36525 * 86400
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -234,7 +235,10 @@ def seconds_of(text: str, option: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if not text[:-1].isdecimal() or text[-1] not in units:
         raise Malformed(f"{option} {text!r:.40} is no duration", hint="such as 30m, 4h or 2d")
-    return int(text[:-1]) * units[text[-1]]
+    seconds = int(text[:-1]) * units[text[-1]]
+    if seconds > _LONGEST:
+        raise Malformed(f"{option} {text!r:.40} is longer than a hundred years")
+    return seconds
 
 
 def text_in(file: Any) -> str:
