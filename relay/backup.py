@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import Connection, column, func, insert, inspect, make_url, select, table
 
 from relay.backup_parts import CHUNK_RECORD, TAKEN_UP, Unpacking, chunk_records, unpacking
-from relay.house import held_keys, read_checkpoints, widths
+from relay.house import held_keys, held_relay, read_checkpoints, widths
 from relay.logkeys import LogKeys
 from relay.logwalk import LogWalk, Progress
 from relay.protocol.canonical import decode, encode, expect
@@ -86,7 +87,7 @@ class _Tape:
 
 def write_backup(settings: Settings, path: Path, progress: Progress) -> list[bytes]:
     """Write the database's state as of now to `path`; the newest checkpoints that are in it."""
-    keys, engine = held_keys(settings), open_snapshot(settings.database_url)
+    keys, engine = held_relay(settings), open_snapshot(settings.database_url)
     blobs = open_blobs(settings.parts_place)
     try:
         name = relay_name(engine)
@@ -119,7 +120,16 @@ def _records(connection: Connection, progress: Progress) -> Iterator[list[Any]]:
 
 @contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
-    """A file that takes the place of `path` when it is whole and durable; until then it is nobody else's."""
+    """A file that takes the place of `path` when it is whole and durable; until then it is nobody else's.
+
+    `-` is stdout. Raises Conflict for what is no regular file: a device or a link would be replaced.
+    """
+    if path == Path("-"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Conflict(f"{path} is no regular file", hint="name the file itself, or - for standard output")
     temporary = _beside(path)
     with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import Any
 import click
 
 from relay import __version__
-from relay.program import OperatorProgram, settings_of
-from relay.protocol.approval import Matter
+from relay.program import OperatorProgram, json_option, put, say, settings_of
+from relay.protocol.approval import Approvers, Matter, read_approvers
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.errors import Unverified
 from relay.protocol.identity import parse_statement
@@ -54,28 +53,36 @@ def serve(**given: Any) -> None:
 @data_option
 @database_option
 @click.option("--name", help="Name of a new relay, the origin of its logs.")
-def migrate(**given: Any) -> None:
+@json_option
+def migrate(*, as_json: bool, **given: Any) -> None:
     """Bring the database to this version's schema."""
     from relay.house import migrate as migrate_database  # noqa: PLC0415
 
     migrate_database(settings_of(**given))
-    click.echo("relay: the database is up to date", err=True)
+    if as_json:
+        put({"migrated": True})
+    say("the database is up to date")
 
 
 @main.command()
 @data_option
 @database_option
 @click.option("--witness", is_flag=True, help="The keys with which this relay cosigns other logs, as policy lines.")
-def key(*, witness: bool, **given: Any) -> None:
+@json_option
+def key(*, witness: bool, as_json: bool, **given: Any) -> None:
     """Print the keys that sign this relay's logs, and the words by which offices compare them."""
-    from relay.house import open_relay, witness_keys  # noqa: PLC0415
+    from relay.house import reopen_relay, witness_keys  # noqa: PLC0415
 
     settings = settings_of(**given)
-    relay = open_relay(settings)
+    relay = reopen_relay(settings)
     vkeys = witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
     for kind, vkey in zip(("ed25519", "mldsa44") if witness else vkeys, vkeys, strict=True):
-        click.echo(f"witness {relay.name}-{kind} {vkey}" if witness else vkey)
-    click.echo(f"relay: words to compare: {words_for(vkeys)}", err=True)
+        line = f"witness {relay.name}-{kind} {vkey}" if witness else vkey
+        if as_json:
+            put({"relay": relay.name, "vkey": vkey, "line": line})
+        else:
+            click.echo(line)
+    say(f"words to compare: {words_for(vkeys)}")
 
 
 def _told(what: str, count: int) -> None:
@@ -92,14 +99,19 @@ checkpoint_option = click.option(
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @data_option
 @database_option
-def backup(file: Path, **given: Any) -> None:
+@json_option
+def backup(file: Path, *, as_json: bool, **given: Any) -> None:
     """Write one state of the relay to FILE, large parts included, while it serves. Keep log-keys.json apart from it."""
     from relay.backup import write_backup  # noqa: PLC0415
 
+    if as_json and file == Path("-"):
+        raise click.UsageError("standard output takes the backup or JSON, not both")
     for note in write_backup(settings_of(**given), file, _told):
-        log, size = note.split(b"\n", 2)[:2]
-        click.echo(f"relay: {log.decode()}: {size.decode()} entries", err=True)
-    click.echo("relay: log-keys.json is not in the backup: keep it apart, it cannot be replaced", err=True)
+        log, size = note.decode().split("\n", 2)[:2]
+        if as_json:
+            put({"log": log, "entries": int(size)})
+        say(f"{log}: {size} entries")
+    say("log-keys.json is not in the backup: keep it apart, it cannot be replaced")
 
 
 @main.command()
@@ -108,31 +120,41 @@ def backup(file: Path, **given: Any) -> None:
 @database_option
 @checkpoint_option
 @click.option("--accept-loss", is_flag=True, help="Restore although others hold more, or nothing of others is given.")
-def restore(file: Path, *, checkpoints: Any, accept_loss: bool, **given: Any) -> None:
+@json_option
+def restore(file: Path, *, checkpoints: Any, accept_loss: bool, as_json: bool, **given: Any) -> None:
     """Make an empty database what FILE holds, if its logs agree with what others hold of them. Wholly or not at all."""
     from relay.backup import restore_backup  # noqa: PLC0415
 
     notes = [each.read() for each in checkpoints]
-    for lost in restore_backup(settings_of(**given), file, notes, _told, accept_loss=accept_loss):
-        click.echo(f"relay: warning: {lost}", err=True)
-    click.echo("relay: restored; before serving, run: relay check", err=True)
+    lost = restore_backup(settings_of(**given), file, notes, _told, accept_loss=accept_loss)
+    if as_json:
+        put({"restored": True, "lost": lost})
+    for each in lost:
+        say(f"warning: {each}")
+    say("restored; before serving, run: relay check")
 
 
 @main.command()
 @data_option
 @database_option
 @checkpoint_option
-def check(*, checkpoints: Any, **given: Any) -> None:
+@json_option
+def check(*, checkpoints: Any, as_json: bool, **given: Any) -> None:
     """Verify the whole database: logs, checkpoints, messages, releases. Prints each fault; exit 5 if there is one."""
     from relay.house import check_all  # noqa: PLC0415
 
     faults = 0
     for fault in check_all(settings_of(**given), [each.read() for each in checkpoints], _told):
-        click.echo(str(fault))
+        if as_json:
+            put({"fault": str(fault)})
+        else:
+            click.echo(str(fault))
         faults += 1
+    if as_json:
+        put({"verified": not faults, "faults": faults})
     if faults:
         raise Unverified(f"faults: {faults}", hint="do not serve from this database before each is explained")
-    click.echo("relay: the database holds together", err=True)
+    say("the database holds together")
 
 
 approval_option = click.option(
@@ -150,7 +172,8 @@ def office() -> None:
 @approval_option
 @data_option
 @database_option
-def office_add(statement: Any, approvals: Any, **given: Any) -> None:
+@json_option
+def office_add(statement: Any, approvals: Any, *, as_json: bool, **given: Any) -> None:
     """Admit the office whose authority made STATEMENT. Compare the words with its security officer first.
 
     Where `relay approvers` has a list, its people approve STATEMENT: liaison approve STATEMENT -o APPROVAL.
@@ -161,29 +184,26 @@ def office_add(statement: Any, approvals: Any, **given: Any) -> None:
     encoded = dearmor(statement.read(), "STATEMENT")
     stated, approved = parse_statement(encoded), [dearmor(file.read(), "APPROVAL") for file in approvals]
     commit_alone(settings_of(**given), lambda batch: register_office(batch, encoded, approved))
-    click.echo(f"relay: office {stated.office} ({stated.nation}) admitted", err=True)
-    click.echo(f"relay: words to compare: {words_for([stated.kid])}", err=True)
+    if as_json:
+        put({"office": stated.office, "nation": stated.nation, "authority": stated.kid.hex(), "admitted": True})
+    say(f"office {stated.office} ({stated.nation}) admitted")
+    say(f"words to compare: {words_for([stated.kid])}")
 
 
 @office.command("list")
 @data_option
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+@json_option
 def office_list(*, as_json: bool, **given: Any) -> None:
     """List the offices that are admitted."""
-    from relay.house import open_relay  # noqa: PLC0415
+    from relay.house import reopen_relay  # noqa: PLC0415
 
-    directory = open_relay(settings_of(**given)).judge().directory
+    directory = reopen_relay(settings_of(**given)).judge().directory
     for statement in sorted(directory.offices.values(), key=lambda each: each.office):
         devices = [d for d in directory.devices.values() if d.office == statement.office and d.certificate is not None]
         if as_json:
-            known = {
-                "v": 1,
-                "office": statement.office,
-                "nation": statement.nation,
-                "authority": statement.kid.hex(),
-            }
-            click.echo(json.dumps({**known, "devices": len(devices)}))
+            known = {"office": statement.office, "nation": statement.nation, "authority": statement.kid.hex()}
+            put({**known, "devices": len(devices)})
         else:
             click.echo(
                 f"{statement.office:<24}{statement.nation:<8}{len(devices):>4} devices  {words_for([statement.kid])}"
@@ -194,13 +214,16 @@ def office_list(*, as_json: bool, **given: Any) -> None:
 @click.argument("name", metavar="OFFICE")
 @data_option
 @database_option
-def office_remove(name: str, **given: Any) -> None:
+@json_option
+def office_remove(name: str, *, as_json: bool, **given: Any) -> None:
     """Remove OFFICE: none of its devices may act from here on."""
     from relay.core.register import remove_office  # noqa: PLC0415
     from relay.house import commit_alone  # noqa: PLC0415
 
     commit_alone(settings_of(**given), lambda batch: remove_office(batch, name))
-    click.echo(f"relay: office {name} removed", err=True)
+    if as_json:
+        put({"office": name, "removed": True})
+    say(f"office {name} removed")
 
 
 @main.group()
@@ -216,7 +239,10 @@ def approvers() -> None:
 @approval_option
 @data_option
 @database_option
-def approvers_set(file: Any, people: Any, needed: int | None, ask: Path | None, approvals: Any, **given: Any) -> None:
+@json_option
+def approvers_set(
+    file: Any, people: Any, needed: int | None, ask: Path | None, approvals: Any, *, as_json: bool, **given: Any
+) -> None:
     """Name them. Once there is a list, changing it takes M of its own people: --ask, then FILE with approvals."""
     from relay.house import draft_approvers, set_approvers  # noqa: PLC0415
 
@@ -226,44 +252,57 @@ def approvers_set(file: Any, people: Any, needed: int | None, ask: Path | None, 
     encoded = dearmor(file.read(), _LIST) if file is not None else draft_approvers(settings, people, needed or 0)
     if ask is not None:
         ask.write_text(armor(encoded, _LIST))
-        click.echo(f"relay: each approver runs: liaison approve {ask} -o APPROVAL", err=True)
+        if as_json:
+            put({"ask": str(ask)})
+        say(f"each approver runs: liaison approve {ask} -o APPROVAL")
         return
     set_approvers(settings, encoded, [dearmor(each.read(), "APPROVAL") for each in approvals])
-    click.echo("relay: the list is in force", err=True)
+    if as_json:
+        put(_named(read_approvers(encoded)))
+    say("the list is in force")
 
 
 @approvers.command("list")
 @data_option
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def approvers_list(*, as_json: bool, **given: Any) -> None:
     """Show who they are."""
-    from relay.house import open_relay  # noqa: PLC0415
+    from relay.house import reopen_relay  # noqa: PLC0415
 
-    named = open_relay(settings_of(**given)).judge().directory.approvers_of("")
-    if named is None:
-        click.echo("relay: nobody is named; the operator admits offices alone", err=True)
-    elif as_json:
-        people = [{"address": address, "device": device.hex()} for address, device in named.people]
-        click.echo(json.dumps({"v": 1, "version": named.version, "needed": dict(named.needed), "people": people}))
-    else:
+    named = reopen_relay(settings_of(**given)).judge().directory.approvers_of("")
+    if as_json:
+        put(_named(named))
+    elif named is not None:
         for address, device in named.people:
             click.echo(f"{address:<40}{device.hex()}")
-        click.echo(f"relay: an admission takes {named.threshold(Matter.ADMISSION)} of them", err=True)
+    if named is None:
+        say("nobody is named; the operator admits offices alone")
+    elif not as_json:
+        say(f"an admission takes {named.threshold(Matter.ADMISSION)} of them")
+
+
+def _named(named: Approvers | None) -> dict[str, Any]:
+    people = [{"address": address, "device": device.hex()} for address, device in (named.people if named else ())]
+    return {
+        "version": named.version if named else None,
+        "needed": dict(named.needed) if named else {},
+        "people": people,
+    }
 
 
 @main.command("sweep")
 @data_option
 @database_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@json_option
 def sweep_now(*, as_json: bool, **given: Any) -> None:
     """Destroy now what is due by the offices' policies; a relay that serves does so by itself."""
     from relay.house import sweep  # noqa: PLC0415
 
     swept = sweep(settings_of(**given))
     if as_json:
-        click.echo(json.dumps({"v": 1, "messages": swept.messages, "entries": swept.entries}))
-    click.echo(f"relay: {swept.messages} messages and the contents of {swept.entries} entries destroyed", err=True)
+        put({"messages": swept.messages, "entries": swept.entries})
+    say(f"{swept.messages} messages and the contents of {swept.entries} entries destroyed")
 
 
 @main.command()

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
@@ -48,6 +49,16 @@ def held_keys(settings: Settings) -> LogKeys:
     return load_log_keys(path)
 
 
+def held_relay(settings: Settings) -> LogKeys:
+    """The keys of the relay that is there. None is made: in a mistyped folder it would be another, with other keys."""
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        raise LiaisonError(
+            f"{url.database} is not there", hint="is --data right? relay serve and relay migrate make a new relay"
+        )
+    return held_keys(settings)
+
+
 def migrate(settings: Settings) -> None:
     """Bring the database to this version's schema; name the relay if the database is new."""
     prepare_data(settings)
@@ -87,6 +98,12 @@ def open_relay(settings: Settings) -> Relay:
         writer.dispose()
         readers.dispose()
         raise
+
+
+def reopen_relay(settings: Settings) -> Relay:
+    """For a command of the operator's, beside a relay that may be serving. Raises LiaisonError where there is none."""
+    held_relay(settings)
+    return open_relay(settings)
 
 
 def widths(settings: Settings) -> Widths:
@@ -138,7 +155,7 @@ def read_checkpoints(keys: LogKeys, name: str, notes: Sequence[bytes]) -> list[C
 
 def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) -> Iterator[Fault]:
     """Every fault of the database as it is now. A relay may be serving it."""
-    keys, engine = held_keys(settings), open_snapshot(settings.database_url)
+    keys, engine = held_relay(settings), open_snapshot(settings.database_url)
     try:
         name = relay_name(engine)
         with reaching(), engine.connect() as connection:
@@ -167,7 +184,7 @@ def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
 
 def sweep(settings: Settings) -> Swept:
     """Destroy what is due, beside a relay that may be serving."""
-    relay = open_relay(settings)
+    relay = reopen_relay(settings)
     relay.start()
     try:
         return asyncio.run(relay.sweeper.sweep())
@@ -177,7 +194,7 @@ def sweep(settings: Settings) -> Swept:
 
 def draft_approvers(settings: Settings, people: Sequence[str], needed: int) -> bytes:
     """The relay's own list of approvers, to follow the one in force; it holds once it is set."""
-    relay, now = open_relay(settings), int(time.time())
+    relay, now = reopen_relay(settings), int(time.time())
     try:
         directory = relay.judge().directory
         known, named = directory.approvers_of(""), devices_of_people(directory, people, now)
@@ -196,7 +213,7 @@ def set_approvers(settings: Settings, encoded: bytes, approvals: Sequence[bytes]
 
 def commit_alone(settings: Settings, run: Callable[[Batch], Answer]) -> object:
     """Run a job as the operator, beside a relay that may be serving; raise what it raises."""
-    keys = prepare_data(settings)
+    keys = held_relay(settings)
     writer, readers = open_writer(settings.database_url), open_readers(settings.database_url)
     try:
         (outcome,) = Committer(writer, readers, keys, relay_name(readers)).commit([Job(run)])

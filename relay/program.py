@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import sys
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import click
@@ -13,6 +16,9 @@ from relay.settings import Settings
 
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
+INTERRUPTED = 130
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
+
 
 class OperatorProgram(click.Group):
     """Turns domain errors into a line, a hint and an exit code."""
@@ -22,16 +28,31 @@ class OperatorProgram(click.Group):
             return super().invoke(context)
         except LiaisonError as error:
             _fail(error)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(INTERRUPTED)
         except OSError as problem:
-            if problem.filename is None:
+            if problem.errno == errno.EPIPE:  # click ends quietly
                 raise
-            _fail(LiaisonError(f"{problem.filename}: {problem.strerror}"))
+            with suppress(OSError):  # what could not be written is not tried again at the exit
+                sys.stdout.close()
+            why = problem.strerror or str(problem)
+            _fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
+
+
+def put(value: dict[str, Any]) -> None:
+    """One JSON object on stdout."""
+    click.echo(json.dumps({"v": 1, **value}))
+
+
+def say(text: str) -> None:
+    """Talk, on stderr."""
+    click.echo(f"relay: {text}", err=True)
 
 
 def _fail(error: LiaisonError) -> NoReturn:
-    click.echo(f"relay: error: {error}", err=True)
+    say(f"error: {error}")
     if error.hint:
-        click.echo(f"relay: hint: {error.hint}", err=True)
+        say(f"hint: {error.hint}")
     sys.exit(EXIT.get(type(error), 1))
 
 

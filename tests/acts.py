@@ -25,7 +25,7 @@ from relay.store.schema import message, slot
 from world import LEVELS, PASSPHRASE, POLICY_NAME, POLICY_OID, World
 
 
-def run(client: Client | Authority, *words: str, body: str = "") -> Result:
+def run(client: Client | Authority, *words: str, body: str | bytes = "") -> Result:
     """A `liaison` command with this person's profile."""
     secret = client.profile.folder / "passphrase"
     secret.write_text(PASSPHRASE)

@@ -153,6 +153,21 @@ def test_an_entry_out_of_scope_is_its_hash_and_nothing_else():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("state", ["opened", "acknowledged"])
+def test_a_receipt_says_in_every_form_whether_the_message_was_opened_or_acknowledged(state):
+    receipt = entry(Event.ACKNOWLEDGE, detail=state)
+    assert json.loads(written("jsonl", receipt)[0])["detail"] == state
+    assert [row["detail"] for row in csv.DictReader(written("csv", receipt))] == [state]
+    assert values(written("syslog", receipt)[0])["detail"] == state
+    assert json.loads(written("ocsf", receipt)[0])["status_detail"] == state
+
+
+def test_an_entry_out_of_scope_has_every_key_of_the_line_and_no_value():
+    shown, hidden, gone = map(json.loads, written("jsonl", entry(), withheld=1, erased=1))
+    assert shown.keys() == hidden.keys() == gone.keys() - {"erased"}
+    assert {name for name, value in hidden.items() if value is not None} == {"v", "index", "leaf_hash"}
+
+
 def test_an_entry_that_was_erased_says_so_and_does_not_pass_for_one_out_of_scope():
     hidden, gone = map(json.loads, written("jsonl", withheld=1, erased=1))
     assert ("erased" in hidden, gone["erased"]) == (False, True)

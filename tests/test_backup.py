@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
+import subprocess
 import threading
 from contextlib import ExitStack, closing
 from types import SimpleNamespace
@@ -15,7 +17,7 @@ from databases import fresh_database
 from forge import Forge, call
 from liaison.holding import state_hold
 from logcheck import read_checkpoint, verify_all_consistent
-from processes import Serving, relay, told
+from processes import RELAY, Serving, relay, told
 from relay.backup import write_backup
 from relay.house import commit_alone
 from relay.protocol.hold import Action
@@ -198,6 +200,31 @@ def test_a_backup_that_overtakes_another_to_the_same_file_harms_neither_it_nor_a
     assert len(target.read_bytes()) == len(whole[0]) > 0
     assert others.read_bytes() == b"another's"
     assert sorted(tmp_path.iterdir()) == [target, others]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link"])
+def test_a_backup_takes_the_place_of_no_device_pipe_or_link(backup, tmp_path, kind):
+    folder, target = backup[0], tmp_path / "target"
+    if kind == "pipe":
+        os.mkfifo(target)
+    else:
+        target.symlink_to(tmp_path / "elsewhere")
+    mode = target.lstat().st_mode
+    refused = told("backup", target, "--data", folder / "relay", code=1)
+    assert f"{target} is no regular file" in refused.stderr
+    assert "hint: " in refused.stderr
+    assert target.lstat().st_mode == mode
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_backup_goes_to_standard_output_and_is_restored_from_there(backup, tmp_path, place):
+    folder, _file, held = backup
+    ran = subprocess.run(
+        [RELAY, "backup", "-", "--data", folder / "relay"], capture_output=True, cwd=tmp_path, timeout=60, check=True
+    )
+    assert list(tmp_path.iterdir()) == [place / "log-keys.json"]
+    (tmp_path / "piped").write_bytes(ran.stdout)
+    told("restore", tmp_path / "piped", "--data", place, "--checkpoint", held)
 
 
 def test_an_accepted_loss_is_told(backup, place):

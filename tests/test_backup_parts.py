@@ -102,7 +102,9 @@ def test_a_second_database_at_the_same_place_removes_nothing_of_the_first(backup
     home = tmp_path / "home"
     lying = shutil.copytree(backup / "one" / "parts", tmp_path / "parts")
     before = {path: path.read_bytes() for path in lying.glob("*/*")}
-    if other != "another relay":
+    if other == "another relay":
+        relay("migrate", "--data", home)
+    else:
         restored_place(backup, home)
         with closing(sqlite3.connect(home / "relay.sqlite")) as database, database:
             database.execute("UPDATE part SET upload_id = NULL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from click.testing import CliRunner
 
 from liaison.cli import main as liaison
 from liaison.cli.body import body_of
+from liaison.cli.common import seconds_of
 from liaison.cli.main import COMMANDS
 from liaison.lists import expand
 from liaison.private_file import create_private
@@ -56,17 +58,21 @@ def test_every_command_explains_itself(words, _command) -> None:
     told = CliRunner().invoke(PROGRAMS[words[0]], [*words[1:], "--help"])
     assert told.exit_code == 0, told.output
     assert told.output.startswith("Usage: ")
+    assert "\\b" not in told.output
     explained = told.output.split("\n\n")[1].strip()
     assert explained, "no sentence says what it does"
     assert not explained.startswith("Options:"), "no sentence says what it does"
 
 
+SPEAKING = {("relay", "serve"), ("relay", "demo")}  # they go on, and say what they do
+
+
 @pytest.mark.parametrize(
     ("words", "command"),
-    [(words, command) for words, command in EVERY if words[0] == "liaison" and not isinstance(command, click.Group)],
+    [(words, command) for words, command in EVERY if words not in SPEAKING and not isinstance(command, click.Group)],
     ids=lambda value: " ".join(value) if type(value) is tuple else "",
 )
-def test_every_liaison_command_speaks_json(words, command) -> None:
+def test_every_command_speaks_json(words, command) -> None:
     assert any("--json" in option.opts for option in command.params), words
 
 
@@ -211,6 +217,60 @@ def test_a_relay_whose_port_is_taken_says_which_in_a_line(tmp_path: Path, taken:
     assert hint.startswith("relay: hint: ")
 
 
+@pytest.mark.parametrize("command", ["key", "sweep --json"])
+def test_a_disk_that_is_full_is_told_in_a_line(tmp_path: Path, command: str) -> None:
+    told("migrate", "--data", tmp_path)
+    with Path("/dev/full").open("w") as full:
+        ran = subprocess.run(
+            [BIN / "relay", *command.split(), "--data", tmp_path],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (1, "relay: error: No space left on device\n")
+
+
+def test_what_an_operator_does_is_told_as_json(tmp_path: Path) -> None:
+    def objects(*words: object, code: int = 0) -> list[dict]:
+        found = [json.loads(line) for line in told(*words, "--json", *there, code=code).stdout.splitlines()]
+        assert {each.pop("v") for each in found} == {1}
+        return found
+
+    there = ("--data", tmp_path / "relay")
+    assert objects("migrate", "--name", "relay.example") == [{"migrated": True}]
+    assert [set(each) for each in objects("key")] == [{"relay", "vkey", "line"}] * 4
+    assert objects("check") == [{"verified": True, "faults": 0}]
+    file = tmp_path / "file"
+    assert [each["log"].split("/")[0] for each in objects("backup", file)] == ["relay.example"] * 2
+    told("backup", "-", "--json", *there, code=2)
+    assert objects("approvers", "list") == [{"version": None, "needed": {}, "people": []}]
+    for each in (tmp_path / "relay").glob("relay.sqlite*"):
+        each.unlink()
+    (restored,) = objects("restore", file, "--accept-loss")
+    assert (restored["restored"], len(restored["lost"])) == (True, 1)
+
+
+def test_a_command_that_is_interrupted_ends_with_130(tmp_path: Path, monkeypatch) -> None:
+    def interrupted(*_: object) -> Iterator[str]:
+        raise KeyboardInterrupt
+        yield ""
+
+    told("migrate", "--data", tmp_path)
+    monkeypatch.setattr("relay.house.check_all", interrupted)
+    assert told("check", "--data", tmp_path, code=130).output == ""
+
+
+@pytest.mark.parametrize("host", ["nohost.invalid", "192.0.2.1"])
+def test_a_host_that_is_none_of_this_machines_is_not_taken_for_another_relay(tmp_path: Path, host: str) -> None:
+    wrong, hint = run_relay("serve", "--data", tmp_path, "--host", host, code=1).stderr.splitlines()
+    assert wrong.startswith(f"relay: error: cannot bind {host}:8440: ")
+    assert hint == "relay: hint: is --host an address of this machine?"
+
+
+def test_a_duration_that_no_calendar_has_is_refused_by_its_option() -> None:
+    assert seconds_of("36525d", "--expires") == 36525 * 86400
+    with pytest.raises(Malformed, match="--expires"):
+        seconds_of("99999999999999999d", "--expires")
+
+
 WRONG = {
     "RELAY_DATABASE": [
         "",
@@ -265,12 +325,29 @@ def test_a_wrong_flag_is_named_as_it_was_given(tmp_path) -> None:
     assert told("serve", "--data", tmp_path, "--port", "65536", code=1).stderr.startswith("relay: error: --port: ")
 
 
-AWAY = ["sqlite:////nonexistent/relay.sqlite"]
-AWAY += [pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", marks=pytest.mark.postgres)]
+MAKING, BESIDE = (
+    ["serve --port 0", "migrate"],
+    ["key", "check", "backup nowhere", "sweep", "office list", "approvers list"],
+)
+AWAY = [("sqlite:////nonexistent/relay.sqlite", command) for command in MAKING]
+AWAY += [
+    pytest.param("postgresql://relay:secret@127.0.0.1:1/relay", command, marks=pytest.mark.postgres)
+    for command in MAKING + BESIDE
+]
 
 
-@pytest.mark.parametrize("database", AWAY)
-@pytest.mark.parametrize("command", ["serve --port 0", "migrate", "check", "backup nowhere", "sweep", "office list"])
+@pytest.mark.parametrize("command", [*BESIDE, "office remove lo-warsaw", "approvers set --person a@lo-b --needed 1"])
+def test_a_command_beside_a_relay_founds_none_in_a_mistyped_folder(tmp_path, command) -> None:
+    wrong, hint = told(*command.split(), "--data", tmp_path / "typo", code=1).stderr.splitlines()
+    assert wrong == f"relay: error: {tmp_path / 'typo' / 'relay.sqlite'} is not there"
+    assert "--data" in hint
+    (tmp_path / "keys").mkdir()
+    load_log_keys(tmp_path / "keys" / "log-keys.json")
+    told(*command.split(), "--data", tmp_path / "keys", code=1)  # where a restore will need an empty place
+    assert [path.name for path in tmp_path.rglob("*")] == ["keys", "log-keys.json"]
+
+
+@pytest.mark.parametrize(("database", "command"), AWAY)
 def test_a_database_that_cannot_be_reached_is_told_in_a_line_with_its_reason(tmp_path, command, database) -> None:
     if database.startswith("postgresql"):
         pytest.importorskip("psycopg", reason="the driver is an extra")

@@ -137,6 +137,7 @@ def test_a_line_of_the_pull_says_who_did_what_and_nothing_of_the_content(offices
     opened = [line for line in lines if line["event"] == "open"]
     assert opened[0].keys() == {
         "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash",
+        "detail",
     }  # fmt: skip
     assert (opened[0]["actor"], opened[0]["decision"], opened[0]["rules"]) == (JEAN, "permit", [])
     denied = [line for line in lines if line["event"] == "deny"]

@@ -420,13 +420,21 @@ def test_the_command_writes_a_readers_package_and_says_whose_it_is(setting, mess
     assert result.exit_code == 0
     assert f"shown by its reader {PETIT}" in result.output
     assert as_json(jean, "evidence", "verify", str(file))["shown_by"] == "reader"
+    piped = run(jean, "evidence", message_id.hex().upper(), "-o", "-").stdout_bytes
+    assert verify_evidence(piped).package.message_id == message_id
+    assert run(jean, "evidence", message_id.hex(), "-o", "-", "--json").exit_code == 2
+    assert run(jean, "evidence", "verify", "-", body=piped).exit_code == 0
     assert run(jean, "evidence", message_id.hex(), "-o", str(file), "--hash-only").exit_code == 0
     assert "message.cose" not in members_of(file.read_bytes())
 
 
-def test_a_package_may_be_written_before_the_reader_has_acknowledged(setting, verdict):
+def test_a_package_may_be_written_before_the_reader_has_acknowledged_and_says_so(setting, tmp_path, verdict):
     fresh, jean = sent(setting), setting.clients[PETIT]
     jean.read(fresh)
-    octets = collect(jean, fresh)
+    octets, file = collect(jean, fresh), tmp_path / "package.zip"
     assert verdict(octets)
     assert [each["event"] for each in verify_evidence(octets).as_json()["events"]] == ["accept", "open", "acknowledge"]
+    file.write_bytes(octets)
+    told = run(jean, "evidence", "verify", str(file)).output
+    assert f" receipt: opened {PETIT}" in told
+    assert "acknowledge" not in told

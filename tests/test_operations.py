@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import resource
+import signal
 import socket
 import sqlite3
 import threading
@@ -16,6 +17,7 @@ from sqlalchemy import select
 
 from forge import Forge, call, problem
 from liaison.transport import HttpTransport
+from processes import relay as run_relay
 from relay.observe import FIELDS
 from relay.protocol.errors import LiaisonError
 from relay.store.engine import open_readers
@@ -185,6 +187,22 @@ def test_ready_says_no_while_the_relay_drains(tmp_path):
         assert relay.wait() == 0
     finally:
         relay.kill()
+
+
+def test_a_second_relay_on_a_folder_of_sqlite_is_refused_while_the_first_lives(served):
+    refused = run_relay("serve", "--data", served.data, "--port", "0", code=1)
+    assert f"relay: error: another relay serves from {served.data}\n" in refused.stderr
+    run_relay("office", "list", "--data", served.data)
+    served.kill()
+    served.start()
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_a_relay_that_was_told_to_stop_and_did_has_not_failed(tmp_path, name):
+    relay = Served(tmp_path / "relay").start()
+    relay.process.send_signal(name)
+    assert relay.wait() == 0
+    assert [json.loads(line)["event"] for line in relay.said][-1] == "stopped"
 
 
 def test_who_waits_for_mail_is_answered_when_the_relay_stops(served, tmp_path):

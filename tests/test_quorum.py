@@ -134,6 +134,26 @@ def test_one_of_many_and_more_than_there_are_is_no_quorum(profile, tmp_path, thr
         split_authority(profile, threshold, holders(tmp_path))
 
 
+def test_a_splitting_that_cannot_be_written_whole_leaves_no_share(profile, tmp_path):
+    mine = holders(tmp_path)
+    mine[1][0].write_bytes(b"another's")
+    with pytest.raises(Conflict, match=r"ewa\.share"):
+        split_authority(profile, 2, mine)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("ewa.share", b"another's")]
+
+
+@pytest.mark.parametrize("folder", [[], ["--passphrases", "words"]])
+def test_where_nobody_can_be_asked_the_persons_own_way_is_named(shares, tmp_path, monkeypatch, folder):
+    (tmp_path / "words").mkdir()
+    monkeypatch.chdir(tmp_path)
+    told = {"LIAISON_HOME": str(tmp_path / "new"), "LIAISON_PASSPHRASE_FILE": str(tmp_path / "passphrase")}
+    words = ["--no-input", "authority", "drill", str(shares[0][0]), *folder]
+    said = CliRunner().invoke(main, words, env=told)
+    assert said.exit_code == 4
+    assert ("words/anna" if folder else "--passphrases DIR") in said.stderr
+    assert "LIAISON_PASSPHRASE_FILE" not in said.stderr
+
+
 def test_an_authority_is_split_drilled_lost_and_recovered_on_another_machine(tmp_path, monkeypatch):
     with world(tmp_path / "world") as built:
         built.office("lo-warsaw", "POL")

@@ -184,6 +184,22 @@ def test_a_file_that_cannot_be_written_is_no_relay_that_is_down(write, tmp_path:
     assert type(caught.value) is LiaisonError  # exit code 1: trying again does not help
 
 
+@pytest.mark.parametrize("kind", ["pipe", "link", "dangling"])
+def test_what_is_no_regular_file_is_not_replaced_by_one(kind, tmp_path: Path) -> None:
+    place, target = tmp_path / "place", tmp_path / "target"
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(target)
+    if kind == "link":
+        target.write_bytes(b"before")
+    mode = place.lstat().st_mode
+    with pytest.raises(Conflict, match="no regular file"):
+        replace_private(place, b"content", "package")
+    assert place.lstat().st_mode == mode
+    assert not target.exists() or target.read_bytes() == b"before"
+
+
 def test_a_file_that_cannot_be_opened_is_no_relay_that_is_down(tmp_path: Path) -> None:
     (tmp_path / "file").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(LiaisonError, match="cannot open") as caught:

@@ -4,7 +4,8 @@ The rules:
   - an exporter writes what it is given, and is given verified entries only;
   - text from the log cannot act where it is read: no control characters, no formulas, no forged fields or lines;
   - an entry out of scope is its index and its hash; one that was erased after its retention says so besides. OCSF has
-    no event without a time: there both are left out, and the event that erased them names those that it erased.
+    no event without a time: there both are left out, and the event that erased them names those that it erased;
+  - an `acknowledge` is a receipt of either kind: its detail says whether the message was opened or acknowledged.
 
 Sources: RFC 4180; OWASP, CSV Injection; RFC 5424, section 6; OCSF 1.6.0, API Activity (class 6003).
 """
@@ -26,6 +27,7 @@ from .safe_text import for_one_line
 PRODUCT = "Liaison Relay"
 COLUMNS = (
     "v", "index", "time", "event", "actor", "office", "message_id", "label", "decision", "rules", "leaf_hash", "erased",
+    "detail",
 )  # fmt: skip
 
 # A spreadsheet takes these, and their full-width forms, for the beginning of a formula.
@@ -84,7 +86,7 @@ def syslog(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
     marking = markings(client)
     for entry in entries:
         line = entry.as_json(marking)
-        denied = line.get("decision") == "deny"
+        denied = line["decision"] == "deny"
         priority = _AUDIT_FACILITY + (_NOTICED if denied else _INFORMED)
         event = line["event"] or ("erased" if entry.is_erased else "withheld")
         fields = " ".join(
@@ -93,8 +95,8 @@ def syslog(entries: Iterable[PulledEntry], client: Client) -> Iterator[str]:
             if line.get(name) is not None and name not in {"v", "time", "event"}
         )
         unseen = "after its retention" if entry.is_erased else "out of scope"
-        verb = _VERB.get(line.get("decision", ""), f"{unseen}, known by its hash")
-        head = f"<{priority}>1 {line.get('time', '-')} - liaison-relay - {event}"
+        verb = _VERB.get(line["decision"], f"{unseen}, known by its hash")
+        head = f"<{priority}>1 {line['time'] or '-'} - liaison-relay - {event}"
         yield f"{head} [{STRUCTURE} {fields}] {event}: {verb}\n"
 
 
@@ -139,7 +141,7 @@ def _api_activity(pulled: PulledEntry, entry: AccessEntry, line: dict[str, Any])
         event["api"]["request"] = {"uid": entry.request.hex()}
     if entry.rules:
         event["status_detail"] = ", ".join(entry.rules)
-    elif entry.event is Event.DESTROY:
+    elif entry.event in {Event.DESTROY, Event.ACKNOWLEDGE}:
         event["status_detail"] = entry.detail
     if entry.message_id is not None:
         event["resources"] = [{"type": "message", "uid": entry.message_id.hex()}]

@@ -93,7 +93,7 @@ def _from_file(path: Path) -> str:
         with path.open("rb") as file:
             return _text(file.read(MAX_OCTETS + 1), str(path))
     except OSError as problem:
-        raise Unauthenticated(f"LIAISON_PASSPHRASE_FILE: cannot read {path}: {problem.strerror}") from None
+        raise Unauthenticated(f"cannot read a passphrase from {path}: {problem.strerror}") from None
 
 
 def _from_command(command: str) -> str:

@@ -3,6 +3,7 @@
 The rules:
   - mode 0600 from the first byte on, never widened for a moment and narrowed later;
   - a name stands for the whole old content or the whole new one: written beside, synced, then renamed;
+  - what is no regular file (a device, a pipe, a link) is never replaced by one;
   - a file that somebody else may read is refused, not repaired: who has read it already is not ours to know.
 """
 
@@ -75,7 +76,9 @@ def create_private(path: Path, content: bytes, what: str) -> None:
 
 
 def replace_private(path: Path, content: bytes, what: str) -> None:
-    """Put `content` in the place of `path`, at once and durable on return."""
+    """Put `content` in the place of `path`, at once and durable on return. Raises Conflict for what is no file."""
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Conflict(f"{what}: {path} is no regular file, and is not replaced", hint="name the file itself")
     beside = _write_beside(path, content, what)
     try:
         beside.replace(path)

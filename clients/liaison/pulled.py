@@ -19,6 +19,7 @@ from relay.protocol.merkle import leaf_hash
 from .client import Client
 
 _HIDDEN, _SHOWN, _ERASED = b"\x00", b"\x01", b"\x02"
+_TOLD = ("time", "event", "actor", "office", "message_id", "label", "decision", "rules", "detail")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +33,24 @@ class PulledEntry:
 
     def as_json(self, marking: Callable[[bytes], str]) -> dict[str, Any]:
         """The line of `audit pull`; `marking` is that of an encoded label."""
-        entry = self.entry
-        if entry is None:
-            erased = {"erased": True} if self.is_erased else {}
-            return {"v": 1, "index": self.index, "event": None, "leaf_hash": self.leaf_hash.hex(), **erased}
-        at = datetime.fromtimestamp(entry.time / 1000, UTC).isoformat(timespec="milliseconds")
-        return {
-            "v": 1,
-            "index": self.index,
-            "time": at.replace("+00:00", "Z"),
-            "event": entry.event.value,
-            "actor": entry.address,
-            "office": entry.office,
-            "message_id": entry.message_id.hex() if entry.message_id is not None else None,
-            "label": marking(entry.label) if entry.label is not None else None,
-            "decision": "permit" if entry.permitted else "deny",
-            "rules": list(entry.rules),
-            "leaf_hash": self.leaf_hash.hex(),
-        }
+        erased = {"erased": True} if self.is_erased else {}
+        told = dict.fromkeys(_TOLD) if self.entry is None else _told(self.entry, marking)
+        return {"v": 1, "index": self.index, **told, "leaf_hash": self.leaf_hash.hex(), **erased}
+
+
+def _told(entry: AccessEntry, marking: Callable[[bytes], str]) -> dict[str, Any]:
+    at = datetime.fromtimestamp(entry.time / 1000, UTC).isoformat(timespec="milliseconds")
+    return {
+        "time": at.replace("+00:00", "Z"),
+        "event": entry.event.value,
+        "actor": entry.address,
+        "office": entry.office,
+        "message_id": entry.message_id.hex() if entry.message_id is not None else None,
+        "label": marking(entry.label) if entry.label is not None else None,
+        "decision": "permit" if entry.permitted else "deny",
+        "rules": list(entry.rules),
+        "detail": entry.detail or None,
+    }
 
 
 def markings(client: Client) -> Callable[[bytes], str]:

@@ -37,7 +37,10 @@ _NONCE = bytes(12)  # the key is new with every split and seals once
 
 
 def split_authority(profile: Profile, threshold: int, holders: Sequence[tuple[Path, str]]) -> None:
-    """Write one share for each (file, passphrase); `threshold` of them recover the authority."""
+    """Write one share for each (file, passphrase), or none; `threshold` of them recover the authority.
+
+    Raises Conflict where one of the files is there already.
+    """
     if not 2 <= threshold <= len(holders) <= MAX_SHARES:
         raise Refused(
             f"{threshold} of {len(holders)} is no quorum",
@@ -48,9 +51,16 @@ def split_authority(profile: Profile, threshold: int, holders: Sequence[tuple[Pa
     secret = encode([profile.signing.seeds, profile.request.private_bytes_raw(), profile.pins.encoded()])
     sealed = AESGCM(key).encrypt(_NONCE, secret, kid)
     (shares,) = generate_mnemonics(1, [(threshold, len(holders))], key)
-    for (path, passphrase), share in zip(holders, shares, strict=True):
-        secrets = {"kid": kid, "sealed": sealed, "share": share.encode(), "threshold": encode(threshold)}
-        create_vault(path, passphrase, secrets)
+    made = list[Path]()
+    try:
+        for (path, passphrase), share in zip(holders, shares, strict=True):
+            secrets = {"kid": kid, "sealed": sealed, "share": share.encode(), "threshold": encode(threshold)}
+            create_vault(path, passphrase, secrets)
+            made.append(path)
+    except BaseException:
+        for path in made:  # a share of a splitting that there is not
+            path.unlink()
+        raise
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import gc
 import logging
 import os
@@ -11,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
@@ -33,8 +36,10 @@ _YOUNG = 5_000  # new objects until a collection looks for cycles among them: a 
 
 def serve_forever(settings: Settings) -> None:
     """Bind, say where, serve. A line on stdout tells scripts that the relay is ready."""
-    if settings.workers > 1 and make_url(settings.database_url).get_backend_name() == "sqlite":
-        raise LiaisonError("SQLite serves one process", hint="use --workers 1, or PostgreSQL with --database")
+    if make_url(settings.database_url).get_backend_name() == "sqlite":
+        if settings.workers > 1:
+            raise LiaisonError("SQLite serves one process", hint="use --workers 1, or PostgreSQL with --database")
+        _be_alone(settings.data)
     listening = _bind(settings)
     if settings.workers == 1:
         serve(settings, listening, 0)
@@ -43,6 +48,22 @@ def serve_forever(settings: Settings) -> None:
         if settings.metrics_port is not None:
             check_ports(settings.metrics_host, settings.metrics_port, settings.workers)
         supervise(settings, listening, serve)
+
+
+def _be_alone(data: Path) -> None:
+    """Hold the data folder for as long as this process lives: what one relay accepts wakes nobody who waits at another.
+
+    Raises LiaisonError if a relay serves from it.
+    """
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LiaisonError(
+            f"another relay serves from {data}", hint="SQLite serves one process; several need PostgreSQL"
+        ) from None
 
 
 def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
@@ -69,7 +90,8 @@ def serve(settings: Settings, listening: socket.socket, worker: int) -> None:
     if settings.metrics_port is not None:
         serve_metrics(settings.metrics_host, settings.metrics_port + worker, relay.room.count_messages)
     # uvicorn raises the signal again once it has stopped; a relay that was told to stop, and did, has not failed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: sys.exit(0))
     DrainingServer(config, relay, settings.drain_notice).run(sockets=[listening])
 
 
@@ -159,7 +181,7 @@ def _bind(settings: Settings) -> socket.socket:
     except OSError as problem:
         listening.close()
         where = f"{settings.host}:{settings.port}"
-        raise LiaisonError(
-            f"cannot bind {where}: {problem.strerror}", hint="is another relay running? try --port 0"
-        ) from problem
+        is_taken = problem.errno in {errno.EADDRINUSE, errno.EACCES}
+        hint = "is another relay running? try --port 0" if is_taken else "is --host an address of this machine?"
+        raise LiaisonError(f"cannot bind {where}: {problem.strerror}", hint=hint) from problem
     return listening

@@ -15,7 +15,7 @@ from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.errors import Unknown
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, category_json, json_option, pass_session, put, say, yes_option
 from .terms import read_terms
 
 
@@ -30,7 +30,7 @@ def agreement() -> None:
 @json_option
 @pass_session
 def draft(session: Session, file: Path, *, yes: bool, as_json: bool) -> None:
-    r"""Draft an agreement from FILE (TOML), sign it for this office, and publish it for the others to sign.
+    """Draft an agreement from FILE (TOML), sign it for this office, and publish it for the others to sign.
 
     \b
     title = "Warsaw and Paris"
@@ -41,7 +41,7 @@ def draft(session: Session, file: Path, *, yes: bool, as_json: bool) -> None:
     onward_release = false
     [categories]
     "Additional Sensitivity" = ["ATOMAL"]
-    """
+    """  # noqa: D301 - click's mark is the character itself
     with session.authority() as office:
         office.sync()
         drafted = read_terms(file, office)
@@ -198,5 +198,11 @@ def _as_json(state: AgreementState) -> dict[str, Any]:
         "parties": [
             {"office": p.office, "nation": p.nation, "signed": p.office in state.signed} for p in terms.parties
         ],
+        "categories": category_json(terms.categories),
+        "communities": list(terms.communities),
+        "purposes": list(terms.purposes),
+        "equivalence": [{"policy": a.hex(), "into": b.hex()} for a, b in terms.mappings],
+        "onward_release": terms.onward_release,
+        "not_before": terms.not_before,
         "not_after": terms.not_after,
     }

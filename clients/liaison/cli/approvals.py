@@ -10,7 +10,6 @@ import click
 
 from liaison.approving import approve as sign_approval
 from liaison.approving import describe, read_asked
-from liaison.private_file import replace_private
 from relay.protocol.approval import OF_AN_OFFICE, Approvers, Matter, read_approvers
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.cose import parse_sign1
@@ -18,6 +17,7 @@ from relay.protocol.errors import Malformed
 
 from .asking import Asking, takes_approvals
 from .common import Session, json_option, pass_session, put, say, yes_option
+from .delivery import deliver
 
 _KIND = "APPROVERS"
 
@@ -41,7 +41,7 @@ def approve(session: Session, file: Any, out: Path | None, *, yes: bool, as_json
             session.confirm("Do you approve this?")
         text, own = armor(sign_approval(client, asked), "APPROVAL"), client.profile.pins.address
     if out is not None:
-        replace_private(out, text.encode(), "approval")
+        deliver(out, text.encode(), "approval")
     if as_json:
         put({"matter": asked.matter.value, "ref": asked.ref.hex(), "address": own,
              "approval": str(out) if out is not None else text})  # fmt: skip
@@ -102,6 +102,8 @@ def list_approvers(session: Session, office: str | None, *, as_json: bool) -> No
     for each in found:
         if each is not None:
             _show(each, as_json=as_json)
+    if not any(found):
+        say("nobody is named: nothing takes the approval of others")
 
 
 def _show(listed: Approvers, *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from liaison.authority import Authority
     from liaison.client import Client
     from relay.protocol.directory import Directory
+    from relay.protocol.label import Category
 
 DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
 _EXIT: dict[type[LiaisonError], int] = {
@@ -32,6 +33,7 @@ _EXIT: dict[type[LiaisonError], int] = {
     TooMany: 7,
     Unavailable: 7,
 }
+_LONGEST = 36525 * 86400
 EXIT_CODES = """\b
 Exit codes:
   0    done
@@ -239,7 +241,10 @@ def seconds_of(text: str, option: str) -> int:
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     if not text[:-1].isdecimal() or text[-1] not in units:
         raise Malformed(f"{option} {text!r:.40} is no duration", hint="such as 30m, 4h or 2d")
-    return int(text[:-1]) * units[text[-1]]
+    seconds = int(text[:-1]) * units[text[-1]]
+    if seconds > _LONGEST:
+        raise Malformed(f"{option} {text!r:.40} is longer than a hundred years")
+    return seconds
 
 
 def text_in(file: Any) -> str:
@@ -264,13 +269,33 @@ def label_json(label: Any) -> dict[str, Any] | None:
     return {
         "policy": label.policy.name,
         "classification": label.classification,
-        "categories": [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in label.categories],
+        "categories": category_json(label.categories),
     }
+
+
+def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
+    """Categories of a label or of an agreement as JSON."""
+    return [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in categories]
+
+
+def is_stdout(path: Path) -> bool:
+    """Whether `-` was given, for what cannot share standard output with JSON. Raises UsageError."""
+    if path != Path("-"):
+        return False
+    if click.get_current_context().params.get("as_json"):
+        raise click.UsageError("standard output takes the file or JSON, not both")
+    return True
 
 
 @contextmanager
 def whole(path: Path) -> Iterator[TextIO]:
-    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays."""
+    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays.
+
+    `-` is standard output.
+    """
+    if is_stdout(path):
+        yield sys.stdout
+        return
     if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
         with path.open("w", encoding="utf-8", newline="") as file:
             yield file

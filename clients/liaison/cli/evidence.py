@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from liaison import render
 from liaison.evidence import verify_evidence
-from liaison.private_file import replace_private
 from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
+from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
 from .common import Session, json_option, pass_session, put, say
+from .delivery import deliver
 
 _MAX_FILE = 64 * 1024 * 1024
 
@@ -49,10 +51,11 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
     from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
 
     with session.client() as client:
+        message_id = message_id.lower()
         whole = len(message_id) == 32 and set(message_id) <= set("0123456789abcdef")
         wanted = bytes.fromhex(message_id) if whole else client.find(message_id)
         octets = collect(client, wanted, hash_only=hash_only)
-    replace_private(out, octets, "evidence package")
+    deliver(out, octets, "evidence package")
     if as_json:
         put(verify_evidence(octets).as_json())
     else:
@@ -60,7 +63,7 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
 
 
 @evidence.command()
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE")
+@click.argument("file", type=click.File("rb"), metavar="FILE|-")
 @click.option(
     "--relay-key", multiple=True, metavar="VKEY", help="A verifier key of the relay that you trust; all of them."
 )
@@ -72,19 +75,21 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
     help="An office's statement that you trust; all of them.",
 )
 @json_option
-def verify(file: Path, relay_key: tuple[str, ...], authority: tuple[Path, ...], *, as_json: bool) -> None:
+def verify(file: BinaryIO, relay_key: tuple[str, ...], authority: tuple[Path, ...], *, as_json: bool) -> None:
     """Verify a package: no network, no profile. Says what it had to take on the package's word."""
-    if file.stat().st_size > _MAX_FILE:
-        raise TooLarge(f"{file} has more than {_MAX_FILE} octets")
+    octets = file.read(_MAX_FILE + 1)
+    if len(octets) > _MAX_FILE:
+        raise TooLarge(f"{file.name} has more than {_MAX_FILE} octets")
     kids = [parse_statement(dearmor(path.read_bytes(), "STATEMENT")).kid for path in authority]
-    told = verify_evidence(file.read_bytes(), relay_key, kids).as_json()
+    told = verify_evidence(octets, relay_key, kids).as_json()
     if as_json:
         put(told)
         return
     out = render.page("never")
     for event in told["events"]:
         at = render.moment(event["time"] // 1000)
-        out.line(f"entry {event['index']} {at} {event['event']} {event['address']}")
+        what = f"receipt: {event['detail']}" if event["event"] == Event.ACKNOWLEDGE else event["event"]
+        out.line(f"entry {event['index']} {at} {what} {event['address']}")
     if told["shown_by"] == READER:
         say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from relay.protocol.spif import read_spif
 
 from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
 
+_MAX_LABEL = 1 << 20
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml")
 extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
@@ -37,7 +39,7 @@ def label() -> None:
 
 
 @label.command()
-@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
 @extensions_option
 @click.option("--lang", metavar="TAG", help="Language of the marking, such as fr.")
@@ -66,7 +68,7 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
 
 
 @label.command()
-@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
 @extensions_option
 @click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml")
@@ -103,7 +105,7 @@ def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
 
 
 @label.command("map")
-@click.argument("wanted", metavar="LABEL.xml|MARKING")
+@click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
 @click.option("--to", "target_name", required=True, metavar="POLICY")
 @click.option("--target", required=True, type=_FILE, metavar="SPIF.xml")
@@ -140,6 +142,8 @@ def _dated(found: Label) -> Label:
 
 
 def _label(wanted: str, policy: Policy) -> Label:
+    if wanted == "-":
+        return read_label_xml(sys.stdin.buffer.read(_MAX_LABEL), policy)
     check_label_file(wanted)
     if Path(wanted).is_file():
         read = read_label_ocl_json if wanted.endswith(".json") else read_label_xml

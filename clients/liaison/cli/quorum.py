@@ -18,6 +18,7 @@ from relay.protocol.words import words_for
 from .common import Session, json_option, pass_session, put, say
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_WAYS = "give --passphrases DIR, with a file NAME in it for each person"
 shares_argument = click.argument(
     "shares", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="SHARE..."
 )
@@ -32,7 +33,7 @@ folder_option = click.option(
 def _source(session: Session, folder: Path | None, name: str) -> PassphraseSource:
     """A person's own passphrase: never the profile's source, which would be one for all."""
     environment = {"LIAISON_PASSPHRASE_FILE": str(folder / name)} if folder is not None else {}
-    return PassphraseSource(no_input=session.no_input, environment=environment)
+    return PassphraseSource(no_input=session.no_input, environment=environment, ways=_WAYS)
 
 
 @click.command()

@@ -10,13 +10,13 @@ from typing import Any
 import click
 
 from liaison import render
-from liaison.private_file import replace_private
 from liaison.recalling import TakenBack, sign_recall
 from liaison.recalling import recall as take_back
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.recall import read_recall_detail
 
 from .common import Session, json_option, pass_session, put, say, yes_option
+from .delivery import deliver
 
 _KIND = "RECALL"
 
@@ -61,7 +61,7 @@ def recall(  # noqa: PLR0913 - one parameter for each option
         found = client.find(message_id)
         if sign_only is not None:
             signed = sign_recall(client, found, reason, spill=spill)
-            replace_private(sign_only, armor(signed, _KIND).encode(), "recall")
+            deliver(sign_only, armor(signed, _KIND).encode(), "recall")
             if as_json:
                 put({"message_id": found.hex(), "signed": str(sign_only)})
             say(f"give {sign_only} to the officer who runs: liaison recall {found.hex()} --with {sign_only} ...")
