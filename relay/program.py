@@ -1,4 +1,4 @@
-"""How the operator's program fails: a line, a hint and an exit code, as in `liaison`."""
+"""What the commands of the operator's program have in common: options, output, and how they fail, as in `liaison`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import json
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -17,6 +18,8 @@ from relay.settings import Settings
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
 INTERRUPTED = 130
+data_option = click.option("--data", type=click.Path(path_type=Path), help="Data folder.")
+database_option = click.option("--database", metavar="URL", help="Database; default: SQLite in the data folder.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 
 

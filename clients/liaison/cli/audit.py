@@ -21,7 +21,8 @@ from liaison.report import audit_report
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Session, json_option, pass_session, put, say, seconds_of, whole
+from .common import Session, json_option, pass_session, put, say, seconds_of
+from .delivery import whole
 
 
 @click.group()

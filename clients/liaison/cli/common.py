@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -276,37 +276,3 @@ def label_json(label: Any) -> dict[str, Any] | None:
 def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
     """Categories of a label or of an agreement as JSON."""
     return [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in categories]
-
-
-def is_stdout(path: Path) -> bool:
-    """Whether `-` was given, for what cannot share standard output with JSON. Raises UsageError."""
-    if path != Path("-"):
-        return False
-    if click.get_current_context().params.get("as_json"):
-        raise click.UsageError("standard output takes the file or JSON, not both")
-    return True
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[TextIO]:
-    """A text file that is there once all of it is written: until then it is `.partial`, and what was there stays.
-
-    `-` is standard output.
-    """
-    if is_stdout(path):
-        yield sys.stdout
-        return
-    if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
-        with path.open("w", encoding="utf-8", newline="") as file:
-            yield file
-        return
-    target = path.resolve()
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            yield file
-    except BaseException:
-        if partial.exists() and not partial.stat().st_size:
-            partial.unlink()
-        raise
-    partial.replace(target)

@@ -30,7 +30,8 @@ from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unkn
 from relay.protocol.identity import Statement, parse_address, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, once, pass_session, put, say, whole
+from .common import Session, json_option, once, pass_session, put, say
+from .delivery import whole
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")
