@@ -283,7 +283,7 @@ WRONG = {
         "postgresql+asyncpg://relay:secret@h/d",
         "postgresql+nodriver://relay:secret@h/d",
     ],
-    "RELAY_PARTS": ["", "s3://"],
+    "RELAY_PARTS": [""],
     "RELAY_HOST": [""],
     "RELAY_PORT": ["-1", "65536", ""],
     "RELAY_METRICS_PORT": ["0", "65536"],
@@ -319,6 +319,12 @@ def test_a_wrong_setting_is_named_in_a_line(tmp_path, monkeypatch, name, value) 
     wrong, hint = told("sweep", "--data", tmp_path, code=1).stderr.splitlines()
     assert (wrong.split(": ")[:3], hint.split(": ")[:2]) == (["relay", "error", name], ["relay", "hint"])
     assert "secret" not in wrong + hint
+
+
+def test_a_bucket_without_a_name_is_named_in_a_line(tmp_path, monkeypatch) -> None:
+    told("migrate", "--data", tmp_path)
+    monkeypatch.setenv("RELAY_PARTS", "s3://")
+    assert told("sweep", "--data", tmp_path, code=1).stderr.startswith("relay: error: RELAY_PARTS: ")
 
 
 def test_a_wrong_flag_is_named_as_it_was_given(tmp_path) -> None:

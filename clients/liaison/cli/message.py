@@ -44,14 +44,14 @@ def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict
         label = client.labels.label_of(portion.label)
         if content is None and label is not None and client.labels.withholds_silently(label):
             continue
-        kind = content.kind.name.lower() if content is not None else None
-        row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label), "kind": kind}
+        row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label)}
         if content is not None and content.kind is PortionKind.ATTACHMENT:
             path = str(saved[index]) if index in saved else None
             attachments.append({**row, "name": content.name, "size": content.size, "saved": path})
+        elif content is None or content.kind in _TEXT:
+            portions.append({**row, "text": content.text if content is not None else None, "withheld": content is None})
         else:
-            text = content.text if content is not None and content.kind in _TEXT else None
-            portions.append({**row, "text": text, "withheld": content is None})
+            portions.append({**row, "text": None, "withheld": False, "kind": content.kind.name.lower()})
     head = record.portions.get(0)
     return {
         "message_id": core.message_id.hex(),
