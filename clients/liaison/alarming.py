@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from relay.protocol.alarm import ALARM, MAX_FINDING, Alarm, read_alarm
-from relay.protocol.canonical import encode, expect, read_array
+from relay.protocol.canonical import encode, expect, expect_items
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import decode_list
@@ -106,6 +106,6 @@ def read_rows(answer: bytes) -> list[tuple[int, bytes]]:
     with relayed():
         found = []
         for row in decode_list(answer, "alarms"):
-            index, encoded = read_array(encode(row), 2, "alarm row")
+            index, encoded = expect_items(row, 2, "alarm row")
             found.append((expect(index, int, "alarm row: entry"), expect(encoded, bytes, "alarm row: alarm")))
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from relay.protocol.actor import verify_actor, verify_concerns
-from relay.protocol.canonical import encode, expect, expect_bytes, read_array
+from relay.protocol.canonical import expect, expect_bytes, expect_items, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
@@ -44,7 +44,7 @@ def receipt_rows(rows: list[object]) -> list[tuple[bytes, str, bytes, int]]:
     """(device, state, signed receipt, index of its entry) of each that the relay shows. Raises Malformed."""
     found = []
     for row in rows:
-        device_id, state, encoded, index = read_array(encode(row), 4, "receipt")
+        device_id, state, encoded, index = expect_items(row, 4, "receipt")
         if expect(state, str, "receipt: state") not in RECEIPT_STATES:
             raise Malformed("receipt: state is unknown")
         expect_bytes(device_id, 16, "receipt: device")
@@ -101,7 +101,7 @@ def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
     trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
     pulled = []
     for row in expect(rows, list, "evidence: entries"):
-        encoded, index, proof = read_array(encode(row), 3, "evidence: entry")
+        encoded, index, proof = expect_items(row, 3, "evidence: entry")
         steps = tuple(expect_bytes(step, 32, "evidence: proof") for step in expect(proof, list, "evidence: proof"))
         leaf = leaf_hash(expect(encoded, bytes, "evidence: entry"))
         verify_inclusion(leaf, expect(index, int, "evidence: index"), checkpoint.size, steps, checkpoint.root)

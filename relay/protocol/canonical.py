@@ -118,9 +118,13 @@ def _check_keys(keys: list[Any], what: str) -> None:
 
 def read_array(encoded: bytes, length: int, what: str) -> list[Any]:
     """Decode an array of exactly `length` items."""
-    value = decode(encoded, what)
-    if type(value) is not list or len(value) != length:
-        raise Malformed(f"{what}: expected an array of {length}")
+    return expect_items(decode(encoded, what), length, what)
+
+
+def expect_items(value: Any, count: int, what: str) -> list[Any]:
+    """A decoded value, if it is an array of exactly so many. Raises Malformed."""
+    if type(value) is not list or len(value) != count:
+        raise Malformed(f"{what}: expected an array of {count}")
     return value
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_array
+from .canonical import decode, encode, expect, expect_bytes, expect_items, expect_time, expect_version, read_array
 from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
@@ -43,12 +43,6 @@ class Slot:
     encoded: bytes
 
 
-def _items(value: Any, count: int, what: str) -> list[Any]:
-    if type(value) is not list or len(value) != count:
-        raise Malformed(f"{what}: expected an array of {count}")
-    return value
-
-
 def format_slot(
     device_id: bytes, kp_ref: bytes, granted: tuple[int, ...], protected: bytes, sealed: bytes, suite: Suite
 ) -> bytes:
@@ -64,7 +58,7 @@ def parse_slot(encoded: bytes, core: Core) -> Slot:
         raise Malformed("slot: grants no portion")
     if granted != sorted(set(granted)) or granted[0] < 0 or granted[-1] >= len(core.portions):
         raise Malformed("slot: grants a portion that does not exist, or one twice")
-    protected, header, wrapped = _items(wrap, 3, "slot: wrap")
+    protected, header, wrapped = expect_items(wrap, 3, "slot: wrap")
     expect_bytes(kp_ref, 32, "slot: key package")
     if protected != wrap_header(core.suite, kp_ref):
         raise Malformed("slot: another algorithm or key than the message's suite and the slot's key package")

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_time, read_map
+from .canonical import encode, expect, expect_bytes, expect_items, expect_time, read_map
 from .errors import Malformed
 from .identity import office_of, parse_address
 from .suite import Suite, suite_numbered
@@ -139,9 +139,9 @@ def parse_core(encoded: bytes) -> Core:
     suite = suite_numbered(fields[1])
     if fields[9] != suite.content_alg:
         raise Malformed("message core: content algorithm is not the suite's")
-    address, device_id, kid = _items(fields[3], 3, "sender")
+    address, device_id, kid = expect_items(fields[3], 3, "message core: sender")
     parse_address(address)
-    origin, size, root = _items(fields[12], 3, "directory")
+    origin, size, root = expect_items(fields[12], 3, "message core: directory")
     core = Core(
         suite=suite,
         message_id=expect_bytes(fields[2], 16, "message core: message id"),
@@ -172,12 +172,6 @@ def parse_core(encoded: bytes) -> Core:
     return core
 
 
-def _items(value: Any, count: int, what: str) -> list[Any]:
-    if type(value) is not list or len(value) != count:
-        raise Malformed(f"message core: {what}: expected an array of {count}")
-    return value
-
-
 def _label(value: Any, what: str) -> bytes:
     label: bytes = expect(value, bytes, f"message core: {what}")
     if len(label) > MAX_LABEL:
@@ -192,7 +186,7 @@ def _origin(value: Any) -> str:
 def _addressees(value: Any) -> tuple[Addressee, ...]:
     found = []
     for item in expect(value, list, "message core: addressees"):
-        kind, address = _items(item, 2, "addressee")
+        kind, address = expect_items(item, 2, "message core: addressee")
         if type(kind) is not int or kind not in _KINDS:
             raise Malformed(f"message core: addressee kind {kind!r:.20} is unknown")
         parse_address(address)
@@ -213,7 +207,7 @@ def _portions(value: Any) -> tuple[Portion, ...]:
         raise Malformed(f"message core: expected 1 to {MAX_PORTIONS} portions")
     found = []
     for item in items:
-        length, digest, label = _items(item, 3, "portion")
+        length, digest, label = expect_items(item, 3, "message core: portion")
         if expect(length, int, "portion: length") <= 0:
             raise Malformed("message core: portion of no length")
         found.append(Portion(length, expect_bytes(digest, 32, "portion: digest"), _label(label, "portion label")))
@@ -246,7 +240,7 @@ def _handling(value: Any) -> MessageHandling:
 
 
 def _supersedes(value: Any) -> tuple[bytes, str]:
-    ref, reason = _items(value, 2, "handling: supersedes")
+    ref, reason = expect_items(value, 2, "message core: handling: supersedes")
     if not expect(reason, str, "handling: reason").strip():
         raise Malformed("message core: a label is lowered without a reason")
     return expect_bytes(ref, 32, "handling: superseded message"), reason
@@ -255,7 +249,7 @@ def _supersedes(value: Any) -> tuple[bytes, str]:
 def _alternatives(value: Any) -> tuple[tuple[bytes, bytes], ...]:
     pairs = []
     for item in expect(value, list, "message core: alternatives"):
-        label, alternative = _items(item, 2, "alternative label")
+        label, alternative = expect_items(item, 2, "message core: alternative label")
         pairs.append((_label(label, "label with an alternative"), _label(alternative, "alternative label")))
     if pairs != sorted(set(pairs)):
         raise Malformed("message core: alternative labels not in ascending order, or twice")
