@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from policy_files import VECTORS, label, meridian, tidewater
-from relay.protocol import canonical, marking_words
+from relay.protocol import canonical, marking_words, policy_extensions
 from relay.protocol import policy as policy_module
 from relay.protocol.aggregate import join
 from relay.protocol.equivalence import Direction, translate
@@ -56,8 +56,8 @@ def test_what_extensions_name_is_looked_up_and_not_searched_for(monkeypatch):
     names = [f"V{each}" for each in range(1000)]
     besides = f"[[single_choices]]\ntag_set = 'Release'\nbesides = {names}\n".encode()
     folded = []
-    fold = policy_module.fold
-    monkeypatch.setattr(policy_module, "fold", lambda name: folded.append(name) or fold(name))
+    fold = policy_extensions.fold
+    monkeypatch.setattr(policy_extensions, "fold", lambda name: folded.append(name) or fold(name))
     read_spif(with_values(1000).encode(), parse_extensions(besides))
     assert len(folded) < 10 * len(names)
 

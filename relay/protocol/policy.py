@@ -30,7 +30,7 @@ from .policy_elements import (
     TagSet,
     Value,
 )
-from .policy_extensions import NO_EXTENSIONS, PolicyExtensions, parse_extensions
+from .policy_extensions import NO_EXTENSIONS, PolicyExtensions, check_extensions, parse_extensions
 from .policy_index import Key, PolicyIndex, build_index
 
 __all__ = [
@@ -78,7 +78,7 @@ class Policy:
             "index",
             build_index(self.classifications, self.tag_sets, (*self.memberships, *self.extensions.memberships)),
         )
-        _check_extensions(self)
+        check_extensions(self)
 
     @property
     def ref(self) -> PolicyRef:
@@ -267,37 +267,3 @@ def _extension_findings(policy: Policy, label: Label) -> Iterator[Finding]:
         if chosen is not None and len(chosen - {fold(name) for name in choice.besides}) != 1:
             besides = ", ".join(choice.besides)
             yield Finding("selection", f"{choice.tag_set} takes one value besides {besides}")
-
-
-def _check_extensions(policy: Policy) -> None:
-    extensions = policy.extensions
-    sets = {*extensions.mandatory, *(name for name, _ in extensions.absent)}
-    sets |= {name for name, _ in extensions.portion_prefixes}
-    sets |= {name for pair in extensions.companions for name in (pair.tag_set, pair.partner_set)}
-    sets |= {choice.tag_set for choice in extensions.single_choices}
-    sets |= {name for each in extensions.owners for name in (each.tag_set, each.owner_set)}
-    for name in sorted(sets):
-        if policy.tag_set(name) is None:
-            raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
-    for name, _ in extensions.absent:
-        if (policy.index.tag_sets[fold(name)].oid, TagType.PERMISSIVE) not in policy.index.tags:
-            raise Malformed(f"policy extensions: {policy.name} has no permissive tag in {name!r} that could be absent")
-    _check_values(policy)
-    ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
-    ranks += [name for name, _ in (*extensions.retention, *extensions.entry_retention)]
-    for rank in (*ranks, *(name for name, _ in extensions.portion_marks)):
-        if rank is not None and policy.classification(rank) is None:
-            raise Malformed(f"policy extensions: {policy.name} has no classification {rank!r}")
-
-
-def _check_values(policy: Policy) -> None:
-    index = policy.index
-    for name, value in policy.extensions.values():
-        oid, wanted = index.tag_sets[fold(name)].oid, fold(value)
-        if not any(wanted in index.values.get((oid, kind), ()) for kind in TagType):
-            raise Malformed(f"policy extensions: {policy.name} has no value {value!r} in {name}")
-    permissive = [by_name.keys() for (_oid, kind), by_name in index.values.items() if kind is TagType.PERMISSIVE]
-    for group, members in policy.extensions.memberships:
-        together = {fold(name) for name in (group, *members)}
-        if not any(together <= names for names in permissive):
-            raise Malformed(f"policy extensions: {policy.name} has no permissive tag with {group} and all its members")

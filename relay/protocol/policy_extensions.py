@@ -2,7 +2,7 @@
 
 The rules:
   - an unknown key, a value of the wrong type or an unknown choice is malformed, never ignored;
-  - tag sets, values and classifications are named as the policy names them; `Policy` checks that they exist;
+  - tag sets, values and classifications are named as the policy names them, and exist there;
   - every entry narrows access or adds an obligation, except `memberships` and `owners`, which say who
     belongs to a group and what goes without saying.
 
@@ -23,10 +23,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import Malformed
-from .label import check_name
+from .label import TagType, check_name, fold
+
+if TYPE_CHECKING:
+    from .policy import Policy
 
 ABSENT_MEANS = frozenset({"unrestricted", "owner_only", "invalid"})
 WITHHOLD_STYLES = frozenset({"marked", "silent"})
@@ -238,3 +241,38 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "portion_marks": _texts,
     "portion_prefixes": _texts,
 }
+
+
+def check_extensions(policy: Policy) -> None:
+    """Raise Malformed for what its extensions name and the policy does not have."""
+    extensions = policy.extensions
+    sets = {*extensions.mandatory, *(name for name, _ in extensions.absent)}
+    sets |= {name for name, _ in extensions.portion_prefixes}
+    sets |= {name for pair in extensions.companions for name in (pair.tag_set, pair.partner_set)}
+    sets |= {choice.tag_set for choice in extensions.single_choices}
+    sets |= {name for each in extensions.owners for name in (each.tag_set, each.owner_set)}
+    for name in sorted(sets):
+        if policy.tag_set(name) is None:
+            raise Malformed(f"policy extensions: {policy.name} has no tag set {name!r}")
+    for name, _ in extensions.absent:
+        if (policy.index.tag_sets[fold(name)].oid, TagType.PERMISSIVE) not in policy.index.tags:
+            raise Malformed(f"policy extensions: {policy.name} has no permissive tag in {name!r} that could be absent")
+    _check_values(policy)
+    ranks = [extensions.one_time_key_from, extensions.two_person_release_from]
+    ranks += [name for name, _ in (*extensions.retention, *extensions.entry_retention)]
+    for rank in (*ranks, *(name for name, _ in extensions.portion_marks)):
+        if rank is not None and policy.classification(rank) is None:
+            raise Malformed(f"policy extensions: {policy.name} has no classification {rank!r}")
+
+
+def _check_values(policy: Policy) -> None:
+    index = policy.index
+    for name, value in policy.extensions.values():
+        oid, wanted = index.tag_sets[fold(name)].oid, fold(value)
+        if not any(wanted in index.values.get((oid, kind), ()) for kind in TagType):
+            raise Malformed(f"policy extensions: {policy.name} has no value {value!r} in {name}")
+    permissive = [by_name.keys() for (_oid, kind), by_name in index.values.items() if kind is TagType.PERMISSIVE]
+    for group, members in policy.extensions.memberships:
+        together = {fold(name) for name in (group, *members)}
+        if not any(together <= names for names in permissive):
+            raise Malformed(f"policy extensions: {policy.name} has no permissive tag with {group} and all its members")
