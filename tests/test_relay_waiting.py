@@ -229,26 +229,29 @@ def test_a_look_during_which_a_commit_failed_is_made_again(offices, reader):
 
 
 def test_a_device_looks_at_one_thing_at_a_time_and_keeps_nobody_else_waiting(offices, reader):
-    relay, begun = offices.relay, []
+    relay, told = offices.relay, []
     his, hers = (
         Caller(relay.judge().directory.devices[client.profile.signing.device_id], bytes(16))
         for client in (reader, offices.clients[ANNA])
     )
-    first_is_over = threading.Event()
+    begins, may_end = threading.Event(), threading.Event()
 
-    def look(name, connection):
-        begun.append(name)
+    def look(name, _connection):
         if name == "his first":
-            assert first_is_over.wait(20)
+            begins.set()
+            assert may_end.wait(20)
         elif name == "hers":
-            first_is_over.set()
+            assert begins.wait(20)
+            time.sleep(0.3)  # in which his second would begin
+            may_end.set()
+        told.append((name, may_end.is_set()))
 
     async def together():
         names = {"his first": his, "his second": his, "hers": hers}
         await asyncio.gather(*(relay.room.look(partial(look, name), caller) for name, caller in names.items()))
 
     asyncio.run(together())
-    assert begun[-1] == "his second"
+    assert sorted(told) == [("hers", True), ("his first", True), ("his second", True)]
 
 
 def test_of_a_message_that_is_not_listed_no_more_is_asked_than_takes_to_know_it(offices, reader, monkeypatch):
