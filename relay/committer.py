@@ -39,7 +39,6 @@ from relay.store.log import Log
 from relay.store.mail import notify
 
 _NEAR = 4096  # entries of another process that are taken in one by one; beyond, the tree is restored from its edge
-_OPERATOR_LOOKS = "the operator finds with `relay check` what does not hold; see SPEC.md, Operations"
 
 
 @dataclass(slots=True)
@@ -217,7 +216,7 @@ class Committer:
         except LiaisonError as problem:  # to whoever asks it is no fault of theirs
             raise LiaisonError(
                 f"the rows of the {log.name.lower()} log are not those that its checkpoint signed",
-                hint=_OPERATOR_LOOKS,
+                hint=log_rows.OPERATOR_LOOKS,
             ) from problem
         tree.commit()  # not before: what was refused once is refused the next time
         return tree
@@ -229,7 +228,7 @@ class Committer:
                 if entry is None or not self._is_signed(entry, index):
                     raise LiaisonError(
                         f"the directory log from entry {index} on is not the one that its checkpoint signed",
-                        hint=_OPERATOR_LOOKS,
+                        hint=log_rows.OPERATOR_LOOKS,
                     )
                 self.directory.apply(entry)
 

@@ -267,22 +267,41 @@ HARMS = {
 }
 
 
-@pytest.mark.parametrize("harm", HARMS)
-def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
-    folder, _file, _held = backup
-    shutil.copy(folder / "relay" / "log-keys.json", tmp_path)
+def harmed(folder, target, statement: str) -> None:
+    """A copy of the relay in `target`, its database changed by that statement."""
+    shutil.copy(folder / "relay" / "log-keys.json", target)
     with (
         sqlite3.connect(folder / "relay" / "relay.sqlite") as whole,
-        sqlite3.connect(tmp_path / "relay.sqlite") as copy,
+        sqlite3.connect(target / "relay.sqlite") as copy,
     ):
         whole.backup(copy)
     copy.create_function("renamed", 1, lambda entry: entry.replace(ANNA.encode(), ANNA[::-1].encode()))
-    copy.execute(HARMS[harm])
+    copy.execute(statement)
     copy.commit()
     whole.close()
     copy.close()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
+    folder, _file, _held = backup
+    harmed(folder, tmp_path, HARMS[harm])
     said = told("check", "--data", tmp_path, code=5)
     assert harm in said.stdout, said.stdout
+
+
+@pytest.mark.parametrize(
+    ("harm", "heads"),
+    [("UPDATE log_head SET log = 3 WHERE log = 2", "[1, 3]"), ("DELETE FROM log_head WHERE log = 1", "[2]"),
+     ("INSERT INTO log_head VALUES (3, 0)", "[1, 2, 3]")],
+)  # fmt: skip
+def test_a_database_with_the_heads_of_other_logs_is_not_served_and_the_line_says_why(backup, tmp_path, harm, heads):
+    folder, _file, _held = backup
+    harmed(folder, tmp_path, harm)
+    for words in (["serve", "--port", "0"], ["sweep"], ["backup", tmp_path / "file"]):
+        refused = told(*words, "--data", tmp_path, code=1).stderr
+        assert f"the database has the heads of logs {heads}" in refused
+        assert "relay check" in refused
 
 
 def last_resort(world, forge):

@@ -8,8 +8,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, update
 
+from relay.protocol.errors import LiaisonError
+
 from .prepared import Prepared
 from .schema import checkpoint, log_entry, log_head, log_node
+
+OPERATOR_LOOKS = "the operator finds with `relay check` what does not hold; see SPEC.md, Operations"
 
 
 class Log(IntEnum):
@@ -25,12 +29,20 @@ _ADD_CHECKPOINT = Prepared(insert(checkpoint))
 
 
 def sizes(connection: Connection) -> dict[Log, int]:
-    return {Log(log): size for log, size in _SIZES.rows(connection)}
+    """How many entries each log has. Raises LiaisonError where the heads are not those of our two logs."""
+    return _by_log(_SIZES.rows(connection))
 
 
 def lock_sizes(connection: Connection) -> dict[Log, int]:
     """The heads, held until the transaction ends. SQLite holds its one lock already and ignores the clause."""
-    return {Log(log): size for log, size in _LOCK_SIZES.rows(connection)}
+    return _by_log(_LOCK_SIZES.rows(connection))
+
+
+def _by_log(rows: list[tuple[Any, ...]]) -> dict[Log, int]:
+    found: dict[int, int] = dict(rows)
+    if found.keys() != set(Log):
+        raise LiaisonError(f"the database has the heads of logs {sorted(found)}", hint=OPERATOR_LOOKS)
+    return {log: found[log] for log in Log}
 
 
 def set_size(connection: Connection, log: Log, size: int) -> None:
