@@ -120,8 +120,9 @@ def _is_as_given(entry: AccessEntry, row: Row[Any] | None) -> bool:
 
 
 def _is_held(entry: AccessEntry, row: Row[Any]) -> bool:
-    told = (read_hold_body(bytes(row.encoded))[0], row.completes, row.office, bytes(row.device_id), row.address)
-    return told == (entry.warrant[0], counts(entry), entry.office, entry.device_id, entry.address)
+    word, ref = read_hold_body(bytes(row.encoded))[0], spent_by(entry)
+    told = (word, row.completes, row.office, bytes(row.device_id), row.address, bytes(row.ref or ref))
+    return told == (entry.warrant[0], counts(entry), entry.office, entry.device_id, entry.address, ref)
 
 
 def _is_recalled(entry: AccessEntry, row: Row[Any]) -> bool:

@@ -23,6 +23,7 @@ from relay.protocol.recall import read_recall_detail
 from relay.protocol.warrant import ends_keeping
 from relay.store import log as log_rows
 from relay.store.blobs import Blobs
+from relay.store.holds import Standing
 from relay.store.log import Log
 from relay.store.schema import hold, message, part, recall, receipt, slot
 from relay.store.schema import message_place as place
@@ -35,6 +36,7 @@ def check_mail(connection: Connection, progress: Progress, blobs: Blobs) -> Iter
     yield from _check_receipts(connection)
     for table, event in ((hold, Event.HOLD), (recall, Event.RECALL)):
         yield from _check_words(connection, table, event)
+    yield from _check_standing(connection)
 
 
 def _check_places(connection: Connection) -> Iterator[Fault]:
@@ -87,6 +89,28 @@ def _check_words(connection: Connection, table: Table, event: Event) -> Iterator
     twice = select(table.c.message_id).group_by(table.c.message_id, table.c.entry).having(func.count() > 1)
     for message_id in connection.scalars(twice.limit(100)):
         yield Fault(f"{event} of {bytes(message_id).hex()}", "is stored twice, and was logged once")
+
+
+def _check_standing(connection: Connection) -> Iterator[Fault]:
+    """That an office holds a message, or that a word waits for a second, is what its words about it add up to."""
+    counted, holds, waits = hold.c.completes, hold.c.standing == Standing.HOLDS, hold.c.standing == Standing.WAITS
+    told = select(
+        hold.c.message_id,
+        hold.c.office,
+        func.max(hold.c.id).label("last"),
+        func.max(hold.c.id).filter(counted).label("last_counted"),
+        func.count().filter(counted).label("counted"),
+        func.max(hold.c.id).filter(holds).label("holds"),
+        func.max(hold.c.id).filter(waits).label("waits"),
+        func.count().filter(hold.c.standing != Standing.PAST).label("standing"),
+    )
+    for row in connection.execute(told.group_by(hold.c.message_id, hold.c.office)):
+        holds_by = row.last_counted if row.counted % 2 else None
+        waiting = row.last if row.last != row.last_counted else None
+        standing = (holds_by is not None) + (waiting is not None)
+        if (row.holds, row.waits, row.standing) != (holds_by, waiting, standing):
+            message_id = bytes(row.message_id).hex()
+            yield Fault(f"hold of {message_id}", f"stands otherwise than the words of {row.office} add up to")
 
 
 def _verify_columns(row: Row[Any], found: Message) -> None:

@@ -128,6 +128,7 @@ def limits(settings: Settings) -> Limits:
             Metered.ALARM: principal,
             Metered.KEYS: batches,
             Metered.LOOK: principal,
+            Metered.HOLD: publications,
         },
         {
             Metered.MESSAGE: office,

@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     quota_opens: int = Field(12_000, ge=0, le=_RATE)
     quota_claims: int = Field(60_000, ge=0, le=_RATE)  # devices' keys
     quota_key_batches: int = Field(60, ge=0, le=_RATE)  # of one's own keys: each is in the directory for good
-    quota_publications: int = Field(60, ge=0, le=_RATE)  # of an office, and as many revocations
+    quota_publications: int = Field(60, ge=0, le=_RATE)  # of an office, and as many revocations; words on holds
     quota_publications_burst: int = Field(10_000, ge=1, le=_RATE)  # an office that is set up
     quota_office_octets: int = Field(10 * 1024**3, ge=0, le=1 << 60)  # of large parts stored
     quota_failures: int = Field(600, ge=0, le=_RATE)  # requests that fail authentication, per peer address

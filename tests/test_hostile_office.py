@@ -10,6 +10,7 @@ from hashlib import sha256
 import pytest
 
 from forge import Forge, call, problem
+from relay.core import hold
 from relay.core.limits import MAX_DRAFTS, MAX_POLICIES
 from relay.core.policies import _MOST, PolicyShelf
 from relay.core.retention import Sweep
@@ -18,6 +19,7 @@ from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Party, Wi
 from relay.protocol.canonical import decode, encode
 from relay.protocol.community import COMMUNITY, ROSTER, Community, Roster
 from relay.protocol.entry import Change
+from relay.protocol.hold import HOLD, Action, Hold
 from relay.protocol.identity import REVOCATION, Kind, Revocation, parse_statement
 from relay.protocol.parts import MAX_INLINE
 from relay.protocol.policy_extensions import NO_EXTENSIONS
@@ -28,6 +30,8 @@ from test_quota import limited
 from world import LEVELS, POLICY_NAME, POLICY_OID, TEST_SPIF, clearance, world
 
 ANNA, JEAN, MAL = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "mal@lo-hostile"
+EWA, OLA = "ewa.lis@lo-warsaw", "ola.zak@lo-warsaw"
+LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 HOSTILE = "lo-hostile"
 
 
@@ -39,6 +43,8 @@ def relay(tmp_path_factory):
             built.office(office, nation)
         for address in (ANNA, JEAN, MAL):
             built.device(address, clearances=[clearance(nations=["FRA", "POL"])])
+        for address in (EWA, OLA):
+            built.device(address, clearances=[], roles=["security"])
         built.agreement("lo-warsaw", "lo-paris")
         built.clients[ANNA].sync()
         yield built
@@ -178,6 +184,40 @@ def test_each_entry_that_an_auditors_look_leaves_is_charged(relay):
     with limited(relay, quota_messages=1, quota_burst=3):
         path = f"messages/{os.urandom(16).hex()}"
         assert looks(path, f"{path}/evidence", "entries?first=0&count=1", path, "entries") == [404, 404, 200, 429, 429]
+
+
+def word(built, address, message_id, action, reason):
+    """A security officer's word about a hold, posted."""
+    key = built.clients[address].profile.signing
+    stated = Hold(action, message_id, key.device_id, address, int(time.time()), reason)
+    signed = key.sign_object(HOLD, stated.payload())
+    return call(built.clients[address], "POST", f"/v1/messages/{message_id.hex()}/holds", signed)
+
+
+def test_the_words_of_an_office_about_one_message_are_no_more_work_the_more_they_are_and_have_a_rate(
+    relay, monkeypatch
+):
+    message_id = relay.clients[ANNA].send([JEAN], label=LABEL, body="Meet at nine.\n").message_id
+    read, find = [], hold.standing_words
+
+    def finding(*given):
+        read.append(len(found := find(*given)))
+        return found
+
+    monkeypatch.setattr(hold, "standing_words", finding)
+    with limited(relay, quota_publications=0):  # none of it is charged
+        for count in range(24):
+            action = (Action.PLACE, Action.LIFT)[count // 2 % 2]
+            assert word(relay, (EWA, OLA)[count % 2], message_id, action, f"inquiry {count}").status_code == 201
+    assert read == [0, 1, 1, 2] * 6
+    with limited(relay, quota_publications=1, quota_publications_burst=2):
+        for _ in range(3):  # who may state none uses up nobody's rate
+            assert word(relay, ANNA, message_id, Action.PLACE, "inquiry 7").status_code == 404
+        assert word(relay, EWA, message_id, Action.PLACE, "inquiry 7").status_code == 201
+        assert word(relay, EWA, bytes(16), Action.PLACE, "inquiry 7").status_code == 404
+        limit = problem(word(relay, EWA, message_id, Action.PLACE, "inquiry 7"))
+        assert limit["detail"] == "ewa.lis@lo-warsaw is limited to 1 words on holds a minute"
+        assert word(relay, OLA, message_id, Action.PLACE, "inquiry 7").status_code == 201
 
 
 def test_an_upload_counts_at_least_as_much_as_what_would_have_gone_with_its_message(relay):

@@ -20,7 +20,7 @@ from relay.settings import Settings
 from relay.store import migrate as migrations
 from relay.store.engine import open_writer
 from relay.store.migrate import _config, relay_name, upgrade
-from relay.store.schema import message_place, metadata, setting
+from relay.store.schema import hold, message_place, metadata, setting
 from test_relay_concurrency import log_one
 
 
@@ -113,6 +113,33 @@ def test_what_is_stored_is_still_there_after_the_partitions_and_goes_as_one(engi
         connection.execute(message_place.delete())
         for table in STORED:
             assert connection.execute(select(metadata.tables[table])).all() == []
+
+
+@pytest.mark.parametrize(
+    ("completes", "standing"),
+    [
+        ("0", "1"),
+        ("00", "01"),
+        ("01", "02"),
+        ("010", "021"),
+        ("0101", "0000"),
+        ("01010", "00001"),
+        ("010101", "000002"),
+    ],
+)
+def test_the_words_about_a_hold_that_were_stored_before_stand_as_they_add_up(engine, completes, standing):
+    command.upgrade(_config(engine), "0013")
+    place = {"message_id": b"m" * 16, "sender_device": b"s" * 16, "seq": 1, "digest": b"d" * 32, "entry": 1, "day": 1}
+    with engine.begin() as connection:
+        connection.execute(message_place.insert(), place)
+        for count, completed in enumerate(completes):
+            row = STORED["hold"] | {"completes": completed == "1", "entry": count}
+            names = list(row)
+            connection.execute(text(f"INSERT INTO hold ({', '.join(names)}) VALUES (:{', :'.join(names)})"), row)
+    upgrade(engine, "relay-test")
+    with engine.begin() as connection:
+        found = connection.scalars(select(hold.c.standing).order_by(hold.c.entry)).all()
+        assert "".join(map(str, found)) == standing
 
 
 ADDING = """

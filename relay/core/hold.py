@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Row, select
 
 from relay.batch import Answer, Batch
 from relay.protocol.approval import MAX_AGE, Matter, Question, verify_approvals
@@ -20,12 +20,14 @@ from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated
-from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, may_hold, read_hold, read_hold_body
+from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, is_holder, may_hold, read_hold, read_hold_body
+from relay.store.holds import Standing, holders, is_known, pass_over, standing_words
 from relay.store.schema import hold, message
 
 from .caller import Caller, current
 from .kept import destroy_kept
 from .open import not_available
+from .quota import Metered, Quota
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +64,44 @@ class _State(NamedTuple):
     waiting: dict[str, Row[Any]]  # address → the word
 
 
-def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int) -> Answer:
+def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int, quota: Quota) -> Answer:
     """Take the word and log it; once there are as many as it takes it counts, from this transaction on."""
     stated, device = signed.stated, current(batch.directory, caller.device.device_id, batch.now)
+    if not is_holder(device):  # before it is charged, and anything read
+        raise not_available()
+    quota.charge(batch, device, Metered.HOLD, None)
     batch.flush()
     stored = batch.connection.scalar(select(message.c.encoded).where(message.c.message_id == stated.message_id))
     found = parse_message(bytes(stored)) if stored is not None else None
     # To whoever may not hold it there is no such message.
     if found is None or not may_hold(device, found.core):
         raise not_available()
-    rows = _rows(batch, stated.message_id, device.office)
+    rows = standing_words(batch.connection, stated.message_id, device.office)
     state = _state(batch, rows)
     if state.is_held is (stated.action is Action.PLACE):
         raise Conflict(f"{device.office} holds this message already" if state.is_held else "there is no hold to lift")
     warrant, needed = _warrant(batch, device, signed, state)
     words = min(len(warrant), needed)
     # Else one officer could say again what others have seconded or approved once, and undone since.
-    if any(_ref(row) == signed.ref for row in rows):
+    if is_known(batch.connection, signed.ref):
         raise Conflict("this very word was stated before", hint="sign a new one")
-    ends = stated.action is Action.LIFT and words >= needed and _holders(batch, stated.message_id) == {device.office}
+    counts = words >= needed
+    ends = stated.action is Action.LIFT and counts and holders(batch.connection, stated.message_id) == {device.office}
     destroyed = " destroyed" if ends and destroy_kept(batch, stated.message_id) else ""
     index = batch.log(_entry(batch, caller, stated, found, warrant, f"{words} of {needed}{destroyed}"))
-    batch.add(hold, {
-        "message_id": stated.message_id, "office": device.office, "device_id": device.device_id,
-        "address": device.address, "completes": words >= needed, "encoded": signed.encoded, "entry": index,
-    })  # fmt: skip
+    # What waits beside a word that waits has lapsed.
+    pass_over(batch.connection, [row for row in rows if counts or row.standing == Standing.WAITS])
+    batch.add(hold, _row(device, signed, index, counts=counts))
     return lambda committed: committed.prove(index, seen).encoded()
+
+
+def _row(device: Device, signed: SignedHold, index: int, *, counts: bool) -> dict[str, Any]:
+    counted = Standing.HOLDS if signed.stated.action is Action.PLACE else Standing.PAST
+    return {
+        "message_id": signed.stated.message_id, "office": device.office, "device_id": device.device_id,
+        "address": device.address, "completes": counts, "encoded": signed.encoded, "entry": index,
+        "standing": int(counted if counts else Standing.WAITS), "ref": signed.ref,
+    }  # fmt: skip
 
 
 def _warrant(batch: Batch, device: Device, signed: SignedHold, state: _State) -> tuple[tuple[bytes, ...], int]:
@@ -107,38 +121,10 @@ def _warrant(batch: Batch, device: Device, signed: SignedHold, state: _State) ->
     return (signed.word, *(bytes(row.encoded) for row in state.waiting.values())), WORDS_NEEDED
 
 
-def held(connection: Connection, message_ids: list[bytes]) -> set[bytes]:
-    """Those of the messages on which any office has a hold."""
-    wanted = select(hold.c.message_id).where(hold.c.message_id.in_(message_ids), hold.c.completes)
-    odd = wanted.group_by(hold.c.message_id, hold.c.office).having(func.count() % 2 == 1)
-    return {bytes(message_id) for message_id in connection.scalars(odd)}
-
-
-def _rows(batch: Batch, message_id: bytes, office: str) -> Sequence[Row[Any]]:
-    wanted = select(hold).where(hold.c.message_id == message_id, hold.c.office == office).order_by(hold.c.id)
-    return batch.connection.execute(wanted).all()
-
-
-def _holders(batch: Batch, message_id: bytes) -> set[str]:
-    """The offices that hold the message."""
-    placed = select(hold.c.office).where(hold.c.message_id == message_id, hold.c.completes).group_by(hold.c.office)
-    return set(batch.connection.scalars(placed.having(func.count() % 2 == 1)))
-
-
-def _ref(row: Row[Any]) -> bytes:
-    return parse_sign1(read_hold_body(bytes(row.encoded))[0], HOLD).ref
-
-
 def _state(batch: Batch, rows: Sequence[Row[Any]]) -> _State:
-    is_held, waiting = False, dict[str, Row[Any]]()
-    for row in rows:
-        if row.completes:
-            is_held, waiting = not is_held, {}
-        else:
-            waiting[row.address] = row
-    valid = batch.directory.device
-    still = {by: row for by, row in waiting.items() if valid(bytes(row.device_id), batch.now) is not None}
-    return _State(is_held, still)
+    valid, waiting = batch.directory.device, [row for row in rows if row.standing == Standing.WAITS]
+    still = {row.address: row for row in waiting if valid(bytes(row.device_id), batch.now) is not None}
+    return _State(len(waiting) < len(rows), still)
 
 
 def _entry(

@@ -43,6 +43,7 @@ class Metered(StrEnum):
     PUBLICATION = "publications"
     REVOCATION = "revocations"
     LOOK = "audit looks"
+    HOLD = "words on holds"
 
 
 _URGENT = {Metered.MESSAGE: Metered.URGENT_MESSAGE, Metered.OPEN: Metered.URGENT_OPEN}

@@ -37,12 +37,12 @@ from relay.protocol.recall import (
     recall_detail,
 )
 from relay.store import log as log_rows
+from relay.store.holds import held
 from relay.store.log import Log
 from relay.store.schema import log_entry, message, slot
 from relay.store.schema import recall as recall_table
 
 from .caller import Caller
-from .hold import held
 from .kept import take_back
 from .open import deny
 from .quota import Metered, Quota

@@ -179,7 +179,7 @@ class Relay:
 
         def prepare(caller: Caller) -> Checking[Job]:
             signed = yield from hold.check_hold(caller, message_id, request.body, int(time.time()))
-            return Job(lambda batch: hold.state_hold(batch, caller, signed, seen))
+            return Job(lambda batch: hold.state_hold(batch, caller, signed, seen, self._quota))
 
         return await self.door.commit(request, prepare)
 

@@ -25,10 +25,9 @@ from relay.protocol.entry import NO_DEVICE, RELAY, AccessEntry, Event, parse_acc
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.label import PolicyRef, readable_label
 from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
+from relay.store.holds import held
 from relay.store.log import Log
 from relay.store.schema import hold, log_entry, message, message_place, slot
-
-from .hold import held
 
 Rows = Iterable[Any]  # of the two selections below
 _MESSAGES, _OCTETS = 64, 4 << 20  # at most so much in one transaction: others wait for it

@@ -85,9 +85,13 @@ def check_reason(reason: str) -> str:
     return reason
 
 
+def is_holder(device: Device) -> bool:
+    """Whether this is a security officer, who states holds of its office and is told of them."""
+    roles = device.certificate.roles if device.certificate is not None else ()
+    return device.kind is Kind.OFFICER and SECURITY_ROLE in roles
+
+
 def may_hold(device: Device, core: Core) -> bool:
     """Whether this is a security officer of the originator's or of an addressed office."""
-    roles = device.certificate.roles if device.certificate is not None else ()
     addressed = {office_of(each.address) for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
-    party = device.office == core.office or device.office in addressed
-    return party and device.kind is Kind.OFFICER and SECURITY_ROLE in roles
+    return is_holder(device) and (device.office == core.office or device.office in addressed)

@@ -23,8 +23,7 @@ from .dating import CLOCKS_APART
 from .directory import Device, Directory
 from .entry import AccessEntry, Event
 from .errors import LiaisonError, Malformed, Unverified
-from .hold import HOLD, WORDS_NEEDED, Hold, read_hold
-from .identity import SECURITY_ROLE, Kind
+from .hold import HOLD, WORDS_NEEDED, Hold, is_holder, read_hold
 from .recall import RECALL, may_recall, read_recall, read_recall_detail
 
 _LATE = 60  # seconds that a request may take from its check to its commit
@@ -91,8 +90,7 @@ def _seconded(entry: AccessEntry, stated: Hold, others: Sequence[bytes], directo
 
 
 def _check_officer(entry: AccessEntry, device: Device) -> None:
-    roles = device.certificate.roles if device.certificate is not None else ()
-    if device.office != entry.office or device.kind is not Kind.OFFICER or SECURITY_ROLE not in roles:
+    if device.office != entry.office or not is_holder(device):
         raise Unverified(f"hold: {device.address} is no security officer of {entry.office}")
 
 

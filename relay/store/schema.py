@@ -258,7 +258,18 @@ hold = Table(
     Column("completes", Boolean, nullable=False, comment="the second word: from here on held, or no longer"),
     Column("encoded", LargeBinary, nullable=False, comment="signed by the officer; for auditors"),
     Column("entry", BigInteger, nullable=False, comment="index of its entry in the access log"),
+    Column(
+        "standing",
+        SmallInteger,
+        nullable=False,
+        server_default="2",  # what an earlier version takes, while it still serves, keeps rather than not
+        comment="0 past, 1 waits for a second word, 2 its office holds the message",
+    ),
+    Column("ref", LargeBinary(32), comment="what names the word: the same again?"),
     Index("ix_hold_message", "message_id", "office"),
+    Index("ix_hold_ref", "ref"),
+    _of_some("standing > 0", "ix_hold_standing", "message_id", "office"),
+    _of_some("standing = 2", "ix_hold_in_force", "office", "entry"),
 )
 
 alarm = Table(
