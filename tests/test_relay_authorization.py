@@ -56,6 +56,8 @@ TABLE = {
     "POST /v1/messages/{message_id}/recall": (f"/v1/messages/{ID}/recall", (401, 400, 400, 400, 400, 400, 401, 401)),
     # A body that is no hold; who may hold what is in test_legal_hold.py.
     "POST /v1/messages/{message_id}/holds": (f"/v1/messages/{ID}/holds", (401, 400, 400, 400, 400, 400, 401, 401)),
+    # For security officers alone: what they are told is in test_hold_list.py.
+    "GET /v1/holds": ("/v1/holds", (401, 403, 403, 403, 403, 403, 401, 401)),
     "POST /v1/keys": ("/v1/keys", (401, 400, 400, 400, 403, 403, 401, 401)),
     "POST /v1/keys/claim": ("/v1/keys/claim", (401, 400, 400, 400, 403, 403, 401, 401)),
     "GET /v1/keys/stock": ("/v1/keys/stock", (401, 200, 200, 200, 403, 403, 401, 401)),

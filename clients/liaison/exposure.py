@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from relay.protocol.canonical import expect, read_array
@@ -23,7 +22,7 @@ from relay.protocol.recall import read_recall_detail
 from relay.protocol.warrant import judge_recall
 
 from .client import Client
-from .pulled import PulledEntry
+from .pulled import PulledEntry, utc
 from .trust import relayed
 
 
@@ -149,8 +148,7 @@ def complete(client: Client, found: Exposure) -> None:
 
 
 def _at(index: int, entry: AccessEntry) -> dict[str, Any]:
-    at = datetime.fromtimestamp(entry.time / 1000, UTC).isoformat(timespec="milliseconds")
-    return {"index": index, "time": at.replace("+00:00", "Z")}
+    return {"index": index, "time": utc(entry.time)}
 
 
 def _why(entry: AccessEntry) -> dict[str, Any]:

@@ -39,9 +39,8 @@ class PulledEntry:
 
 
 def _told(entry: AccessEntry, marking: Callable[[bytes], str]) -> dict[str, Any]:
-    at = datetime.fromtimestamp(entry.time / 1000, UTC).isoformat(timespec="milliseconds")
     return {
-        "time": at.replace("+00:00", "Z"),
+        "time": utc(entry.time),
         "event": entry.event.value,
         "actor": entry.address,
         "office": entry.office,
@@ -51,6 +50,11 @@ def _told(entry: AccessEntry, marking: Callable[[bytes], str]) -> dict[str, Any]
         "rules": list(entry.rules),
         "detail": entry.detail or None,
     }
+
+
+def utc(time: int) -> str:
+    """Milliseconds since 1970 as an instant of ISO 8601."""
+    return datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def markings(client: Client) -> Callable[[bytes], str]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from relay.protocol.actor import verify_actor, verify_concerns
+from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import expect, expect_bytes, expect_items, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.entry import AccessEntry, parse_access_entry
+from relay.protocol.entry import AccessEntry
 from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import accept_detail, parse_grants
-from relay.protocol.merkle import leaf_hash, verify_inclusion
 
 from .chain import ChainRow, EvidenceKind, Limit, chain
 from .client import Client
 from .exposure import Exposure, exposures
-from .pulled import PulledEntry
+from .proven import proven
 from .record import Record
 from .trust import ACCESS, relayed
 
@@ -93,27 +92,19 @@ def recall_of(client: Client, record: Record) -> TrackedRecall | None:
 
 def _proven(client: Client, record: Record) -> tuple[Exposure, int]:
     """What the relay proves of this message, and when the checkpoint over it was signed, in seconds."""
-    trust, core = client.trust, record.message.core
+    core = record.message.core
     answer = client.transport.get(f"/v1/messages/{core.message_id.hex()}/evidence")
     given, listed, rows = read_array(answer, 3, "evidence")
-    note = expect(given, bytes, "evidence: checkpoint")
-    checkpoint = trust.read_checkpoint(ACCESS, note)
-    trust.alarmed(note, lambda: trust.advance(checkpoint, note, (), client.transport))
-    pulled = []
-    for row in expect(rows, list, "evidence: entries"):
-        encoded, index, proof = expect_items(row, 3, "evidence: entry")
-        steps = tuple(expect_bytes(step, 32, "evidence: proof") for step in expect(proof, list, "evidence: proof"))
-        leaf = leaf_hash(expect(encoded, bytes, "evidence: entry"))
-        verify_inclusion(leaf, expect(index, int, "evidence: index"), checkpoint.size, steps, checkpoint.root)
-        pulled.append(PulledEntry(index, leaf, entry := parse_access_entry(encoded)))
-        verify_actor(entry, trust.directory)
-        verify_concerns(entry, core.office)
+    pulled, as_of = proven(client, given, rows)
+    for each in pulled:
+        if each.entry is not None:
+            verify_concerns(each.entry, core.office)
     (found,) = exposures(pulled, [core.message_id])
     found.grants = parse_grants(expect(listed, bytes, "evidence: grants"))
     accepts = [(entry.message_ref, entry.detail) for _index, entry in found.accepts]
     if accepts != [(record.message.ref, accept_detail(found.grants, core.handling.precedence))]:
         raise Unverified("the relay shows another acceptance, or other devices, than this message's")
-    return found, trust.signed_at(ACCESS, note)
+    return found, as_of
 
 
 def audited_chain(client: Client, found: Exposure, within: int | None = None) -> list[ChainRow]:

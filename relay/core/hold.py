@@ -9,25 +9,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, select
+from sqlalchemy import Connection, Row, select
 
 from relay.batch import Answer, Batch
 from relay.protocol.approval import MAX_AGE, Matter, Question, verify_approvals
+from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.dating import CLOCKS_APART
 from relay.protocol.directory import Device
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
-from relay.protocol.errors import Conflict, Malformed, Unauthenticated
+from relay.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
 from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, is_holder, may_hold, read_hold, read_hold_body
-from relay.store.holds import Standing, holders, is_known, pass_over, standing_words
+from relay.store.holds import Standing, holders, in_force, is_known, pass_over, standing_words
 from relay.store.schema import hold, message
 
 from .caller import Caller, current
 from .kept import destroy_kept
 from .open import not_available
 from .quota import Metered, Quota
+from .reading import proven
+
+PAGE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,14 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int, quot
     pass_over(batch.connection, [row for row in rows if counts or row.standing == Standing.WAITS])
     batch.add(hold, _row(device, signed, index, counts=counts))
     return lambda committed: committed.prove(index, seen).encoded()
+
+
+def holds_of(connection: Connection, caller: Caller, after: int) -> bytes:
+    """[checkpoint, [[entry, index, proof]...]]: the words by which the caller's office holds, from entry `after` on."""
+    if not is_holder(caller.device):
+        raise Refused("an office's holds are for its security officers", rules=("security",))
+    note, found = proven(connection, in_force(connection, caller.device.office, after, PAGE))
+    return encode([note, found])
 
 
 def _row(device: Device, signed: SignedHold, index: int, *, counts: bool) -> dict[str, Any]:

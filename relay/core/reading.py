@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -140,14 +140,19 @@ def evidence_of(connection: Connection, message_id: bytes, reader: bytes | None 
             indexes |= set(connection.scalars(wanted))
         elif owner is not recall:
             indexes |= set(connection.scalars(wanted.where(owner.c.device_id == reader)))
+    note, entries = proven(connection, indexes)
+    return [note, bytes(found.grants) if reader is None else None, entries]
+
+
+def proven(connection: Connection, indexes: Iterable[int]) -> tuple[bytes, list[list[object]]]:
+    """The newest checkpoint of the access log, and under it [entry, index, proof] of each that is not erased."""
     size, node = log_rows.sizes(connection)[Log.ACCESS], cache(_node_reader(connection, Log.ACCESS))
-    proven = []
+    found = list[list[object]]()
     for index in sorted(indexes):
         entry = log_rows.entry(connection, Log.ACCESS, index)
         if entry is not None:  # else its retention is over
-            proven.append([bytes(entry), index, inclusion_proof(index, size, node)])
-    note = log_rows.checkpoint_at(connection, Log.ACCESS, size) or b""
-    return [bytes(note), bytes(found.grants) if reader is None else None, proven]
+            found.append([bytes(entry), index, inclusion_proof(index, size, node)])
+    return bytes(log_rows.checkpoint_at(connection, Log.ACCESS, size) or b""), found
 
 
 def _reader(connection: Connection, device: Device, message_id: bytes) -> bytes | None:

@@ -27,7 +27,7 @@ from relay.store.engine import DATABASE_AWAY, unavailable, with_reader
 from relay.store.log import Log
 from relay.store.schema import document, message
 
-from . import alarm, keyroom, open, reading, uploads  # noqa: A004 - the field's verb
+from . import alarm, hold, keyroom, open, reading, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, current, require_mailbox
 from .limits import MAX_WAIT
@@ -120,6 +120,9 @@ class ReadingRoom:
 
     async def alarms(self, caller: Caller, after: int) -> bytes:
         return await self.look(lambda connection: alarm.alarms_of(connection, caller, after), caller)
+
+    async def holds(self, caller: Caller, after: int) -> bytes:
+        return await self.look(lambda connection: hold.holds_of(connection, caller, after), caller)
 
     async def stock(self, caller: Caller) -> bytes:
         require_mailbox(caller)

@@ -138,6 +138,12 @@ async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest,
     return cbor(await relay.hold(request, bytes.fromhex(message_id), seen), 201)
 
 
+@router.get("/holds", responses=answers(400, 401, 403, what="[checkpoint, [[entry, index, proof]...]]"))
+async def holds(relay: TheRelay, caller: TheCaller, after: Cursor = 0) -> Response:
+    """By which words the caller's office holds messages, from the log entry `after` on; for its security officers."""
+    return cbor(await relay.room.holds(caller, after))
+
+
 @router.get(
     "/messages/{message_id}/receipts",
     responses=answers(400, 401, 404, what="[[device, state, receipt, index]...]"),

@@ -49,3 +49,9 @@ def held(connection: Connection, message_ids: Sequence[bytes]) -> set[bytes]:
 def holders(connection: Connection, message_id: bytes) -> set[str]:
     """The offices that hold the message."""
     return set(connection.scalars(select(hold.c.office).where(hold.c.message_id == message_id, _HOLDS)))
+
+
+def in_force(connection: Connection, office: str, after: int, count: int) -> Sequence[int]:
+    """The entries, from `after` on, of the words by which the office holds messages, in order."""
+    wanted = select(hold.c.entry).where(hold.c.office == office, hold.c.entry >= after, _HOLDS)
+    return connection.scalars(wanted.order_by(hold.c.entry).limit(count)).all()

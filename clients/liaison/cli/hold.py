@@ -8,12 +8,17 @@ from typing import Any
 
 import click
 
+from liaison import render
+from liaison.audit import AuditPull
 from liaison.client import Client
+from liaison.held import Held, held_by_office, held_in_log
 from liaison.holding import post_hold, sign_hold
+from liaison.safe_text import for_one_line
 from relay.protocol.armor import dearmor
 from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
 from relay.protocol.hold import HOLD, Action, Hold, read_hold
+from relay.protocol.identity import Kind
 
 from .asking import Asking, takes_approvals
 from .common import Session, json_option, pass_session, put, say
@@ -45,6 +50,35 @@ def place(session: Session, /, message: str, asking: Asking, **given: Any) -> No
 def lift(session: Session, /, message: str, asking: Asking, **given: Any) -> None:
     """Ask that your office's hold end; FILE is what --ask wrote and others approved."""
     _state(session, Action.LIFT, message, asking, **given)
+
+
+@hold.command("list")
+@json_option
+@pass_session
+def list_holds(session: Session, /, *, as_json: bool) -> None:
+    """What is held now: for a security officer by the own office, for an auditor by every office in scope."""
+    with session.client() as client:
+        own = client.sync()
+        found = _audited(client) if own.kind is Kind.AUDITOR else list(held_by_office(client, own.office))
+    out = render.page(session.color)
+    for each in found:
+        told = each.as_json()
+        if as_json:
+            put(told)
+            continue
+        out.line(f"{told['since']} {told['message_id']} held by {told['office']}, entry {told['entry']}")
+        for word in told["words"]:
+            out.line(for_one_line(f"    {word['address']}: {word['reason']}"))
+        if each.approvers:
+            out.line(f"    approved by {', '.join(each.approvers)}")
+    if not found and not as_json:
+        say("no message is held")
+
+
+def _audited(client: Client) -> list[Held]:
+    audited = AuditPull(client)
+    audited.pull()
+    return held_in_log(audited.entries())
 
 
 def _state(

@@ -1,0 +1,151 @@
+"""`liaison hold list`: an office's security officers and its auditors are told what is held, and nobody else."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from acts import run, screen
+from liaison.held import held_by_office
+from liaison.holding import state_hold
+from relay.core import hold as relay_hold
+from relay.protocol.canonical import decode, encode
+from relay.protocol.errors import Refused, Unverified
+from relay.protocol.hold import Action
+from relay.protocol.identity import Kind
+from world import clearance, world
+
+ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
+EWA, OLA, LUC, ZOE = "ewa.lis@lo-warsaw", "ola.zak@lo-warsaw", "luc.bas@lo-paris", "zoe.roux@lo-paris"
+WARSAW, PARIS = "audit@lo-warsaw", "audit@lo-paris"
+LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
+
+
+@pytest.fixture(scope="module")
+def offices(tmp_path_factory):
+    with world(tmp_path_factory.mktemp("hold-list")) as built:
+        for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
+            built.office(office, nation)
+        built.agreement("lo-warsaw", "lo-paris")
+        for address in (ANNA, JEAN):
+            built.device(address, clearances=[clearance(nations=["FRA", "POL"])])
+        for address in (EWA, OLA, LUC, ZOE):
+            built.device(address, clearances=[], roles=["security"])
+        for address in (WARSAW, PARIS):
+            built.device(address, clearances=[], kind=Kind.AUDITOR)
+        yield built
+
+
+@pytest.fixture
+def held(offices):
+    """Two messages that Warsaw holds, one of them Paris too; lifted afterwards."""
+    sent = [offices.clients[ANNA].send([JEAN], label=LABEL, body="Meet at nine.\n").message_id for _ in range(2)]
+    words = [((EWA, OLA), sent[0]), ((OLA, EWA), sent[1]), ((LUC, ZOE), sent[1])]
+    for officers, message_id in words:
+        state(offices, Action.PLACE, message_id, officers)
+    yield sent
+    for officers, message_id in words:
+        if message_id in {each.entry.message_id for each in listed(offices, officers[0])}:
+            state(offices, Action.LIFT, message_id, officers)
+
+
+def state(built, action, message_id, officers):
+    for number, officer in enumerate(officers, 1):
+        state_hold(built.clients[officer], action, message_id, f"inquiry {number}")
+
+
+def listed(built, officer):
+    client = built.clients[officer]
+    return held_by_office(client, client.sync().office)
+
+
+def rows(built, who):
+    ran = run(built.clients[who], "hold", "list", "--json")
+    assert ran.exit_code == 0, ran.output
+    return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def test_a_security_officer_sees_what_the_own_office_holds_by_whose_words_and_nothing_of_another_office(offices, held):
+    found = rows(offices, EWA)
+    assert [(row["v"], row["message_id"], row["office"]) for row in found] == [
+        (1, each.hex(), "lo-warsaw") for each in held
+    ]
+    assert [(word["address"], word["reason"]) for word in found[0]["words"]] == [(OLA, "inquiry 2"), (EWA, "inquiry 1")]
+    assert found[0]["approved_by"] == []
+    assert [row["message_id"] for row in rows(offices, ZOE)] == [held[1].hex()]
+    state(offices, Action.LIFT, held[0], (EWA, OLA))
+    assert [row["message_id"] for row in rows(offices, OLA)] == [held[1].hex()]
+    shown = screen(offices.clients[OLA], "hold", "list")
+    assert any(held[1].hex() in line and "lo-warsaw" in line for line in shown)
+    assert any("ewa.lis@lo-warsaw: inquiry 2" in line for line in shown)
+
+
+def test_an_auditor_sees_the_holds_of_every_office_in_scope_from_the_log_itself(offices, held):
+    ours = [(row["office"], row["message_id"]) for row in rows(offices, WARSAW)]
+    # the originator's auditor reads what other offices do with its messages
+    assert ours == [("lo-warsaw", held[0].hex()), ("lo-warsaw", held[1].hex()), ("lo-paris", held[1].hex())]
+    assert rows(offices, PARIS) == [row for row in rows(offices, WARSAW) if row["office"] == "lo-paris"]
+    state(offices, Action.LIFT, held[1], (LUC, ZOE))
+    assert rows(offices, PARIS) == []
+    assert "no message is held" in run(offices.clients[PARIS], "hold", "list").output
+
+
+@pytest.mark.parametrize("who", [ANNA, JEAN])
+def test_whoever_may_hold_nothing_is_told_of_no_hold(offices, held, who):
+    with pytest.raises(Refused, match="security officers"):
+        listed(offices, who)
+    assert run(offices.clients[who], "hold", "list").exit_code == 6
+
+
+def test_one_word_that_waits_for_a_second_holds_nothing(offices):
+    message_id = offices.clients[ANNA].send([JEAN], label=LABEL, body="Meet at nine.\n").message_id
+    state(offices, Action.PLACE, message_id, [EWA])
+    assert listed(offices, EWA) == []
+
+
+def test_a_list_of_more_than_a_page_is_whole(offices, held, monkeypatch):
+    monkeypatch.setattr(relay_hold, "PAGE", 1)
+    assert [each.entry.message_id for each in listed(offices, EWA)] == held
+
+
+def lie(offices, monkeypatch, change):
+    """The relay's answer to a question for holds, changed."""
+    client = offices.clients[EWA]
+    get = client.transport.get
+
+    def answer(path, **asked):
+        given = get(path, **asked)
+        return encode(change(decode(given, "holds"))) if path == "/v1/holds" else given
+
+    monkeypatch.setattr(client.transport, "get", answer)
+
+
+LIES = {
+    "other words": lambda found: [found[0], [[row[0][:-1] + b"!", *row[1:]] for row in found[1]]],
+    "elsewhere": lambda found: [found[0], [[row[0], row[1] + 1, row[2]] for row in found[1]]],
+    "twice": lambda found: [found[0], found[1] * 2],
+    "backwards": lambda found: [found[0], found[1][::-1]],
+    "under no signature": lambda found: [found[0][:-9], found[1]],
+    "not the format": lambda found: found[:1],
+}
+
+
+@pytest.mark.parametrize("told", LIES)
+def test_what_the_log_does_not_bear_out_is_not_shown(offices, held, monkeypatch, told):
+    lie(offices, monkeypatch, LIES[told])
+    with pytest.raises(Unverified):
+        listed(offices, EWA)
+
+
+def test_entries_of_the_log_that_are_no_hold_of_the_own_office_are_not_taken_for_one(offices, held, monkeypatch):
+    paris, first = listed(offices, ZOE)[0].index, listed(offices, EWA)[0].index - 1
+    for other in (paris, first, 0):
+
+        def proofs(connection, _office, _after, _count, other=other):
+            return [other]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(relay_hold, "in_force", proofs)
+            with pytest.raises(Unverified, match="is no hold of lo-warsaw"):
+                listed(offices, EWA)
