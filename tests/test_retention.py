@@ -13,6 +13,7 @@ import shutil
 import sqlite3
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -49,6 +50,7 @@ from simulator import lying
 from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture
 from test_go import run as run_go
+from test_relay_concurrency import cheap_entry
 from world import POLICY_NAME, POLICY_OID, TEST_SPIF, clearance, world
 
 DAY = 86400
@@ -272,6 +274,71 @@ def test_what_is_due_behind_many_entries_that_nobody_destroys_is_found(offices):
         asyncio.run(offices.relay._writer.submit(log_many))
     about = places_of(offices, sent(offices, OPEN))
     sweep(offices, 2.1)
+    assert stored_entries(offices, about) == [None] * 4
+
+
+def log_ahead(batch):
+    """Two pages, by a clock that was ten years ahead."""
+    for _ in range(512):
+        batch.log(replace(cheap_entry(), time=batch.now_ms + 3650 * DAY * 1000))
+    return lambda _committed: None
+
+
+def test_a_clock_that_was_ahead_for_a_while_keeps_nothing_behind_it_from_being_found(offices):
+    asyncio.run(offices.relay._writer.submit(log_ahead))
+    about = places_of(offices, sent(offices, OPEN))
+    sweep(offices, 2.1)
+    assert stored_entries(offices, about) == [None] * 4
+
+
+def test_what_cannot_be_read_is_kept_and_stops_no_sweep(offices, capsys):
+    harmed, other = sent(offices), sent(offices, OPEN)
+    about, (first, *_rest) = places_of(offices, other), places_of(offices, harmed)
+    with sqlite3.connect(offices.settings.data / "relay.sqlite", timeout=30) as connection:
+        (before,) = connection.execute("SELECT entry FROM log_entry WHERE log = 2 AND idx = ?", (first,)).fetchone()
+        connection.execute("UPDATE message SET encoded = x'80' WHERE message_id = ?", (harmed,))
+        connection.execute("UPDATE log_entry SET entry = x'80' WHERE log = 2 AND idx = ?", (first,))
+    connection.close()
+    assert sweep(offices, 200).messages == 1
+    assert (rows_of(offices, other), stored_entries(offices, about)) == (0, [None] * 4)
+    assert rows_of(offices, harmed)
+    assert stored_entries(offices, [first]) == [b"\x80"]
+    with sqlite3.connect(offices.settings.data / "relay.sqlite", timeout=30) as connection:
+        connection.execute("UPDATE log_entry SET entry = ? WHERE log = 2 AND idx = ?", (before, first))
+    connection.close()
+
+
+def test_slots_count_for_what_fills_one_transaction(offices, monkeypatch):
+    for _ in range(3):
+        sent(offices)
+    monkeypatch.setattr(relay.core.retention, "_OCTETS", 20_000)
+
+    def destroyed_at_once() -> int:
+        with offices.relay._readers.connect() as connection:
+            job = Sweep().next_job(connection, offices.relay.judge(), int(time.time()) + 32 * DAY)
+        return len(job.args[0])
+
+    assert destroyed_at_once() == 3
+    monkeypatch.setattr(relay.core.retention, "_SLOT", 20_000)
+    assert destroyed_at_once() == 1
+
+
+def test_what_was_not_due_is_not_read_again_before_it_can_be(offices, monkeypatch):
+    asyncio.run(offices.relay._writer.submit(log_many))
+    about = places_of(offices, sent(offices, OPEN))
+    for _ in range(2):
+        asyncio.run(offices.relay._writer.submit(log_many))
+    sweep(offices, 1.5)  # the message is there, and what is said of it
+    parsed, parse = [], relay.core.retention.parse_access_entry
+
+    def parsing(encoded):
+        parsed.append(encoded)
+        return parse(encoded)
+
+    monkeypatch.setattr(relay.core.retention, "parse_access_entry", parsing)
+    assert sweep(offices, 1.6) == (0, 0)
+    assert len(parsed) < 256  # of the page that is not full
+    assert sweep(offices, 2.1).messages == 1
     assert stored_entries(offices, about) == [None] * 4
 
 

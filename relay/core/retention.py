@@ -5,32 +5,41 @@ The rules:
     was committed before it is seen by it, and one that comes after finds no message;
   - each transaction is small, and names what it destroyed in a `destroy` entry of its own;
   - an entry of a message that is still there stays, so what holds a message holds its entries;
+  - what cannot be read is kept, and stands in the way of nothing else: the operator is told, `relay check` names it;
   - that it went is logged once for each other office that has entries about it, under both: so one that says where the
     message is stands at least as long as any that says what was done with it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, delete, select, tuple_, update
 
 from relay.batch import Answer, Batch
+from relay.observe import tell
 from relay.protocol.access import Judge, deciding_policy
 from relay.protocol.entry import NO_DEVICE, RELAY, AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message
+from relay.protocol.errors import LiaisonError
 from relay.protocol.label import PolicyRef, readable_label
-from relay.protocol.retention import EVERYONE, MAX_DESTROYED, Destruction, entry_end, message_end
+from relay.protocol.retention import DEFAULT_RETENTION, EVERYONE, Destruction, entry_end, message_end
+from relay.store import log as log_rows
 from relay.store.holds import held
 from relay.store.log import Log
 from relay.store.schema import hold, log_entry, message, message_place, slot
 
+from .outlook import NEVER, PAGE, Outlook
+
+T = TypeVar("T")
 Rows = Iterable[Any]  # of the two selections below
 _MESSAGES, _OCTETS = 64, 4 << 20  # at most so much in one transaction: others wait for it
+_SLOT = 4096  # octets that a slot may have in the database
 
 
 class Swept(NamedTuple):
@@ -46,30 +55,40 @@ _ENTRY_ROWS = select(log_entry.c.idx, log_entry.c.entry, log_entry.c.office, log
 )
 
 
+class _Periods(NamedTuple):
+    """The shortest in seconds after which any policy lets go a message, and an entry; None where all keep those."""
+
+    message: int = DEFAULT_RETENTION
+    entry: int | None = None
+
+
 @dataclass(slots=True)
 class Sweep:
     """One walk over everything that may be due, a few rows at a time: messages first, then entries."""
 
+    outlook: Outlook = field(default_factory=Outlook)
     after: tuple[int, bytes] = (0, b"")  # end and id of the last message looked at
-    first: int = 0  # the next entry to look at
-    periods: dict[tuple[bytes, ...], int | None] = field(default_factory=dict)  # the shortest, by a policy's digests
+    first: int = 0  # of the next page of entries to look at
+    periods: dict[tuple[bytes, ...], _Periods] = field(default_factory=dict)  # the shortest, by a policy's digests
 
     def next_job(self, connection: Connection, judge: Judge, now: int) -> Callable[[Batch, Judge], Answer] | None:
         """A job that destroys the next few that are due; None once there are no more. The job answers Swept."""
-        if message_ids := self._next_messages(connection, judge, now):
+        shortest = _shortest_periods(judge, self.periods)
+        if message_ids := self._next_messages(connection, judge, now, shortest):
             return partial(_destroy_messages, message_ids)
-        if indexes := self._next_entries(connection, judge, now):
+        if indexes := self._next_entries(connection, judge, now, shortest):
             return partial(_destroy_entries, indexes)
         return None
 
-    def _next_messages(self, connection: Connection, judge: Judge, now: int) -> list[bytes]:
+    def _next_messages(self, connection: Connection, judge: Judge, now: int, shortest: _Periods) -> list[bytes]:
         place = tuple_(message.c.expires, message.c.message_id)
-        wanted = _MESSAGE_ROWS.where(message.c.expires <= now).order_by(message.c.expires, message.c.message_id)
-        while rows := connection.execute(wanted.where(place > self.after).limit(_MESSAGES)).all():
+        wanted = _MESSAGE_ROWS.where(message.c.expires <= now - shortest.message)
+        wanted = wanted.order_by(message.c.expires, message.c.message_id).limit(_MESSAGES)
+        while rows := connection.execute(wanted.where(place > self.after)).all():
             due, octets = list[bytes](), 0
             for found in _due_messages(connection, judge, rows, now):
                 due.append(found.core.message_id)
-                octets += sum(portion.length for portion in found.core.portions)
+                octets += sum(portion.length for portion in found.core.portions) + found.slot_count * _SLOT
                 if octets >= _OCTETS:
                     break
             last = next((row for row in rows if octets >= _OCTETS and bytes(row.message_id) == due[-1]), rows[-1])
@@ -78,17 +97,25 @@ class Sweep:
                 return due
         return []
 
-    def _next_entries(self, connection: Connection, judge: Judge, now: int) -> list[int]:
-        shortest = _shortest_period(judge, self.periods)
-        if shortest is None:
+    def _next_entries(self, connection: Connection, judge: Judge, now: int, shortest: _Periods) -> list[int]:
+        if shortest.entry is None:
             return []
-        wanted = _ENTRY_ROWS.order_by(log_entry.c.idx).limit(MAX_DESTROYED)
-        while rows := connection.execute(wanted.where(log_entry.c.idx >= self.first)).all():
-            self.first = rows[-1].idx + 1
-            if due := [index for index, _policies in _due_entries(connection, judge, rows, now)]:
+        self.outlook.under(list(judge.directory.policies.values()))
+        size = log_rows.sizes(connection)[Log.ACCESS]
+        while self.first < size:
+            page = range(self.first, min(self.first + PAGE, size))
+            self.first = page.stop
+            if not self.outlook.may_be_due(page, now):
+                continue
+            again = _oldest_end(connection, page, now) + shortest.entry
+            due = list[int]()
+            if again <= now:
+                rows = connection.execute(_ENTRY_ROWS.where(log_entry.c.idx.between(page.start, page.stop - 1))).all()
+                found, again = _due_entries(connection, judge, rows, now, shortest.message)
+                due = [index for index, _policies in found]
+            self.outlook.note(page, now if due else again)
+            if due:
                 return due
-            if parse_access_entry(bytes(rows[-1].entry)).time // 1000 + shortest > now:
-                break  # what comes after is younger still
         return []
 
 
@@ -109,7 +136,7 @@ def _destroy_messages(message_ids: Sequence[bytes], batch: Batch, judge: Judge) 
 
 def _destroy_entries(indexes: Sequence[int], batch: Batch, judge: Judge) -> Answer:
     rows = batch.connection.execute(_ENTRY_ROWS.where(log_entry.c.idx.in_(indexes))).all()
-    due = _due_entries(batch.connection, judge, rows, batch.now)
+    due, _again = _due_entries(batch.connection, judge, rows, batch.now)
     erased = [index for index, _policies in due]
     # The index columns repeat what the entry said.
     batch.connection.execute(
@@ -163,9 +190,17 @@ def _expired(batch: Batch, found: Message, concerns: str, policy: bytes | None) 
 
 
 def _due_messages(connection: Connection, judge: Judge, rows: Rows, now: int) -> list[Message]:
-    parsed = [parse_message(bytes(row.encoded)) for row in rows]
+    parsed = [found for row in rows if (found := _readable(parse_message, row.encoded)) is not None]
     kept = held(connection, [each.core.message_id for each in parsed])
     return [each for each in parsed if each.core.message_id not in kept and _is_over(judge, each, now)]
+
+
+def _readable(parse: Callable[[bytes], T], encoded: bytes) -> T | None:
+    try:
+        return parse(bytes(encoded))
+    except LiaisonError:
+        tell(logging.ERROR, "not swept", reason="it cannot be read; relay check names it")
+        return None
 
 
 def _is_over(judge: Judge, found: Message, now: int) -> bool:
@@ -176,35 +211,62 @@ def _is_over(judge: Judge, found: Message, now: int) -> bool:
     return end is not None and end <= now
 
 
-def _due_entries(connection: Connection, judge: Judge, rows: Rows, now: int) -> list[tuple[int, list[bytes]]]:
-    """Index of each entry that is due, and the policies that let it go."""
-    parsed = [(row.idx, parse_access_entry(bytes(row.entry))) for row in rows]
+def _oldest_end(connection: Connection, page: range, now: int) -> int:
+    """The time of the older of its two ends: none between is older but by what clocks differ. 0 where one is gone."""
+    ends = _ENTRY_ROWS.where(log_entry.c.idx.in_((page.start, page.stop - 1)))
+    found = [_readable(parse_access_entry, row.entry) for row in connection.execute(ends)]
+    times = [entry.time // 1000 for entry in found if entry is not None]
+    # One that is dated ahead, by a clock that was, says nothing of its neighbours.
+    return min(times) if len(times) == len({page.start, page.stop - 1}) and max(times) <= now else 0
+
+
+def _due_entries(
+    connection: Connection, judge: Judge, rows: Rows, now: int, least: int = 0
+) -> tuple[list[tuple[int, list[bytes]]], int]:
+    """Index of each entry that is due, and the policies that let it go; and before when no other one is.
+
+    `least` is how long any message is kept after it expired.
+    """
+    parsed = [(row.idx, entry) for row in rows if (entry := _readable(parse_access_entry, row.entry)) is not None]
     labelled = [(index, entry) for index, entry in parsed if entry.label is not None and entry.message_id is not None]
-    ids = {entry.message_id for _, entry in labelled}
-    there = select(message_place.c.message_id).where(message_place.c.message_id.in_(ids))
-    kept, due = {bytes(each) for each in connection.scalars(there)}, []
+    kept = _expiries(connection, {entry.message_id for _, entry in labelled})
+    due, again = [], NEVER
     for index, entry in labelled:
         offices = [office for office in dict.fromkeys((entry.office, entry.concerns)) if office]
         label = readable_label(entry.label or b"")
         policies = [judge.policy_of(office, label.policy) if label is not None else None for office in offices]
-        end = entry_end(policies, label, entry.time // 1000)
-        if end is not None and end <= now and entry.message_id not in kept:
+        end, expires = entry_end(policies, label, entry.time // 1000), kept.get(entry.message_id)
+        if end is not None and end <= now and expires is None:
             digests = (deciding_policy(judge.directory, office, entry.label or b"") for office in offices)
             due.append((index, [digest for digest in digests if digest is not None]))
-    return due
+        elif end is not None:
+            again = min(again, end if expires is None else max(end, expires + least))
+    return due, again
 
 
-def _shortest_period(judge: Judge, known: dict[tuple[bytes, ...], int | None]) -> int | None:
-    """The shortest period after which any policy lets an entry go; None where all keep them for ever.
+def _expiries(connection: Connection, message_ids: Iterable[bytes | None]) -> dict[bytes | None, int]:
+    """When those of the messages expire that are still there."""
+    same = (message.c.message_id == message_place.c.message_id) & (message.c.day == message_place.c.day)
+    wanted = select(message_place.c.message_id, message.c.expires).outerjoin(message, same)
+    rows = connection.execute(wanted.where(message_place.c.message_id.in_(message_ids)))
+    return {bytes(row.message_id): row.expires or 0 for row in rows}
 
-    What a policy says is remembered in `known`: to ask each anew would have all of them compiled at each step.
-    """
+
+def _shortest_periods(judge: Judge, known: dict[tuple[bytes, ...], _Periods]) -> _Periods:
+    """What a policy says is remembered in `known`: to ask each anew would have all of them compiled at each step."""
     current = list(judge.directory.policies.values())
     for published in current:
         if published.digests not in known:
             ref = PolicyRef(published.name, published.oid, published.version, published.spif_digest)
             policy = judge.policy_of(published.office, ref)
-            periods = policy.extensions.entry_retention if policy is not None else ()
-            known[published.digests] = min((seconds for _name, seconds in periods), default=None)
-    found = (known[published.digests] for published in current)
-    return min((period for period in found if period is not None), default=None)
+            if policy is None:  # it lets nothing go
+                known[published.digests] = _Periods()
+                continue
+            messages = [DEFAULT_RETENTION, *(seconds for _name, seconds in policy.extensions.retention)]
+            entries = (seconds for _name, seconds in policy.extensions.entry_retention)
+            known[published.digests] = _Periods(min(messages), min(entries, default=None))
+    found = [known[published.digests] for published in current]
+    return _Periods(
+        min((each.message for each in found), default=DEFAULT_RETENTION),
+        min((each.entry for each in found if each.entry is not None), default=None),
+    )

@@ -19,6 +19,7 @@ from relay.store.partitions import Widths, tend
 from relay.writer import Writer
 
 from . import keyroom, uploads
+from .outlook import Outlook
 from .readingroom import ReadingRoom, reading_database
 from .retention import Sweep, Swept
 
@@ -30,11 +31,12 @@ class Sweeper:
         self, readers: Engine, writer: Writer, room: ReadingRoom, judge: Callable[[], Judge], chunks: uploads.Chunks
     ) -> None:
         self._readers, self._writer, self._room, self._judge, self._chunks = readers, writer, room, judge, chunks
+        self._outlook = Outlook()
         self.widths = Widths(28, 1 << 24)
 
     async def sweep(self) -> Swept:
         """Destroy what is due and forget keys that have ended, a little at a time and behind all traffic."""
-        sweep, messages, entries = Sweep(), 0, 0
+        sweep, messages, entries = Sweep(self._outlook), 0, 0
         while (job := await self._room.look(lambda c: sweep.next_job(c, self._judge(), int(time.time())))) is not None:
             run = partial(lambda destroy, batch: destroy(batch, self._judge()), job)
             swept: Swept = await self._writer.submit(run, precedence=Precedence.DEFERRED)
