@@ -16,10 +16,10 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import decode_list
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError
 from relay.protocol.hold import read_hold_body
 from relay.protocol.recall import read_recall_detail
-from relay.protocol.warrant import counts, spent_by
+from relay.protocol.warrant import Holders, counts, spent_by
 from relay.store.schema import alarm, hold, message, recall, receipt, slot
 
 
@@ -32,6 +32,7 @@ class Spoken:
         self._connection = connection
         self._directory = directory  # whole: its log is walked before
         self._missing: dict[bytes, list[Fault]] = {}
+        self._holders = Holders()
 
     def left(self) -> Iterator[Fault]:
         """Faults of messages that are not there, and that no `expire` entry has accounted for."""
@@ -43,7 +44,8 @@ class Spoken:
         for index, entry in entries:
             try:
                 verify_actor(entry, self._directory)
-            except Unverified as problem:
+                self._holders.take(entry)
+            except LiaisonError as problem:
                 yield Fault(f"access log, entry {index}", str(problem))
             held = entry.message_id or b""
             fault = _fault(index, entry, stored)
@@ -72,10 +74,12 @@ def _stored(connection: Connection, entries: Sequence[tuple[int, AccessEntry]]) 
     released = connection.execute(columns.where(slot.c.message_id.in_(ids), slot.c.released.is_not(None)))
     columns = select(receipt.c.message_id, receipt.c.device_id, receipt.c.state, receipt.c.entry)
     receipts = connection.execute(columns.where(receipt.c.message_id.in_(ids)))
+    indexes = [index for index, _entry in entries]
     raised = [index for index, entry in entries if entry.event is Event.ALARM]
     words = {
-        Event.HOLD: select(hold).where(hold.c.message_id.in_(ids)),
-        Event.RECALL: select(recall).where(recall.c.message_id.in_(ids)),
+        # By the entry too: one message may have many words, and all of them for each page of its entries are too many.
+        Event.HOLD: select(hold).where(hold.c.message_id.in_(ids), hold.c.entry.in_(indexes)),
+        Event.RECALL: select(recall).where(recall.c.message_id.in_(ids), recall.c.entry.in_(indexes)),
         Event.ALARM: select(alarm).where(alarm.c.entry.in_(raised)),
     }
     return _Stored(

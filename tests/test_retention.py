@@ -28,6 +28,7 @@ from acts import run, screen
 from databases import BOTH, fresh_database
 from forge import call
 from liaison.audit import AuditPull
+from liaison.held import held_in_log
 from liaison.holding import state_hold
 from processes import told
 from relay.core.retention import Sweep, Swept
@@ -516,6 +517,23 @@ def test_two_officers_of_one_office_hold_a_message_and_its_entries_until_two_of_
     messages, entries = sweep(fresh_offices, 200)
     assert (messages, rows_of(fresh_offices, message_id)) == (1, 0)
     assert entries >= 4
+
+
+def test_a_relay_that_destroys_what_is_held_is_found_by_its_check_and_by_the_auditors(fresh_offices):
+    """Its operator takes the hold out of the database first."""
+    message_id, (ewa, ola, _luc) = sent(fresh_offices), officers(fresh_offices)
+    for officer in (ewa, ola):
+        state_hold(officer, Action.PLACE, message_id, "inquiry 7")
+    (held,) = held_in_log(_pulled(fresh_offices))
+    assert (held.entry.message_id, held.entry.office) == (message_id, "lo-warsaw")
+    with sqlite3.connect(fresh_offices.settings.data / "relay.sqlite", timeout=30) as connection:
+        connection.execute("DELETE FROM hold")
+    connection.close()
+    assert sweep(fresh_offices, 40).messages == 1
+    (fault,) = check(fresh_offices)
+    assert fault.wrong == "expire: destroyed while lo-warsaw held it"
+    with pytest.raises(Unverified, match="destroyed while lo-warsaw held it"):
+        AuditPull(fresh_offices.clients[AUDITOR]).verify()
 
 
 def _pulled(built):

@@ -19,7 +19,7 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.hold import HOLD, Action, Hold, read_hold
-from relay.protocol.warrant import counts
+from relay.protocol.warrant import Holders, counts
 
 from .client import Client
 from .proven import proven
@@ -76,10 +76,16 @@ def _page(client: Client, after: int) -> list[tuple[int, AccessEntry]]:
 
 
 def held_in_log(entries: Iterable[PulledEntry]) -> list[Held]:
-    """The holds in force of all offices in an auditor's scope, from entries that were verified."""
-    found = dict[tuple[str, bytes], Held]()
+    """The holds in force of all offices in an auditor's scope, from entries that were verified.
+
+    Raises Unverified for one that was not obeyed.
+    """
+    found, holders = dict[tuple[str, bytes], Held](), Holders()
     for pulled in entries:
-        if (entry := pulled.entry) is None or entry.event is not Event.HOLD or not counts(entry):
+        if (entry := pulled.entry) is None:
+            continue
+        holders.take(entry)
+        if entry.event is not Event.HOLD or not counts(entry):
             continue
         found.pop((entry.office, entry.message_id or b""), None)
         if (held := _held(pulled.index, entry)) is not None:

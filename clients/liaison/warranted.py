@@ -1,8 +1,9 @@
-"""Whether holds and recalls in a log were ordered by those whose signed words stand in them.
+"""Whether holds and recalls in a log were ordered by those whose signed words stand in them, and holds were obeyed.
 
 Each is judged by the directory as it was when it was logged, replayed beside the log. The hosts of one relay have
 clocks of their own: what does not hold at the entry's time may hold as the directory was a little before or after.
-That a word is logged once is seen as far back as the walk goes: in a pull to the last one, in `verify` to the start.
+That a word is logged once, and that nothing held is destroyed, is seen as far back as the walk goes: in a pull to the
+last one, in `verify` to the start.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from relay.protocol.dating import TOLERANCE
 from relay.protocol.directory import Directory
 from relay.protocol.entry import WARRANTED, AccessEntry, parse_directory_entry
 from relay.protocol.errors import Unverified
-from relay.protocol.warrant import spent_by, verify_warrant
+from relay.protocol.warrant import Holders, spent_by, verify_warrant
 
 
 class Warrants:
@@ -25,14 +26,17 @@ class Warrants:
         self._changes = changes
         self._directory = Directory()
         self._spent = set[bytes]()
+        self._holders = Holders()
 
     def take(self, index: int, entry: AccessEntry) -> None:
         """The next entry in scope."""
-        if entry.event not in WARRANTED or self.fault is not None:
+        if self.fault is not None:
             return
         try:
-            self._verify(entry)
-            self._spend(spent_by(entry))
+            if entry.event in WARRANTED:
+                self._verify(entry)
+                self._spend(spent_by(entry))
+            self._holders.take(entry)
         except Unverified as problem:
             self.fault = f"entry {index} of the access log is not borne out: {problem}"
 

@@ -7,6 +7,7 @@ The rules:
   - an entry says what its warrant says, and no more: a relay that counts a word which nobody gave is found by replay;
   - whoever signed must have been valid, and the approvers in force, in the directory as it was when the entry was made;
   - a word is logged once, by `spent_by`, and soon after it was signed: an old one orders nothing anew;
+  - a message that an office holds, by the words that count, is not destroyed;
   - that these persons may order it for this message is judged by its header, which the entry does not have: for a
     recall `judge_recall` says it, for a hold, that the office is a party of the message, whoever holds the header.
 """
@@ -124,6 +125,22 @@ def counts(entry: AccessEntry) -> bool:
     if detail is None:
         raise Malformed("hold: its entry does not say what was ordered")
     return detail[2] == detail[3]
+
+
+class Holders:
+    """Which offices hold which messages, by the entries of a log in their order."""
+
+    def __init__(self) -> None:
+        self._offices: dict[bytes, set[str]] = {}
+
+    def take(self, entry: AccessEntry) -> None:
+        """The next entry. Raises Unverified where it says that a held message was destroyed; Malformed."""
+        offices = self._offices.get(message_id := entry.message_id or b"", set())
+        if entry.event is Event.EXPIRE and offices:
+            raise Unverified(f"expire: destroyed while {' and '.join(sorted(offices))} held it")
+        if entry.event is Event.HOLD and counts(entry):
+            places = entry.detail.startswith("place")
+            self._offices[message_id] = offices | {entry.office} if places else offices - {entry.office}
 
 
 def ends_keeping(entry: AccessEntry) -> bool:
