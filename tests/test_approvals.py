@@ -352,6 +352,11 @@ def test_a_hold_takes_one_word_and_two_approvals_and_the_same_to_lift_it(offices
         both = approvals_of(offices, asked, tmp_path, EWA_, JAN_)
         told = as_json(ola, "hold", action, str(asked), *both)
         assert (told["held"], told["word"], told["of"]) == (action == "place", 3, 3)
+        if action == "place":
+            listed_ = as_json(ola, "hold", "list")
+            assert (listed_["message_id"], sorted(listed_["approved_by"])) == (message_id.hex(), sorted([EWA_, JAN_]))
+            assert [(word["address"], word["reason"]) for word in listed_["words"]] == [(OLA_, "inquiry 7")]
+            assert f"    approved by {', '.join(listed_['approved_by'])}" in screen(ola, "hold", "list")
     assert holds(offices, message_id) == ["place 3 of 3: inquiry 7", "lift 3 of 3: inquiry 7"]
 
 
