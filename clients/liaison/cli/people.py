@@ -17,6 +17,7 @@ from liaison import render
 from liaison.alarming import report
 from liaison.authority import Authority
 from liaison.cabinet import Alarm, Cabinet
+from liaison.cleared import cleared_for
 from liaison.client import Client
 from liaison.founding import found_device
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
@@ -220,7 +221,7 @@ def _online(client: Client) -> dict[str, Any]:
         "enrolled": True,
         "certificate": f"{certificate.kind.value}, valid until {_day(certificate.not_after)}",
         "roles": list(certificate.roles),
-        "clearances": [f"{c.policy_name} {', '.join(c.classifications)}" for c in certificate.clearances],
+        "clearances": cleared_for(certificate),
     }
     if own.kind.value == "auditor":
         found |= {"scope": sorted(client.trust.directory.audit_scope(own.device_id, int(time.time())))}
@@ -273,7 +274,6 @@ def _peers(client: Client | Authority) -> list[dict[str, Any]]:
 def _peer(client: Client | Authority, own: str, devices: list[Device]) -> dict[str, Any]:
     device = devices[0]
     certificate = device.certificate
-    clearances = certificate.clearances if certificate is not None else ()
     states = client.trust.directory.agreements_between(own, device.office) if device.office != own else []
     return {
         "address": device.address,
@@ -281,7 +281,7 @@ def _peer(client: Client | Authority, own: str, devices: list[Device]) -> dict[s
         "nation": device.nation,
         "kind": device.kind.value,
         "roles": list(certificate.roles) if certificate is not None else [],
-        "clearances": [f"{c.policy_name} {'/'.join(c.classifications)}" for c in clearances],
+        "clearances": cleared_for(certificate),
         "agreements": [s.agreement.agreement_id.hex()[:8] for s in states if s.is_in_force],
         "devices": len(devices),
         "device_ids": [_device(each) for each in devices],
