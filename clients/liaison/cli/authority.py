@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from liaison.authority import DAY, Authority
+from liaison.cleared import cleared_for
 from liaison.founding import found_authority
 from liaison.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
@@ -88,12 +89,16 @@ def enrol(session: Session, /, request: Any, asking: Asking, **given: Any) -> No
         signed = _certified(office, text, given)
         if asking.writes(signed, _CERTIFICATE):
             return
-        certificate = office.publish_certificate(signed, asking.approvals())
+        made = office.publish_certificate(signed, asking.approvals())
+    device, words, cleared = made.device_id.hex(), words_for([made.kid]), cleared_for(made)
     if given["as_json"]:
-        put({"address": certificate.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
-    else:
-        click.echo(certificate.device_id.hex())
-        say(f"{certificate.address} enrolled as {certificate.kind.value}; the device is ready with: liaison status")
+        known = {"address": made.address, "device": device, "kind": made.kind.value}
+        put({**known, "words": words, "clearances": cleared})
+        return
+    click.echo(device)
+    say(f"{made.address} enrolled as {made.kind.value}; the device is ready with: liaison status")
+    say(f"cleared for {'; '.join(cleared) or 'nothing'}")
+    say(f"words of the device: {words}; if its holder has others: liaison authority revoke {device}")
 
 
 def _certified(office: Authority, text: bytes, given: Mapping[str, Any]) -> bytes:

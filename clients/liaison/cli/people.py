@@ -28,7 +28,7 @@ from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_poli
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.directory import Device
 from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
-from relay.protocol.identity import Statement, parse_address, parse_statement
+from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
 from .common import Session, json_option, once, pass_session, put, say
@@ -69,11 +69,12 @@ def init(
     if witness_policy is not None:
         with closing(open_profile(home_folder(), passphrase)) as made:
             say(f"pinned: {pin_policy(made.cabinet, witness_policy.read(), MAX_AGE, made.pins.relay_keys)}")
-    words = words_for([stated.kid])
+    own, authority = words_for([parse_request(request).kid]), words_for([stated.kid])
     say(f"keys made in {home_folder()}")
-    say(f"your office's authority, compare with your security officer: {words}")
+    say(f"your office's authority, compare with your security officer: {authority}")
+    say(f"this device, for your security officer to compare: {own}")
     if as_json:
-        put({"address": address, "request": str(path), "authority": words})
+        put({"address": address, "request": str(path), "authority": authority, "words": own})
     else:
         click.echo(path)
     say(f"give {path} to your security officer, who runs: liaison authority enrol {path}")
@@ -139,6 +140,7 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
         "address": profile.pins.address,
         "kind": profile.pins.kind,
         "device": profile.keyid,
+        "words": words_for([profile.signing.kid]),
         "relay": profile.pins.relay_url,
         "authority": words_for([profile.statement.kid]),
         "alarms": _listed(profile.cabinet.alarms()),
