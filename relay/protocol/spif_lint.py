@@ -96,9 +96,12 @@ def check_extent(policy: Policy) -> None:
     markings = [
         policy.marking,
         *(rank.marking for rank in policy.classifications),
+        *(tag.marking for tag_set in policy.tag_sets for tag in tag_set.tags),
         *(value.marking for value in values),
     ]
-    if len({phrase.lang for marking in markings for phrase in marking.phrases}) > MAX_LANGUAGES:
+    phrases = (phrase.lang for marking in markings for phrase in marking.phrases)
+    qualifiers = (qualifier.lang for marking in markings for qualifier in marking.qualifiers)
+    if len({*phrases, *qualifiers}) > MAX_LANGUAGES:
         raise Malformed(f"SPIF: its markings are in more than {MAX_LANGUAGES} languages")
     count = 0
     for group in chain(*map(_groups, required), *excluded):
