@@ -49,7 +49,7 @@ def put(value: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     """Talk, on stderr."""
-    click.echo(f"relay: {text}", err=True)
+    click.echo(f"relay: {text}", file=sys.stderr)  # with err, click sends UTF-8 to one that takes ASCII
 
 
 def _fail(error: LiaisonError) -> NoReturn:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
@@ -33,12 +32,16 @@ def audit() -> None:
 @audit.command()
 @click.option("--since-last", is_flag=True, help="Only what the last pull did not show.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="-",
+    metavar="FILE",
+    help="Write there, not to stdout.",
 )
 @click.option("--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True)
 @click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
-def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:
+def pull(session: Session, out: Path, *, since_last: bool, form: str) -> None:
     """Fetch new entries, verify them, then print them.
 
     jsonl and ocsf (API Activity) are one JSON object per line, syslog is one RFC 5424 message per line. ocsf leaves
@@ -51,12 +54,8 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
         _pull(audited)
         size = audited.count()
         lines = FORMS[form](audited.entries(first), client)
-        if out is None:
-            sys.stdout.writelines(lines)
-            sys.stdout.flush()
-        else:
-            with whole(out) as file:
-                file.writelines(lines)
+        with whole(out) as file:
+            file.writelines(lines)
         audited.mark_shown(size)
         say(f"{size} entries verified, {size - first} shown")
 
