@@ -15,7 +15,7 @@ COMMANDS = {
         "init": ("people", "Make this device's keys."),
         "status": ("people", "Who am I, and does everything hold?"),
         "passphrase": ("passphrase", "Change this profile's passphrase."),
-        "peers": ("people", "Who can be written to."),
+        "peers": ("peers", "Who can be written to."),
         "community": ("desk", "Communities of interest."),
     },
     "Messages": {

@@ -99,7 +99,7 @@ def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: boo
 
 
 @click.command()
-@click.argument("message_id", metavar="ID", required=False)
+@click.argument("message_id", metavar="[ID]", required=False)
 @click.option("--to", multiple=True, metavar="ADDR")
 @click.option("--label", help="Marking or 4774 XML file.")
 @json_option
