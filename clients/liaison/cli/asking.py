@@ -22,7 +22,12 @@ _ask = click.option(
     "--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write what is to be approved."
 )
 _approval = click.option(
-    "--approval", "approvals", multiple=True, type=click.File("rb"), metavar="FILE", help="One person's approval."
+    "--approval",
+    "approvals",
+    multiple=True,
+    type=click.File("rb"),
+    metavar="FILE",
+    help="One person's approval; repeat for each.",
 )
 
 

@@ -131,7 +131,10 @@ def _zone(name: str) -> tzinfo:
 @json_option
 @pass_session
 def exposure(session: Session, message_id: str, within: str | None, *, as_json: bool) -> None:
-    """Who held a key to which portions of a message, and when; who never did. Pulls and verifies first."""
+    """Who held a key to which portions of a message, and when; who never did. Pulls and verifies first.
+
+    ID is all 32 digits: an auditor has no inbox to complete it from.
+    """
     message_id = message_id.lower()
     if len(message_id) != 32 or any(digit not in "0123456789abcdef" for digit in message_id):
         raise click.UsageError("an auditor has no inbox to complete it from: give all 32 digits of the message id")

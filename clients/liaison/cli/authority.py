@@ -67,8 +67,10 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 
 @authority.command()
 @click.argument("request", type=click.File("rb"), metavar="REQUEST|CERTIFICATE")
-@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty.")
-@click.option("--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 clearance XML.")
+@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty; repeat for each.")
+@click.option(
+    "--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 XML; repeat for each."
+)
 @click.option("--kind", type=_KINDS, default="officer", show_default=True)
 @click.option(
     "--scope",

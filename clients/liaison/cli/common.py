@@ -43,7 +43,7 @@ Exit codes:
   4    not enrolled or not authenticated
   5    verification failed: a signature, a proof or a binding does not hold
   6    refused by policy
-  7    the relay cannot be reached; trying again is safe, unless a message is said to wait
+  7    the relay cannot be reached, or was asked too often; trying again is safe, unless a message is said to wait
   130  interrupted
 """
 

@@ -30,7 +30,7 @@ from .delivery import deliver
 
 _MAX_LABEL = 1 << 20
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml")
+policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml", help="The label's policy.")
 extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
 
 
@@ -72,7 +72,7 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
 @click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
 @extensions_option
-@click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml")
+@click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml", help="A holder's, as ADatP-4774 XML.")
 @json_option
 @pass_session
 def check(session: Session, /, wanted: str, policy: Path, clearance: Path | None, **given: Any) -> None:
@@ -108,8 +108,8 @@ def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
 @label.command("map")
 @click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
-@click.option("--to", "target_name", required=True, metavar="POLICY")
-@click.option("--target", required=True, type=_FILE, metavar="SPIF.xml")
+@click.option("--to", "target_name", required=True, metavar="POLICY", help="Name of the other policy.")
+@click.option("--target", required=True, type=_FILE, metavar="SPIF.xml", help="Its file.")
 @click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
 @json_option
 @pass_session

@@ -112,7 +112,9 @@ def _is_url(text: str) -> bool:
 @click.option("--resolve", metavar="ALARM", help="Declare an alarm or warning looked into; its evidence is forgotten.")
 @click.option("--evidence", metavar="ALARM", help="Write what an alarm or warning is about to stdout.")
 @click.option("--checkpoint", type=_LOGS, help="Write the last checkpoint seen of a log, to compare with others'.")
-@click.option("--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others.")
+@click.option(
+    "--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others'; repeat for each."
+)
 @click.option("--witness-policy", type=_BINARY, metavar="FILE", help="Hold the logs to this policy (C2SP tlog-policy).")
 @click.option(
     "--max-age", type=click.IntRange(1), default=MAX_AGE, show_default=True, help="Of its cosignatures, in s."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -58,6 +58,10 @@ _OPTIONS = (
     click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement."),
 )
 
+dry_run_option: Callable[[Command], Command] = click.option(
+    "--dry-run", is_flag=True, help="Show what the rules say, fail where sending would; send nothing."
+)
+
 
 def message_options(command: Command) -> Command:
     """The options that say what a message is and to whom it goes."""
@@ -69,13 +73,15 @@ def message_options(command: Command) -> Command:
 @click.command()
 @message_options
 @click.option("--blind", multiple=True, metavar="ADDR", help="Gets a copy of its own, unseen by the others.")
-@click.option("--dry-run", is_flag=True, help="Show what the rules say, fail where sending would; send nothing.")
+@dry_run_option
 @yes_option
 @json_option
 @click.argument("file", required=False)
 @pass_session
 def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
     """Send a message. The body is FILE, or - or a pipe for stdin, or what you write in $EDITOR.
+
+    --to, --info, --exempt, --blind, --attach and --references are given once for each: --to A --to B.
 
     In the body, a line that starts with a portion mark in brackets, behind an outline's numbers or not, opens a portion
     with that label. In a body with such marks no line may start with another bracket of up to eight words, which could
