@@ -79,7 +79,7 @@ def sign(session: Session, ref: str, *, yes: bool, as_json: bool) -> None:
 
 @agreement.command()
 @click.argument("ref", metavar="ID")
-@click.option("--reason", default="", help="For the record.")
+@click.option("--reason", default="", help="Stands in the directory, for everybody to read.")
 @yes_option
 @json_option
 @pass_session

@@ -38,7 +38,9 @@ def audit() -> None:
     metavar="FILE",
     help="Write there, not to stdout.",
 )
-@click.option("--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True, help="Of each entry."
+)
 @click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
 def pull(session: Session, out: Path, *, since_last: bool, form: str) -> None:

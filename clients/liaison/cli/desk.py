@@ -156,7 +156,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.option("--label", required=True, help="The lower label.")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Stands in the header, which the relay reads too.")
 @click.option("--to", multiple=True, metavar="ADDR", help="Repeat for each; default: the addressees of the original.")
 @click.option("--sanitised", type=click.File("r"), metavar="FILE", help="Text that takes the place of the content.")
 @json_option

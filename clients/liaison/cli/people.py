@@ -46,7 +46,14 @@ _NAMES = {
 @click.command()
 @click.argument("address")
 @click.option("--relay", "relay_url", required=True, metavar="URL", help="The relay.")
-@click.option("--authority", "statement_file", required=True, type=click.File("rb"), metavar="OFFICE.statement")
+@click.option(
+    "--authority",
+    "statement_file",
+    required=True,
+    type=click.File("rb"),
+    metavar="OFFICE.statement",
+    help="Your office's.",
+)
 @click.option("--witness-policy", type=click.File("rb"), metavar="FILE", help="Your office's, as status takes it.")
 @json_option
 @pass_session

@@ -47,7 +47,7 @@ _OPTIONS = (
     click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this."),
     click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
     click.option("--precedence", type=PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
-    click.option("--subject", default="", metavar="S"),
+    click.option("--subject", default="", metavar="S", help="Sealed with the body."),
     click.option(
         "--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given."
     ),
