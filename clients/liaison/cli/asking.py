@@ -46,7 +46,7 @@ class Asking:
         self.path.write_text(armor(encoded, kind))
         if self.as_json:
             put({"ask": str(self.path)})
-        again = f"the same command with {self.path} --approval APPROVAL"
+        again = f"the same command with {self.path} and --approval APPROVAL, without its other options"
         say(f"each approver runs: liaison approve {self.path} -o APPROVAL; then {again}")
         return True
 
