@@ -187,6 +187,8 @@ def test_a_policy_with_a_fault_where_labels_are_constrained_is_refused(old, new)
             + "</spif:tagCategory>",
             "contradiction",
         ),
+        (' nspif:lacv="3" nspif:obsolete="true"', ' nspif:lacv="3"', "group-member"),
+        ('nspif:name="ASTER" nspif:lacv="1"', 'nspif:name="DAHLIA" nspif:lacv="4"', "group-member"),
         ('color="red"', 'color="GREEN"', "color"),
         ("<spif:extensions>", "<spif:extensions/><spif:novelty/><spif:extensions>", "unknown-element"),
         ('keyIdentifier="00"', 'keyIdentifier="00" mood="calm"', "unknown-attribute"),
@@ -276,3 +278,19 @@ def test_a_mapping_there_and_back_that_arrives_lower_is_found():
     )
     found = lint_mapping(meridian(), replace(tidewater(), classifications=ranks))
     assert [finding.why for finding in found] == ["BURIED comes back from EBB as OPEN"]
+
+
+def test_only_one_counts_names_and_not_the_values_that_one_name_stands_for():
+    only_one = '<spif:requiredCategory operation="onlyOne">'
+    lotus = "".join(
+        f'<spif:categoryGroup tagSetRef="Codeword" tagType="restrictive" lacv="{each}"/>' for each in (4, 5)
+    )
+    spif = SOURCE.replace(LOTUS, f'{LOTUS}<spif:tagCategory name="LOTUS" lacv="5"/>').replace('tion="2"', 'tion="3"')
+    policy = read_spif(spif.replace(only_one, only_one + lotus).encode())[0]
+
+    def rules(*codewords):
+        one = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": codewords})
+        return [finding.rule for finding in validate(policy, one, NOW)]
+
+    assert rules("KALE", "LOTUS") == []
+    assert rules("KALE") == rules("IRIS", "KALE", "LOTUS") == ["required-category"]

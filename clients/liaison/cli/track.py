@@ -99,13 +99,13 @@ def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: boo
 
 
 @click.command()
-@click.argument("message_id", metavar="ID", required=False)
-@click.option("--to", multiple=True, metavar="ADDR")
+@click.argument("message_id", metavar="[ID]", required=False)
+@click.option("--to", multiple=True, metavar="ADDR", help="Who might get it; repeat for each.")
 @click.option("--label", help="Marking or 4774 XML file.")
 @json_option
 @pass_session
 def explain(session: Session, message_id: str | None, to: Sequence[str], label: str | None, *, as_json: bool) -> None:
-    """Who may read this now, and which rule says no: a message, or an address and a label."""
+    """Who may read this now, and which rule says no: a message ID, or --to and --label of one not written yet."""
     if (message_id is None) == (not to) or (message_id is None) == (label is None):
         raise click.UsageError("give a message ID, or --to with --label")
     check_label_file(label or "")
