@@ -243,3 +243,13 @@ def test_a_draft_that_nobody_has_released_is_taken_from_the_officers_under_eithe
     # as it was said: Piotr had opened it
     assert release(clients[PIOTR], draft)[0] == 0
     assert take_back(clients[ANNA], named)[0] == {draft.message_id.hex()}
+
+
+def test_drafts_are_in_the_list_of_what_was_sent(clients) -> None:
+    draft = drafted(clients)
+    carrier, message = (json.loads(line) for line in screen(clients[ANNA], "track", "--limit", "2", "--json"))
+    assert (message["message_id"], message["state"], message["opened"]) == (draft.message_id.hex(), "draft", None)
+    assert (carrier["message_id"], carrier["state"]) == (draft.sent.message_id.hex(), "accepted")
+    release(clients[PIOTR], draft)
+    carrier, message = (json.loads(line) for line in screen(clients[ANNA], "track", "--limit", "2", "--json"))
+    assert (message["state"], message["opened"], carrier["opened"]) == ("accepted", 0, 1)

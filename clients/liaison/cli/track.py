@@ -23,16 +23,40 @@ from relay.protocol.header import Addressee, AddresseeKind, Core
 
 from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
 from .send import sender_json, show_plan, show_verdicts
+from .sent import list_sent
 
 
 @click.command()
-@click.argument("message_id", metavar="ID")
+@click.argument("message_id", metavar="[ID]", required=False)
 @click.option("--evidence", is_flag=True, help="Positive and negative evidence by rank, proven by the log.")
 @click.option("--within", metavar="T", help="With --evidence: what was due in 4h or 2d; else at the message's expiry.")
+@click.option("--limit", type=click.IntRange(1, 1000), metavar="N", help="Without an ID: how many; default 20.")
 @json_option
 @pass_session
-def track(session: Session, message_id: str, within: str | None, *, evidence: bool, as_json: bool) -> None:
-    """What became of a message you sent: who has opened it, who has acknowledged it."""
+def track(
+    session: Session,
+    message_id: str | None,
+    within: str | None,
+    limit: int | None,
+    *,
+    evidence: bool,
+    as_json: bool,
+) -> None:
+    """What became of a message you sent: who has opened it, who has acknowledged it.
+
+    Without an ID it lists what you have sent from this device, newest first. A draft goes by either of its ids.
+    """
+    if message_id is None:
+        if evidence or within is not None:
+            raise click.UsageError("--evidence and --within are about one message: give its ID")
+        list_sent(session, limit or 20, as_json=as_json)
+    elif limit is not None:
+        raise click.UsageError("--limit is for the list of what was sent: give no ID")
+    else:
+        _track(session, message_id, within, evidence=evidence, as_json=as_json)
+
+
+def _track(session: Session, message_id: str, within: str | None, *, evidence: bool, as_json: bool) -> None:
     due = seconds_of(within, "--within") if within is not None else None
     with session.client() as client:
         client.sync()
@@ -64,7 +88,7 @@ def _sent(client: Client, message_id: bytes) -> Record:
     kept = client.profile.cabinet.message(message_id)
     record = read_record(kept) if kept is not None else None
     if record is None or record.direction != OUT:
-        raise Malformed("this is not a message that you sent", hint="tracking is the originator's")
+        raise Malformed("this is not a message that you sent", hint="tracking is the originator's; see: liaison track")
     return record
 
 
