@@ -160,3 +160,9 @@ def test_another_device_of_the_same_person_is_told_what_its_list_lacks(two_offic
 @pytest.mark.parametrize("words", [["--evidence"], ["--within", "4h"], ["00", "--limit", "3"], ["--limit", "0"]])
 def test_options_that_are_for_the_other_use_are_wrong_usage(anna, words) -> None:
     assert run(anna, "track", *words).exit_code == 2
+
+
+def test_on_a_narrow_terminal_an_id_is_whole(anna) -> None:
+    sent = send(anna, JEAN, subject="A subject that is longer than its column")
+    shown = run(anna, "--color", "always", "track")
+    assert any(line.startswith(f"{sent.hex()[:12]} ") for line in shown.stdout.splitlines())

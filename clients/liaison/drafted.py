@@ -38,11 +38,11 @@ class OwnDraft:
 
     def as_json(self, released: Tracked | None) -> dict[str, Any]:
         """What a row of `track` says of it besides."""
-        carrier, by = self.carrier.hex() if self.carrier is not None else None, None
+        carrier, release = self.carrier.hex() if self.carrier is not None else None, None
         if released is not None:
             index, entry = released.accepted
-            by = {"index": index, "time": entry.time, "by": entry.address}
-        return {"message_id": self.message_id.hex(), "draft": carrier, "released": by}
+            release = {"index": index, "time": entry.time, "by": entry.address}
+        return {"message_id": self.message_id.hex(), "draft": carrier, "released": release}
 
 
 def own_draft(client: Client, message_id: bytes) -> OwnDraft | None:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from relay.protocol.header import AddresseeKind, Core
 
 
+ID_DIGITS = 12  # of a message's id in a first column: they are copied, and so never folded
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Where lines go: a stream, and its terminal if it is one."""
@@ -83,8 +86,8 @@ def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.text import Text  # noqa: PLC0415
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        grid.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        grid.add_column(heading, overflow="fold", min_width=None if number else ID_DIGITS)
     for row in safe:
         grid.add_row(*(Text(cell) for cell in row))
     out.terminal.print(grid)
