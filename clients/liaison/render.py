@@ -104,6 +104,14 @@ def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> 
         fields(out, zip(headings, row, strict=False))
 
 
+def marked_table(out: Page, markings: Iterable[str], headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The same between two lines with the marking of each row in it."""
+    marking = " / ".join(dict.fromkeys(markings))
+    banner(out, marking, None)
+    table(out, headings, rows)
+    banner(out, marking, None)
+
+
 def fields(out: Page, rows: Iterable[tuple[str, str]]) -> None:
     """Name and value, a line each, the values in one column; names without a value are left out."""
     shown = [(name, value) for name, value in rows if value]

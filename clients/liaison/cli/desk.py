@@ -19,6 +19,7 @@ from liaison.drafting import (
     draft_downgrade,
     open_draft,
     release_draft,
+    signed_at,
 )
 from liaison.outgoing import NOT_YET
 from liaison.plan import TWO_PERSON, Plan
@@ -206,20 +207,26 @@ def release(session: Session, /, message_id: str, out: Path | None, *, yes: bool
         saved = save_attachments(record, out, client.meter) if out is not None else {}
         if not as_json:
             show_message(session, client, record, saved, from_whom="Draft of")
+        earlier, seen = signed_at(found, client.profile), client.trust.seen()
+        if earlier is not None:
+            say(f"you signed this at {render.moment(earlier)}: whatever has gone does not go a second time")
         if not yes:
             session.confirm("Release this message, as shown, in your office's name?")
         needed, index = release_draft(client, found)
+    message_id = found.message.core.message_id.hex()
     if as_json:
         put({
-            "message_id": found.message.core.message_id.hex(),
+            "message_id": message_id,
             "released": not needed,
             "signatures_needed": needed,
             "saved": [str(path) for path in saved.values()],
         })  # fmt: skip
     elif needed:
         say(f"signed; {needed} more officer has to release it")
+    elif index < seen:
+        say(f"this was released already, as message {message_id}; logged as entry {index}")
     else:
-        say(f"released; logged as entry {index}")
+        say(f"released as message {message_id}; logged as entry {index}")
 
 
 @click.group()

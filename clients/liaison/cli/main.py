@@ -27,7 +27,7 @@ COMMANDS = {
         "forward": ("desk", "Pass a message on."),
         "consent": ("desk", "Leave to pass a message on."),
         "recall": ("recall", "Take a message back."),
-        "track": ("track", "What became of a message you sent."),
+        "track": ("track", "What you sent, and what became of it."),
         "evidence": ("evidence", "What proves what became of it."),
         "explain": ("track", "Who may read this, and which rule says no."),
     },
