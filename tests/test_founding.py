@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from liaison.cli import main
 from liaison.founding import found_authority
 from liaison.profile import open_profile
 from relay.protocol.armor import armor, dearmor
+from relay.protocol.errors import Conflict
 from relay.protocol.identity import parse_request
 from world import PASSPHRASE
 
@@ -81,3 +85,55 @@ def test_a_second_init_in_other_words_finds_the_place_taken_and_writes_nothing(r
     told = run(*others)
     assert (told.exit_code, "there is a profile in home already" in told.stderr) == (1, True)
     assert {path: path.read_bytes() for path in Path().glob("*.*")} == before
+
+
+# Each child founds in a folder of its own, and is killed in front of one act more on the disk than the one before it.
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+from liaison.founding import found_authority
+
+ACTS = {"open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+
+def found(folder, last):
+    acts = itertools.count()
+    def watch(event, given):
+        if event in ACTS and str(folder) in repr(given) and next(acts) == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(watch)
+    found_authority(folder, "lo-oslo", "NOR", "http://127.0.0.1:1", [], sys.argv[2])
+
+for last in itertools.count():
+    child = os.fork()
+    if child == 0:
+        try:
+            found(Path(sys.argv[1]) / f"home-{last:02}", last)
+        finally:
+            sys.stdout.flush()
+            os._exit(int(sys.exc_info()[0] is not None))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if code != -signal.SIGKILL:
+        sys.exit(code)
+"""
+
+
+def test_wherever_init_was_killed_the_next_one_makes_a_whole_profile_and_leaves_nothing_else(tmp_path):
+    command = [sys.executable, "-c", KILLED, tmp_path, PASSPHRASE]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, check=True, timeout=120)
+    homes = sorted(tmp_path.iterdir())
+    assert len(homes) > 10
+    whole = {path.name for path in homes.pop().iterdir()}  # the last was not killed
+    for home in homes:
+        signed = found_authority(home, "lo-oslo", "NOR", "http://127.0.0.1:1", [], PASSPHRASE)
+        with closing(open_profile(home, PASSPHRASE)) as opened:
+            assert opened.pins.statement == signed
+        assert {path.name for path in home.iterdir()} == whole, home
+
+
+def test_keys_without_their_profile_are_not_taken_for_what_a_killed_init_left(tmp_path):
+    found_authority(tmp_path, "lo-oslo", "NOR", "http://127.0.0.1:1", [], PASSPHRASE)
+    (tmp_path / "profile.json").unlink()
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.*")}
+    with pytest.raises(Conflict):
+        found_authority(tmp_path, "lo-oslo", "NOR", "http://127.0.0.1:1", [], PASSPHRASE)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.*")} == before
