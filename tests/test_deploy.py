@@ -123,6 +123,7 @@ def test_a_relay_has_the_time_to_drain_before_it_is_killed():
     drain = Settings().drain_seconds
     assert int(re.search(r"TimeoutStopSec=(\d+)", (DEPLOY / "relay.service").read_text())[1]) > drain
     assert documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 8
+    assert int(documents("compose.yaml")[0]["services"]["relay"]["stop_grace_period"].removesuffix("s")) > drain
 
 
 def test_promtool_takes_the_rules():
