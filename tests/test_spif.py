@@ -8,11 +8,11 @@ from hashlib import sha256
 import pytest
 
 from policy_files import NOW, VECTORS, acme, label, meridian, nato, shared, tidewater
-from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.errors import LiaisonError, Malformed, TooLarge
 from relay.protocol.label import TagType
 from relay.protocol.policy import is_at_or_above, parse_extensions, validate
 from relay.protocol.policy_elements import ClassEquivalence
-from relay.protocol.spif import read_spif
+from relay.protocol.spif import MAX_SPIF, read_spif
 from relay.protocol.spif_lint import lint_mapping
 
 SOURCE = (VECTORS / "label" / "meridian.spif.xml").read_text()
@@ -294,3 +294,10 @@ def test_only_one_counts_names_and_not_the_values_that_one_name_stands_for():
 
     assert rules("KALE", "LOTUS") == []
     assert rules("KALE") == rules("IRIS", "KALE", "LOTUS") == ["required-category"]
+
+
+def test_a_file_that_would_fill_the_memory_of_everybody_who_reads_its_labels_is_refused():
+    room = MAX_SPIF - len(SOURCE.encode())
+    assert read_spif(SOURCE.encode() + b" " * room)[0].name == "MERIDIAN"
+    with pytest.raises(TooLarge, match="the limit is"):
+        read_spif(SOURCE.encode() + b" " * (room + 1))
