@@ -1,6 +1,9 @@
 # The relay. Runs with a read-only root; it must be told the one address under which clients reach it:
-#   docker run --read-only --tmpfs /tmp -v relay:/data -p 8440:8440 -e RELAY_PUBLIC_URL=https://relay.example IMAGE
-# TLS ends at a proxy in front. PostgreSQL: RELAY_DATABASE, and `relay migrate` before the first start.
+#   docker build --tag liaison-relay .
+#   docker run --read-only --tmpfs /tmp --stop-timeout 30 -v relay:/data -p 127.0.0.1:8440:8440 \
+#     -e RELAY_PUBLIC_URL=https://relay.example -e RELAY_PROXIES=172.17.0.1 liaison-relay
+# TLS ends at a proxy in front; RELAY_PROXIES says where it comes from: here, over Docker's bridge. A relay has 20 seconds
+# to drain, and Docker alone would kill it after 10. PostgreSQL: RELAY_DATABASE, and `relay migrate` before the first start.
 
 FROM python:3.13-slim AS build
 WORKDIR /src

@@ -21,7 +21,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.group(cls=OperatorProgram, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="relay")
 def main() -> None:
-    """Operate a Liaison Relay."""
+    """Operate a Liaison Relay.
+
+    What serve takes may stand in the environment too: RELAY_DATA, RELAY_DATABASE and so on. Exit codes are those of
+    liaison --help.
+    """
     os.umask(0o077)  # what the relay writes is for its own account
 
 
@@ -90,7 +94,12 @@ def _told(what: str, count: int) -> None:
 
 
 checkpoint_option = click.option(
-    "--checkpoint", "checkpoints", multiple=True, type=click.File("rb"), help="A signed checkpoint that others hold."
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.File("rb"),
+    metavar="FILE",
+    help="A checkpoint that others hold; repeat for each.",
 )
 
 
@@ -100,7 +109,7 @@ checkpoint_option = click.option(
 @database_option
 @json_option
 def backup(file: Path, *, as_json: bool, **given: Any) -> None:
-    """Write one state of the relay to FILE, large parts included, while it serves. Keep log-keys.json apart from it."""
+    """Write one state of the relay to FILE, or - for stdout, while it serves. Keep log-keys.json apart from it."""
     from relay.backup import write_backup  # noqa: PLC0415
 
     if as_json and file == Path("-"):

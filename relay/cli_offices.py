@@ -15,7 +15,12 @@ from relay.protocol.words import words_for
 
 _LIST = "RELAY APPROVERS"
 approval_option = click.option(
-    "--approval", "approvals", multiple=True, type=click.File("rb"), metavar="FILE", help="One person's approval."
+    "--approval",
+    "approvals",
+    multiple=True,
+    type=click.File("rb"),
+    metavar="FILE",
+    help="One person's approval; repeat for each.",
 )
 
 
@@ -90,7 +95,13 @@ def approvers() -> None:
 
 @approvers.command("set")
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--person", "people", multiple=True, metavar="ADDR", help="Who approves, with the devices of today.")
+@click.option(
+    "--person",
+    "people",
+    multiple=True,
+    metavar="ADDR",
+    help="Who approves, with the devices of today; repeat for each.",
+)
 @click.option("--needed", type=int, metavar="M", help="How many of them an admission takes.")
 @click.option("--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write the list.")
 @approval_option

@@ -18,7 +18,9 @@ from relay.settings import Settings
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
 INTERRUPTED = 130
-data_option = click.option("--data", type=click.Path(path_type=Path), help="Data folder.")
+data_option = click.option(
+    "--data", type=click.Path(path_type=Path), help="Data folder; default: RELAY_DATA, or this account's own."
+)
 database_option = click.option("--database", metavar="URL", help="Database; default: SQLite in the data folder.")
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one object per line.")
 
@@ -49,7 +51,7 @@ def put(value: dict[str, Any]) -> None:
 
 def say(text: str) -> None:
     """Talk, on stderr."""
-    click.echo(f"relay: {text}", err=True)
+    click.echo(f"relay: {text}", file=sys.stderr)  # with err, click sends UTF-8 to one that takes ASCII
 
 
 def _fail(error: LiaisonError) -> NoReturn:

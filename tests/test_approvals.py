@@ -94,6 +94,16 @@ def test_approvals_that_are_too_old_today_do_not_count_by_dating_their_entry_bac
     assert directory.device(NEW.device_id, NOW) is None
 
 
+def test_who_approves_sees_the_categories_of_a_clearance_and_when_it_holds(directory):
+    secret = replace(clearance(["OPEN"], ["AMBER"], ["FRA", "POL"]), not_before=NOW - 99, not_after=NOW + 99 * 86400)
+    short = replace(clearance(["SEALED"]), policy_name="OTHER", policy_oid="1.2.3", not_before=NOW, not_after=NOW + 99)
+    encoded = certificate(WARSAW, NEW, "new@lo-warsaw", roles=("security",), clearances=(secret, short))
+    asked = read_asked(armor(parse_directory_entry(encoded).payload, "CERTIFICATE").encode(), directory)
+    day = time.strftime("%Y-%m-%d", time.gmtime(NOW + 99))
+    told = f"TEST OPEN (Codeword AMBER; Releasable To FRA, POL); OTHER SEALED until {day}; certified until"
+    assert f"cleared for {told}" in asked.lines[1]
+
+
 def test_anybody_else_is_enrolled_by_the_authority_alone(directory):
     directory.apply(certificate(WARSAW, NEW, "new@lo-warsaw"))
 

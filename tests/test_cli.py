@@ -64,6 +64,11 @@ def test_every_command_explains_itself(words, _command) -> None:
     assert not explained.startswith("Options:"), "no sentence says what it does"
 
 
+@pytest.mark.parametrize(("words", "command"), EVERY, ids=lambda value: " ".join(value) if type(value) is tuple else "")
+def test_every_option_says_what_it_is_for(words, command) -> None:
+    assert [each.name for each in command.params if isinstance(each, click.Option) and not each.help] == []
+
+
 SPEAKING = {("relay", "serve"), ("relay", "demo")}  # they go on, and say what they do
 
 

@@ -51,6 +51,15 @@ def test_every_metric_that_an_alert_or_the_dashboard_names_is_scraped_from_a_rel
     assert named <= offered
 
 
+def selected():
+    """(metric, label, pattern or None) of every label that an expression picks or sums by."""
+    for each in expressions():
+        for name, selectors in re.findall(r"(relay_[a-z_]+)\{([^}]*)\}", each):
+            yield from ((name, *found) for found in re.findall(r'(\w+)(?:=|!=|=~|!~)"([^"]*)"', selectors))
+        for names, name in re.findall(r"by \(([^)]*)\) \((?:\w+\()?(relay_[a-z_]+)", each):
+            yield from ((name, label, None) for label in names.split(", "))
+
+
 def test_every_label_that_an_alert_or_the_dashboard_picks_by_is_the_metrics_and_takes_that_value():
     values = {
         "event": {event.value for event in Event},
@@ -59,19 +68,20 @@ def test_every_label_that_an_alert_or_the_dashboard_picks_by_is_the_metrics_and_
         "method": {"GET", "POST", "PUT"},
     }
     labels = {
-        metric._name: set(metric._labelnames)
+        metric._name: {*metric._labelnames, *(["le"] if metric._type == "histogram" else [])}
         for metric in set(REGISTRY._names_to_collectors.values())
         if hasattr(metric, "_labelnames")
     }
     picked = [
-        (re.sub(r"_(total|bucket|sum|count)$", "", name), label, value)
-        for each in expressions()
-        for name, selectors in re.findall(r"(relay_[a-z_]+)\{([^}]*)\}", each)
-        for label, value in re.findall(r'(\w+)="([^"]*)"', selectors)
+        (re.sub(r"_(total|bucket|sum|count)$", "", name), label, pattern)
+        for name, label, pattern in selected()
         if label not in {"job", "instance"}
     ]
-    assert len(picked) >= 4
-    assert [one for one in picked if one[1] not in labels[one[0]] or one[2] not in values[one[1]]] == []
+    assert sum(pattern is not None for _, _, pattern in picked) >= 5
+    assert sum(pattern is None for _, _, pattern in picked) >= 10
+    assert [one for one in picked if one[1] not in labels[one[0]]] == []
+    asked = [(label, pattern) for _, label, pattern in picked if pattern is not None]
+    assert [one for one in asked if not any(re.fullmatch(one[1], value) for value in values[one[0]])] == []
 
 
 def test_every_setting_that_the_files_name_exists():
@@ -113,6 +123,7 @@ def test_a_relay_has_the_time_to_drain_before_it_is_killed():
     drain = Settings().drain_seconds
     assert int(re.search(r"TimeoutStopSec=(\d+)", (DEPLOY / "relay.service").read_text())[1]) > drain
     assert documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > drain + 8
+    assert int(documents("compose.yaml")[0]["services"]["relay"]["stop_grace_period"].removesuffix("s")) > drain
 
 
 def test_promtool_takes_the_rules():
@@ -120,6 +131,29 @@ def test_promtool_takes_the_rules():
     if promtool is None:
         pytest.skip("no promtool: apt install prometheus")
     subprocess.run([promtool, "check", "rules", DEPLOY / "alerts.yaml"], check=True, capture_output=True)
+
+
+FIRST = """
+rule_files: [RULES]
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series: [{series: 'relay_requests_total{job="relay",route="/v1/messages",status="500"}', values: "_x5 1x30"}]
+    promql_expr_test:
+      - {expr: 'ALERTS{alertname="RelayFaults"}', eval_time: 4m, exp_samples: []}
+      - expr: ALERTS{alertname="RelayFaults"}
+        eval_time: 7m
+        exp_samples: [{labels: 'ALERTS{alertname="RelayFaults",alertstate="firing",severity="page"}', value: 1}]
+      - {expr: 'ALERTS{alertname="RelayFaults"}', eval_time: 25m, exp_samples: []}
+"""
+
+
+def test_the_first_fault_of_a_route_is_an_alert(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool: apt install prometheus")
+    (tmp_path / "first.yaml").write_text(FIRST.replace("RULES", str(DEPLOY / "alerts.yaml")))
+    subprocess.run([promtool, "test", "rules", tmp_path / "first.yaml"], check=True, capture_output=True)
 
 
 def test_systemd_takes_the_units(tmp_path):

@@ -253,7 +253,7 @@ def test_an_office_has_so_many_policies_and_a_sweep_reads_each_of_them_once(rela
     assert adopt(0, version=2) == 201
     with monkeypatch.context() as patched, relay.relay._readers.connect() as connection:
         patched.setattr(shelf, "_compiled", {})
-        patched.setattr("relay.core.policies._MOST", 8)  # which all of them together are more than
+        patched.setattr("relay.core.policies._MOST", 8 * len(TEST_SPIF))  # which all of them together are more than
         sweep = Sweep()
         with counted(monkeypatch, shelf, "_compile") as calls:
             for _ in range(3):
@@ -267,10 +267,10 @@ def test_an_office_with_many_policies_crowds_out_its_own_and_nobody_elses():
         read_spif(TEST_SPIF, NO_EXTENSIONS)[0],
         read_spif(spif(1), NO_EXTENSIONS)[0],
     )
-    digests = [sha256(number.to_bytes(4, "big")).digest() for number in range(2 * _MOST)]
-    shelf.put("lo-warsaw", [digests[0]], ours)
+    digests = [sha256(bytes([number])).digest() for number in range(100)]
+    shelf.put("lo-warsaw", [digests[0]], ours, _MOST // 8)
     for digest in digests:  # also the very same file
-        shelf.put(HOSTILE, [digest], theirs)
+        shelf.put(HOSTILE, [digest], theirs, _MOST // 40)
     kept = shelf._compiled
-    assert (len(kept), kept[digests[0],]) == (_MOST, ("lo-warsaw", ours))
+    assert (len(kept), kept[digests[0],]) == (1 + 35, ("lo-warsaw", ours, _MOST // 8))
     assert (digests[-1],) in kept

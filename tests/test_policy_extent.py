@@ -147,6 +147,10 @@ def test_more_languages_than_anybody_speaks_are_refused():
     read_spif(in_languages(MAX_LANGUAGES - 5).encode())
     with pytest.raises(Malformed, match=f"more than {MAX_LANGUAGES} languages"):
         read_spif(in_languages(MAX_LANGUAGES + 1).encode())
+    prefix = '<spif:qualifier markingQualifier="FOR " qualifierCode="prefix"/>'
+    prefixes = "".join(prefix.replace(" m", f' xml:lang="x-{each}" m') for each in range(MAX_LANGUAGES + 1))
+    with pytest.raises(Malformed, match=f"more than {MAX_LANGUAGES} languages"):
+        read_spif(SOURCE.replace(prefix, prefixes, 1).encode())
 
 
 def test_what_a_value_is_called_is_asked_in_its_own_languages_only(monkeypatch):

@@ -8,11 +8,11 @@ from hashlib import sha256
 import pytest
 
 from policy_files import NOW, VECTORS, acme, label, meridian, nato, shared, tidewater
-from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.errors import LiaisonError, Malformed, TooLarge
 from relay.protocol.label import TagType
 from relay.protocol.policy import is_at_or_above, parse_extensions, validate
 from relay.protocol.policy_elements import ClassEquivalence
-from relay.protocol.spif import read_spif
+from relay.protocol.spif import MAX_SPIF, read_spif
 from relay.protocol.spif_lint import lint_mapping
 
 SOURCE = (VECTORS / "label" / "meridian.spif.xml").read_text()
@@ -187,6 +187,8 @@ def test_a_policy_with_a_fault_where_labels_are_constrained_is_refused(old, new)
             + "</spif:tagCategory>",
             "contradiction",
         ),
+        (' nspif:lacv="3" nspif:obsolete="true"', ' nspif:lacv="3"', "group-member"),
+        ('nspif:name="ASTER" nspif:lacv="1"', 'nspif:name="DAHLIA" nspif:lacv="4"', "group-member"),
         ('color="red"', 'color="GREEN"', "color"),
         ("<spif:extensions>", "<spif:extensions/><spif:novelty/><spif:extensions>", "unknown-element"),
         ('keyIdentifier="00"', 'keyIdentifier="00" mood="calm"', "unknown-attribute"),
@@ -276,3 +278,26 @@ def test_a_mapping_there_and_back_that_arrives_lower_is_found():
     )
     found = lint_mapping(meridian(), replace(tidewater(), classifications=ranks))
     assert [finding.why for finding in found] == ["BURIED comes back from EBB as OPEN"]
+
+
+def test_only_one_counts_names_and_not_the_values_that_one_name_stands_for():
+    only_one = '<spif:requiredCategory operation="onlyOne">'
+    lotus = "".join(
+        f'<spif:categoryGroup tagSetRef="Codeword" tagType="restrictive" lacv="{each}"/>' for each in (4, 5)
+    )
+    spif = SOURCE.replace(LOTUS, f'{LOTUS}<spif:tagCategory name="LOTUS" lacv="5"/>').replace('tion="2"', 'tion="3"')
+    policy = read_spif(spif.replace(only_one, only_one + lotus).encode())[0]
+
+    def rules(*codewords):
+        one = label(policy, "GUARDED", {"Release": ["ASTER"], "Codeword": codewords})
+        return [finding.rule for finding in validate(policy, one, NOW)]
+
+    assert rules("KALE", "LOTUS") == []
+    assert rules("KALE") == rules("IRIS", "KALE", "LOTUS") == ["required-category"]
+
+
+def test_a_file_that_would_fill_the_memory_of_everybody_who_reads_its_labels_is_refused():
+    room = MAX_SPIF - len(SOURCE.encode())
+    assert read_spif(SOURCE.encode() + b" " * room)[0].name == "MERIDIAN"
+    with pytest.raises(TooLarge, match="the limit is"):
+        read_spif(SOURCE.encode() + b" " * (room + 1))

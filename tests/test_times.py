@@ -15,7 +15,7 @@ from relay.protocol.approval import Approval, Approvers, Matter, read_approval, 
 from relay.protocol.audit_scope import AuditGrant, read_audit_grant
 from relay.protocol.canonical import LAST_SECOND
 from relay.protocol.community import Community, Roster, read_community, read_roster
-from relay.protocol.endorsement import Consent, Endorsement, _read_endorsement, read_consent
+from relay.protocol.endorsement import Consent, Endorsement, read_consent, read_endorsement
 from relay.protocol.envelope import Receipt, read_receipt
 from relay.protocol.errors import Malformed
 from relay.protocol.hold import Action, Hold, read_hold
@@ -61,7 +61,7 @@ OBJECTS = {
     "withdrawal": (signed(read_withdrawal), Withdrawal(REF, OFFICE, "over", 1), ["at"]),
     "community": (signed(read_community), Community(f"convoys@{OFFICE}", ANNA, "", 1), ["created"]),
     "roster": (signed(read_roster), Roster(f"convoys@{OFFICE}", 1, (), 1), ["at"]),
-    "endorsement": (signed(_read_endorsement), Endorsement(REF, ID, ANNA, 1), ["at"]),
+    "endorsement": (signed(read_endorsement), Endorsement(REF, ID, ANNA, 1), ["at"]),
     "consent": (signed(read_consent), Consent(REF, ID, OFFICE, 1), ["not_after"]),
     "receipt": (signed(read_receipt), Receipt(ID, REF, ID, "opened", 1), ["at"]),
     "recall": (signed(read_recall), Recall(ID, ID, False, "wrong label", 1), ["at"]),

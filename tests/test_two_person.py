@@ -214,7 +214,7 @@ def test_a_draft_whose_carrier_waits_is_named_with_its_own_id_and_with_its_carri
     assert row["draft"] == carrier
     assert anna.read(bytes.fromhex(row["message_id"])).state == DRAFTED
     assert anna.read(bytes.fromhex(text.stdout.strip())).state == DRAFTED
-    assert f"who runs: liaison release {second[:12]}\n" in text.stderr
+    assert f"officer runs: liaison release {second[:12]}\n" in text.stderr
     assert f"liaison: error: cut off\nliaison: hint: message {second} is sealed and waits" in text.stderr
     anna.sync()
     screen(piotr, "release", carrier, "--yes", "--json")

@@ -44,11 +44,12 @@ def test_what_one_did_oneself_is_no_warning(warsaw):
 
 def test_another_device_under_ones_address_is_a_warning_that_says_what_it_may(warsaw):
     anna = warsaw.clients[ANNA]
-    warsaw.device(ANNA, clearances=[clearance(levels=["SEALED"])], roles=["duty"], name="another device")
+    more = clearance(levels=["SEALED"], codewords=["AMBER"], nations=["FRA", "POL"])
+    warsaw.device(ANNA, clearances=[more], roles=["duty"], name="another device")
     anna.sync()
     (warning,) = warnings(anna)
     assert "another device is certified for anna.nowak@lo-warsaw, with other roles or clearances" in warning
-    assert all(word in warning for word in ("duty", "SEALED", "officer"))
+    assert all(word in warning for word in ("duty", "officer", "SEALED (Codeword AMBER; Releasable To FRA, POL)"))
 
 
 def test_the_same_rights_on_another_device_are_a_warning_too(warsaw):

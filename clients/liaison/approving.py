@@ -34,6 +34,7 @@ from relay.protocol.identity import (
 )
 from relay.protocol.words import words_for
 
+from .cleared import cleared_for
 from .client import Client
 
 
@@ -85,10 +86,10 @@ def _certificate(encoded: bytes, directory: Directory) -> Asked:
     _by_authority(signed, certificate.office, directory)
     if SECURITY_ROLE not in certificate.roles:
         raise Refused("this certificate takes no approval: it is no security officer's", rules=("approvers",))
-    cleared = [f"{each.policy_name} {'/'.join(each.classifications)}" for each in certificate.clearances]
+    cleared = "; ".join(cleared_for(certificate)) or "nothing"
     lines = (
         f"enrolment of {certificate.address} as {certificate.kind}, with the roles {', '.join(certificate.roles)}",
-        f"cleared for {', '.join(cleared) or 'nothing'}, until {_day(certificate.not_after)}",
+        f"cleared for {cleared}; certified until {_day(certificate.not_after)}",
         f"words of the device's key: {words_for([certificate.kid])}",
     )
     return Asked(Matter.ENROLMENT, certificate.office, certificate.address, signed.ref, lines)

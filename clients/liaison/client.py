@@ -186,7 +186,8 @@ class Client:
         """The message id that begins with these hexadecimal digits. Raises Unknown, Malformed."""
         if not prefix or any(digit not in "0123456789abcdef" for digit in prefix.lower()):
             raise Malformed(
-                f"{prefix!r:.40} is not a message id", hint="copy it, or its beginning, from: liaison inbox"
+                f"{prefix!r:.40} is not a message id",
+                hint="copy it, or its beginning, from: liaison inbox or liaison track",
             )
         if len(prefix) == 32:
             return bytes.fromhex(prefix)
@@ -199,7 +200,7 @@ class Client:
         if len(matching) != 1:
             raise Unknown(
                 f"{len(matching)} messages begin with {prefix}",
-                hint="give more digits" if matching else "see: liaison inbox",
+                hint="give more digits" if matching else "see: liaison inbox or liaison track",
             )
         return matching[0]
 

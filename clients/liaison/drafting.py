@@ -11,10 +11,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from relay.protocol.canonical import encode, expect, expect_bytes, read_array
-from relay.protocol.endorsement import ENDORSEMENT, RELEASING_ROLE, Endorsement, verify_endorsements
-from relay.protocol.envelope import Message, Submission, parse_message, parse_submission
-from relay.protocol.errors import LiaisonError, Refused, TooLarge, Unverified
+from relay.protocol.canonical import encode
+from relay.protocol.cose import parse_sign1
+from relay.protocol.endorsement import (
+    ENDORSEMENT,
+    RELEASING_ROLE,
+    Endorsement,
+    read_endorsement,
+    verify_endorsements,
+)
+from relay.protocol.envelope import Message, Submission, parse_message
+from relay.protocol.errors import Conflict, LiaisonError, Refused, TooLarge, Unverified
 from relay.protocol.header import AddresseeKind
 from relay.protocol.identity import office_of
 from relay.protocol.label import Label, label_bytes, label_of
@@ -22,6 +29,7 @@ from relay.protocol.obligations import officers_needed
 
 from .client import Client
 from .composing import Enclosed
+from .drafted import carriers_of, unpack
 from .outgoing import NOT_YET, Refusals, Sent
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
@@ -59,12 +67,7 @@ def pack_draft(submission: bytes, content_keys: Sequence[bytes], label: bytes) -
 
 def read_draft(record: Record) -> SealedDraft:
     """The draft in a message, every part opened and checked. Raises Refused if there is none, Unverified."""
-    packed = next((each for each in record.portions.values() if each.kind is PortionKind.DRAFT), None)
-    if packed is None:
-        raise Refused("this message is not a draft to be released", rules=("draft",))
-    encoded, keys = read_array(packed.content, 2, "draft")
-    submission = parse_submission(expect(encoded, bytes, "draft: submission"))
-    content_keys = tuple(expect_bytes(key, 32, "draft: key") for key in expect(keys, list, "draft: keys"))
+    submission, content_keys = unpack(record)
     message = parse_message(submission.message)
     if len(content_keys) != len(message.core.portions) or len(submission.parts) != len(content_keys):
         raise Unverified("draft: not a key and a part for each portion")
@@ -77,12 +80,24 @@ def read_draft(record: Record) -> SealedDraft:
     return SealedDraft(submission, content_keys, message, portions)
 
 
+def signed_at(draft: SealedDraft, profile: Profile) -> int | None:
+    """When this officer signed the draft, in seconds; None if he has not."""
+    signed = profile.cabinet.pin(_signature(draft))
+    return read_endorsement(parse_sign1(signed, ENDORSEMENT)).at if signed is not None else None
+
+
 def endorse(draft: SealedDraft, profile: Profile) -> SealedDraft:
-    """The draft with this officer's signature over the exact bytes of its message."""
-    stated = Endorsement(draft.message.ref, profile.signing.device_id, profile.pins.address, int(time.time()))
-    signed = profile.signing.sign_object(ENDORSEMENT, stated.payload())
+    """The draft with this officer's signature over the exact bytes of its message: the first one that he gave it."""
+    signed = profile.cabinet.pin(_signature(draft))
+    if signed is None:
+        stated = Endorsement(draft.message.ref, profile.signing.device_id, profile.pins.address, int(time.time()))
+        signed = profile.signing.sign_object(ENDORSEMENT, stated.payload())
     submission = replace(draft.submission, endorsements=(*draft.submission.endorsements, signed))
     return replace(draft, submission=submission)
+
+
+def _signature(draft: SealedDraft) -> str:
+    return f"endorsed {draft.message.ref.hex()}"
 
 
 def still_needed(draft: SealedDraft, client: Client) -> int:
@@ -176,19 +191,30 @@ def open_draft(client: Client, message_id: bytes) -> SealedDraft:
 def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
     """Sign the draft; post it if that was the last signature needed, else send it on to the other officers.
 
-    The answer is (signatures still needed, index of the accept entry or -1). Raises Waiting as `Client.release` does,
-    DraftWaiting where it goes on to others.
+    The answer is (signatures still needed, index of the accept entry or -1). Safe to repeat: the same bytes are posted
+    again, for the receipt of the first time, and nothing goes on twice. Raises Waiting as `Client.release` does,
+    DraftWaiting where it goes on to others, Conflict where another officer was faster.
     """
     client.sync()
-    signed, core = endorse(draft, client.profile), draft.message.core
-    if needed := still_needed(signed, client):
-        circulate(client, signed.packed(), label_of(core.label), core.message_id)
+    signed, core, cabinet = endorse(draft, client.profile), draft.message.core, client.profile.cabinet
+    needed, submission = still_needed(signed, client), signed.submission.encoded()
+    with cabinet.transaction():
+        cabinet.put_pin(_signature(draft), signed.submission.endorsements[-1])
+        if not needed:
+            cabinet.put_outbox(core.message_id, submission)
+    if needed:
+        if not any(carriers_of(client, core.message_id)):
+            circulate(client, signed.packed(), label_of(core.label), core.message_id)
         return needed, -1
-    submission = signed.submission.encoded()
-    client.profile.cabinet.put_outbox(core.message_id, submission)
     to = tuple(each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED)
     sent = Sent(core.message_id, core.handling.dtg, to, (), NOT_YET, ())
-    return 0, client.outgoing().post_kept(sent, submission).index
+    try:
+        return 0, client.outgoing().post_kept(sent, submission).index
+    except Conflict as answer:
+        if core.message_id.hex() not in str(answer):  # it names the message only where it has it
+            raise
+        hint = f"{core.sender} sees by whom and when: liaison track {core.message_id.hex()[:12]}"
+        raise Conflict(f"another officer has released this draft already ({answer})", hint=hint) from answer
 
 
 def draft_downgrade(

@@ -102,6 +102,12 @@ def _write_beside(path: Path, content: bytes, what: str) -> Path:
     return beside
 
 
+def remove_beside(path: Path) -> None:
+    """Remove what processes that were killed while they wrote `path` have left; the caller keeps out who writes now."""
+    for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 16}"):
+        left.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
     """Return once the names in this folder are on the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -26,11 +26,12 @@ from relay.protocol.identity import Statement, parse_statement
 
 from .cabinet import Cabinet, create_cabinet
 from .keys import SigningKey
-from .private_file import create_private, read_private
+from .private_file import folder_lock, read_private, remove_beside, replace_private, sync_folder
 from .vault import Vault, create_vault, open_vault
 
 DEVICE, AUTHORITY = "device", "authority"
 _FILES = ("profile.json", "vault", "cabinet.sqlite")
+_BEGUN = "profile.json.begun"  # made before the others and renamed after them: while it is there, they are none
 
 
 def home_folder() -> Path:
@@ -85,21 +86,36 @@ def taken(folder: Path) -> Conflict:
 
 
 def create_profile(folder: Path, pins: Pins, signing: SigningKey, request: Ed25519PrivateKey, passphrase: str) -> None:
-    """Make a new profile in `folder`. Raises Conflict if there is one."""
-    if any((folder / name).exists() for name in _FILES):
-        raise taken(folder)
+    """Make a new profile in `folder`, in the place of one whose making was cut off. Raises Conflict if there is one."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
-    secrets = {
-        "signing": signing.seeds,
-        "request": request.private_bytes_raw(),
-        "pins": pins.encoded(),
-    }
-    vault = create_vault(folder / "vault", passphrase, secrets)
-    create_cabinet(folder / "cabinet.sqlite", vault.state_key)
-    (folder / "documents").mkdir(mode=0o700)
-    public = {"v": 1, "kind": pins.kind, "address": pins.address, "relay": pins.relay_url}
-    create_private(folder / "profile.json", json.dumps(public, indent=2).encode() + b"\n", "profile")
+    with folder_lock(folder):
+        _clear_begun(folder)
+        if any((folder / name).exists() for name in _FILES):
+            raise taken(folder)
+        public = {"v": 1, "kind": pins.kind, "address": pins.address, "relay": pins.relay_url}
+        begun = folder / _BEGUN
+        replace_private(begun, json.dumps(public, indent=2).encode() + b"\n", "profile")
+        secrets = {
+            "signing": signing.seeds,
+            "request": request.private_bytes_raw(),
+            "pins": pins.encoded(),
+        }
+        vault = create_vault(folder / "vault", passphrase, secrets)
+        create_cabinet(folder / "cabinet.sqlite", vault.state_key)
+        (folder / "documents").mkdir(mode=0o700, exist_ok=True)
+        begun.rename(folder / "profile.json")
+        sync_folder(folder)
+
+
+def _clear_begun(folder: Path) -> None:
+    """Remove what a process left that was killed in `create_profile`: without its end, nobody has used those keys."""
+    if has_profile(folder):
+        return
+    for name in (*_FILES, _BEGUN):
+        remove_beside(folder / name)
+        if (folder / _BEGUN).exists():
+            (folder / name).unlink(missing_ok=True)
 
 
 def read_public(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import TYPE_CHECKING, TextIO
 
 from relay.protocol.canonical import LAST_SECOND
@@ -36,12 +37,18 @@ class Page:
 
     def lines(self, content: str, style: str = "") -> None:
         """What is harmless already, as many lines as it has."""
+        content = self.fit(content)
         if self.terminal is None:
             self.stream.write(f"{content}\n")
         else:
             from rich.text import Text  # noqa: PLC0415
 
             self.terminal.print(Text(content, style=style), soft_wrap=True)
+
+    def fit(self, content: str) -> str:
+        """What the stream's encoding does not have as its escape: a page does not end at a letter."""
+        encoding = self.stream.encoding or "utf-8"
+        return content.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def page(color: str = "auto", *, stderr: bool = False) -> Page:
@@ -73,21 +80,36 @@ def _banner_style(color: str) -> str:
 
 
 def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table of one-line cells; on a pipe, tab-separated lines without headings."""
-    safe = [[for_one_line(cell) for cell in row] for row in rows]
+    """A table of one-line cells, row by row where it would break words; on a pipe, tab-separated without headings."""
+    safe = [[out.fit(for_one_line(cell)) for cell in row] for row in rows]
     if out.terminal is None:
         for row in safe:
             out.lines("\t".join(row))
         return
+    from rich.measure import Measurement  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        grid.add_column(heading, overflow="fold")
+    for heading, *cells in zip_longest(headings, *safe, fillvalue=""):
+        grid.add_column(heading, overflow="fold", no_wrap=not any(" " in cell for cell in cells))
     for row in safe:
         grid.add_row(*(Text(cell) for cell in row))
-    out.terminal.print(grid)
+    unbound = out.terminal.options.update(width=10_000)
+    if Measurement.get(out.terminal, unbound, grid).minimum <= out.terminal.width:
+        out.terminal.print(grid)
+        return
+    for row in safe:
+        out.lines("")
+        fields(out, zip(headings, row, strict=False))
+
+
+def marked_table(out: Page, markings: Iterable[str], headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """The same between two lines with the marking of each row in it."""
+    marking = " / ".join(dict.fromkeys(markings))
+    banner(out, marking, None)
+    table(out, headings, rows)
+    banner(out, marking, None)
 
 
 def fields(out: Page, rows: Iterable[tuple[str, str]]) -> None:

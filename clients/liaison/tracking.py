@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import expect, expect_bytes, expect_items, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.entry import AccessEntry
 from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import accept_detail, parse_grants
 
-from .chain import ChainRow, EvidenceKind, Limit, chain
+from .chain import ChainRow, EvidenceKind, Limit, Logged, chain
 from .client import Client
 from .exposure import Exposure, exposures
 from .proven import proven
-from .record import Record
+from .record import DRAFTED, FAILED, Record
 from .trust import ACCESS, relayed
 
+WAITS = "waiting"
 _DELIVERED = (EvidenceKind.NON_DELIVERY, EvidenceKind.RETRIEVAL, EvidenceKind.NON_RETRIEVAL)
 
 
@@ -63,31 +63,40 @@ def evidence_chain(client: Client, record: Record, within: int | None) -> list[C
 
 
 @dataclass(frozen=True, slots=True)
-class TrackedRecall:
-    """The entry of a recall, and each addressee's evidence."""
+class Tracked:
+    """What the log proves of a message that was sent: its acceptance, its first recall, each addressee's evidence."""
 
-    index: int
-    entry: AccessEntry
+    accepted: Logged
+    recalled: Logged | None
     rows: Sequence[ChainRow]
 
     def state_of(self, address: str) -> tuple[str, ChainRow]:
-        """What became of the message there, and the evidence of it, where no receipt says so."""
+        """What became of a recalled message there, and the evidence of it, where no receipt says so."""
         *_, row = (row for row in self.rows if row.address == address and row.kind in _DELIVERED)
         return ("opened" if row.kind.value[1] else row.reason), row
 
+    def count(self, kind: EvidenceKind) -> int:
+        """How many of the addressees there is this evidence of."""
+        return sum(row.kind is kind for row in self.rows)
 
-def recall_of(client: Client, record: Record) -> TrackedRecall | None:
-    """Whether a message that was sent has been taken back, by whomever, as the log proves it."""
+
+def look_up(client: Client, record: Record) -> Tracked | None:
+    """What became of a message that was sent; None where the relay has none, yet or any more. Raises Unverified."""
     try:
         with relayed():
             found, as_of = _proven(client, record)
-    except Unknown:  # not accepted yet, or kept no longer
-        return None
-    if not found.recalls:
+    except Unknown:
         return None
     core = record.message.core
     rows = chain(found, core, client.trust.directory, Limit(core.expires, as_of))
-    return TrackedRecall(*found.recalls[0], rows)
+    return Tracked(found.accepts[0], found.recalls[0] if found.recalls else None, rows)
+
+
+def unposted(client: Client, record: Record) -> str:
+    """Why the relay may have nothing of a message that was sealed here, in a word; empty if it has taken it."""
+    if client.profile.cabinet.waits(record.message.core.message_id):
+        return WAITS
+    return record.state if record.state in {FAILED, DRAFTED} else ""
 
 
 def _proven(client: Client, record: Record) -> tuple[Exposure, int]:

@@ -29,6 +29,7 @@ from relay.protocol.identity import (
 )
 
 from .alarming import await_log
+from .cleared import cleared_for
 from .profile import AUTHORITY, Profile
 
 _SIGNED = {
@@ -114,6 +115,5 @@ class Watch:
 
 def _says(certificate: Certificate) -> str:
     """Device, kind, roles and clearances: where they differ from what one has, a person sees it here."""
-    cleared = [f"{each.policy_name} {'/'.join(each.classifications)}" for each in certificate.clearances]
-    said = [f"device {certificate.device_id.hex()}", certificate.kind.value, *certificate.roles, *cleared]
-    return f" ({', '.join(said)})"
+    said = [f"device {certificate.device_id.hex()}", certificate.kind.value, *certificate.roles]
+    return f" ({'; '.join([*said, *cleared_for(certificate)])})"

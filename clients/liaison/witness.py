@@ -42,28 +42,34 @@ from relay.protocol.witness import (
     verify_asked,
 )
 
-from .private_file import create_private, folder_lock, read_private, replace_private
+from .private_file import folder_lock, read_private, remove_beside, replace_private
 
 _KEYS, _LOGS, _MEMORY, _REFUSED = "witness.json", "logs", "witnessed.json", "refused"
+_NOTHING = b"{}"  # remembered
 _LIMIT = 1 << 24
 _MOST_REFUSED = 100
 _STATUS: dict[type[LiaisonError], int] = {Malformed: 400, Refused: 403, Unknown: 404, Unverified: 422}
 
 
 def create_witness(folder: Path, name: str, logs: str) -> WitnessKeys:
-    """Make a witness in `folder`. Raises Conflict if there is one, Malformed for logs or a name that are none."""
+    """Make a witness in `folder`, in the place of one whose making was cut off: that has no keys yet.
+
+    Raises Conflict if there is one, or what is left of one; Malformed for logs or a name that are none.
+    """
     if not parse_logs(logs):
         raise Malformed("logs: no verifier key", hint="give what `relay key` prints")
     keys = WitnessKeys(name, Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate())
     note_verifier(name, ED25519_COSIGNATURE, keys.ed25519.public_key().public_bytes_raw())
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if (folder / _MEMORY).exists():
-        raise Conflict(f"there is a witness in {folder} already", hint="set LIAISON_HOME to another folder")
     secret = {"v": 1, "name": name, "ed25519": keys.ed25519.private_bytes_raw().hex()}
     secret["mldsa44"] = keys.mldsa44.private_bytes_raw().hex()
-    create_private(folder / _KEYS, json.dumps(secret).encode(), "witness")
-    create_private(folder / _LOGS, logs.encode(), "witness")
-    create_private(folder / _MEMORY, b"{}", "witness")
+    with folder_lock(folder):
+        memory = folder / _MEMORY
+        if (folder / _KEYS).exists() or (memory.exists() and memory.read_bytes() != _NOTHING):
+            raise Conflict(f"there is a witness in {folder} already", hint="set LIAISON_HOME to another folder")
+        for file, content in ((_LOGS, logs.encode()), (_MEMORY, _NOTHING), (_KEYS, json.dumps(secret).encode())):
+            remove_beside(folder / file)
+            replace_private(folder / file, content, "witness")
     return keys
 
 

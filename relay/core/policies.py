@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from threading import Lock
+from typing import NamedTuple
 
 from sqlalchemy import Engine, select
 
@@ -16,7 +17,13 @@ from relay.protocol.spif import read_spif
 from relay.store.engine import with_reader
 from relay.store.schema import document
 
-_MOST = 256
+_MOST = 24 << 20  # octets of files, of all offices together; in memory they are up to twelve times as many
+
+
+class _Kept(NamedTuple):
+    office: str  # that had it compiled
+    policy: Policy
+    octets: int
 
 
 class PolicyShelf:
@@ -24,35 +31,38 @@ class PolicyShelf:
 
     def __init__(self, readers: Engine) -> None:
         self._readers = readers
-        # By the digests of its files, and so never a wrong one; with the office that had it compiled.
-        self._compiled: dict[tuple[bytes, ...], tuple[str, Policy]] = {}
+        self._compiled: dict[tuple[bytes, ...], _Kept] = {}  # by the digests of its files, and so never a wrong one
         self._lock = Lock()
 
-    def put(self, office: str, digests: Sequence[bytes], policy: Policy) -> None:
-        """Have it here before the directory names it: its files cannot be read until they are durable.
+    def put(self, office: str, digests: Sequence[bytes], policy: Policy, octets: int) -> None:
+        """Have it here before the directory names it: its files, of so many octets, are not there until durable.
 
-        Of too many the office that has the most here loses its oldest: nobody crowds out another one's.
+        Of too much the office that has the most here loses its oldest: nobody crowds out another one's.
         """
         with self._lock:
-            self._compiled.setdefault(tuple(digests), (office, policy))
-            if len(self._compiled) > _MOST:
-                ((crowding, _count),) = Counter(owner for owner, _ in self._compiled.values()).most_common(1)
-                del self._compiled[next(key for key, (owner, _) in self._compiled.items() if owner == crowding)]
+            self._compiled.setdefault(tuple(digests), _Kept(office, policy, octets))
+            while len(self._compiled) > 1 and sum(kept.octets for kept in self._compiled.values()) > _MOST:
+                held = Counter[str]()
+                for kept in self._compiled.values():
+                    held[kept.office] += kept.octets
+                ((crowding, _octets),) = held.most_common(1)
+                del self._compiled[next(key for key, kept in self._compiled.items() if kept.office == crowding)]
 
     def read(self, published: PublishedPolicy) -> Policy | None:
         """The policy in these files; None if that is nothing that can be read."""
         if (held := self._compiled.get(published.digests)) is not None:
-            return held[1]
+            return held.policy
         try:
-            policy = self._compile(*published.digests)
+            files = [self.content(digest) for digest in published.digests]
+            policy = self._compile(*files)
         except LiaisonError:
             return None
-        self.put(published.office, published.digests, policy)
+        self.put(published.office, published.digests, policy, sum(map(len, files)))
         return policy
 
-    def _compile(self, spif_digest: bytes, extensions_digest: bytes | None = None) -> Policy:
-        extensions = NO_EXTENSIONS if extensions_digest is None else parse_extensions(self.content(extensions_digest))
-        return read_spif(self.content(spif_digest), extensions)[0]
+    @staticmethod
+    def _compile(spif: bytes, extensions: bytes | None = None) -> Policy:
+        return read_spif(spif, NO_EXTENSIONS if extensions is None else parse_extensions(extensions))[0]
 
     def content(self, digest: bytes) -> bytes:
         """The file with this digest. Raises LiaisonError if the relay does not hold it."""

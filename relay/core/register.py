@@ -102,7 +102,7 @@ def publish(batch: Batch, caller: Caller, asked: Publication, shelf: PolicyShelf
     batch.flush()
     digests = [hashlib.sha256(file).digest() for file in files]
     if policy is not None:  # or its labels would be unknown to the rest of this batch, and to every look meanwhile
-        shelf.put(caller.device.office, digests, policy)
+        shelf.put(caller.device.office, digests, policy, sum(map(len, files)))
     index = batch.change(change, payload, approvals)
     for digest, file in zip(digests, files, strict=True):
         if batch.find(_HELD, digest) is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .label import Category, Clearance, Label, TagType, fold
+from .label import Category, Clearance, Label, TagType, breadth, fold
+from .memo import remember
 from .policy import Finding, Key, Period, Policy, label_periods, static_findings
 
 Row = tuple[Key, frozenset[str], Category]
@@ -35,9 +36,17 @@ class CompiledGrant:
 
 
 NO_VALUES: frozenset[str] = frozenset()
+_ENTRY = 256  # values; so no more than 512 policies are kept from being forgotten
 
 
-@lru_cache(maxsize=512)
+def _weigh(compiled: CompiledLabel, _policy: Policy, label: Label) -> int:
+    """In values. Under a policy that was written for it, a label of 400 octets has 8000 findings or members."""
+    rows = sum(len(values) for _, values, _ in (*compiled.restrictive, *compiled.permissive))
+    findings = sum(1 + len(finding.why) // 64 for finding in compiled.findings)
+    return _ENTRY + breadth(label) + rows + findings + len(compiled.periods)
+
+
+@remember(512 * _ENTRY, _weigh)
 def compile_label(policy: Policy, label: Label) -> CompiledLabel:
     """What of a decision depends on the policy and the label alone, and not on a reader or the time."""
     restrictive: list[Row] = []

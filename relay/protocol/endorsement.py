@@ -36,7 +36,8 @@ class Endorsement:
         return encode([1, self.message_ref, self.device_id, self.address, self.at])
 
 
-def _read_endorsement(signed: Sign1) -> Endorsement:
+def read_endorsement(signed: Sign1) -> Endorsement:
+    """Read what was signed; raises Malformed for anything else."""
     version, ref, device_id, address, at = read_array(signed.payload, 5, "endorsement")
     expect_version(version, "endorsement")
     parse_address(address)
@@ -55,7 +56,7 @@ def verify_endorsements(directory: Directory, message: Message, endorsements: Se
     officers: dict[str, Device] = {}
     for encoded in endorsements:
         signed = parse_sign1(encoded, ENDORSEMENT)
-        stated = _read_endorsement(signed)
+        stated = read_endorsement(signed)
         device = _signer(directory, stated.device_id, stated.at)
         if stated.at < message.core.created - CLOCKS_APART:
             raise Unverified("endorsement: signed before there was a message to sign")

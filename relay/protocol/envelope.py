@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from .canonical import decode, encode, expect, expect_bytes, expect_items, expect_time, expect_version, read_array
@@ -21,6 +20,7 @@ from .cose import Sign1, parse_sign1
 from .entry import LoggedEntry, read_logged_entry
 from .errors import Malformed
 from .header import Core, parse_core
+from .memo import remember
 from .suite import Suite
 
 MESSAGE, RECEIPT = "message", "receipt"
@@ -121,7 +121,9 @@ def message_payload(core: bytes, slot_count: int, slot_root: bytes) -> bytes:
     return encode([core, slot_count, slot_root])
 
 
-@lru_cache(maxsize=512)  # a message is read at submission, and again at each opening and receipt that follows
+# A message is read at submission, and again at each opening and receipt that follows. In memory it is up to 15 times
+# its octets.
+@remember(1 << 20, lambda _message, encoded: len(encoded))
 def parse_message(encoded: bytes) -> Message:
     """Read a message. Raises Malformed; verifies no signature."""
     signed = parse_sign1(encoded, MESSAGE)

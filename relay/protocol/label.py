@@ -18,13 +18,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
 from . import canonical
 from .canonical import expect, expect_bytes, expect_texts, expect_time, read_map
 from .errors import LiaisonError, Malformed
+from .memo import remember
 
 MAX_NAME = 256  # the limit of the SPIF schema for names and phrases
 MAX_CATEGORIES, MAX_VALUES = 64, 512  # values: of all categories together; whoever meets a label goes through them
@@ -221,9 +221,19 @@ def _parse_label(encoded: bytes, successors: int) -> Label:
     )
 
 
-# Labels repeat: a relay sees the same few dozen byte strings all day. 512 of the longest in a message
-# (16 KiB) are 300 MiB in memory.
-label_of = lru_cache(maxsize=512)(parse_label)
+def breadth(label: Label) -> int:
+    """How many values it has, those of its successors included: some 200 octets of memory each."""
+    count = 0
+    step: Label | None = label
+    while step is not None:
+        count += sum(len(category.values) for category in step.categories)
+        step = step.succession.label if step.succession is not None else None
+    return count
+
+
+# Labels repeat: a relay sees the same few dozen byte strings all day. A label in memory is up to 45 times its octets.
+# Those of one message fit, being judged for each of its readers.
+label_of = remember(1 << 18, lambda _label, encoded: len(encoded))(parse_label)
 
 
 def readable_label(encoded: bytes) -> Label | None:

@@ -11,7 +11,6 @@ The rules:
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -20,7 +19,7 @@ from .aggregate import dominates
 from .banner import format_marking
 from .errors import LiaisonError, Malformed
 from .label import Category, Label, TagType, fold
-from .marking_words import Choice, Segment, Vocabulary, first_word, vocabulary
+from .marking_words import Choice, Head, Segment, Vocabulary, first_word, spelled, vocabulary
 from .policy import Finding, Policy, static_findings, validate
 from .policy_elements import TagSet
 
@@ -51,6 +50,10 @@ class Cursor:
         self.furthest = max(self.furthest, end)
         return end
 
+    def eat_any(self, position: int, literals: Iterable[str]) -> Iterator[int]:
+        """Every position behind one of `literals`."""
+        return (end for each in literals if (end := self.eat(position, each)) is not None)
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -77,10 +80,9 @@ def parse_portion_mark(
 
 def begins_as_mark(policy: Policy, text: str) -> bool:
     """Whether `text` begins as a marking or portion mark of this policy does, whatever follows."""
-    words, cursor = vocabulary(policy), Cursor(fold(unicodedata.normalize("NFC", text)))
-    start = cursor.eat(0, words.before)
-    heads = (*words.heads, *words.portion_heads)
-    return start is not None and any(cursor.eat(start, head.text) is not None for head in heads)
+    words, cursor = vocabulary(policy), Cursor(spelled(text))
+    heads = [head.text for head in (*words.heads, *words.portion_heads)]
+    return any(True for start in cursor.eat_any(0, words.before) for _ in cursor.eat_any(start, heads))
 
 
 def reads_back(policy: Policy, mark: str, label: Label) -> bool:
@@ -128,7 +130,7 @@ def _narrowest(policy: Policy, labels: Iterable[Label]) -> Label | None:
 
 
 def _readings(policy: Policy, text: str, *, portion: bool) -> list[Reading]:
-    folded = fold(unicodedata.normalize("NFC", text))
+    folded = spelled(text)
     if not folded or len(folded) > MAX_TEXT:
         raise Malformed("marking: empty or too long")
     words = vocabulary(policy)
@@ -166,36 +168,36 @@ def _literals(words: Vocabulary) -> Iterator[str]:
 
 
 def _read(words: Vocabulary, cursor: Cursor, *, portion: bool) -> Iterator[Reading]:
-    start = cursor.eat(0, words.before)
     for head in (*words.heads, *(words.portion_heads if portion else ())):
-        after = None if start is None else cursor.eat(start, head.text)
-        if after is None:
-            continue
-        chosen = frozenset({head.choice} if head.choice else ())
-        if head.complete and head.classification is not None:
-            yield from _read_tags(words, cursor, after, 0, Reading(head.classification, chosen))
-            continue
+        for start in cursor.eat_any(0, words.before):
+            for after in cursor.eat_any(start, (head.text,)):
+                for position, rank in _read_rank(words, cursor, after, head):
+                    said = Reading(rank, frozenset({head.choice} if head.choice else ()))
+                    yield from _read_tags(words, cursor, position, 0, said)
+
+
+def _read_rank(words: Vocabulary, cursor: Cursor, position: int, head: Head) -> Iterator[tuple[int, str]]:
+    """The classification that stands behind `head`, or that it says itself, and where it ends."""
+    if head.complete and head.classification is not None:
+        yield position, head.classification
+        return
+    for start in cursor.eat_any(position, words.between):
         for spelling, name in words.ranks:
             if head.classification in {None, name}:
-                position = cursor.eat(after, spelling)
-                if position is not None:
-                    yield from _read_tags(words, cursor, position, 0, Reading(name, chosen))
+                yield from ((end, name) for end in cursor.eat_any(start, (spelling,)))
 
 
 def _read_tags(words: Vocabulary, cursor: Cursor, position: int, used: int, reading: Reading) -> Iterator[Reading]:
-    end = cursor.eat(position, words.after)
-    if end == len(cursor.text):
+    if len(cursor.text) in cursor.eat_any(position, words.after):
         yield reading
-    for segment in words.segments:
-        if used & (1 << segment.tag):
-            continue
-        for prefix in segment.prefixes:
-            inside = cursor.eat(position, prefix)
-            if inside is None:
+    for start in cursor.eat_any(position, words.between):
+        for segment in words.segments:
+            if used & (1 << segment.tag):
                 continue
-            for after, choices in _read_values(segment, cursor, inside):
-                further = Reading(reading.classification, reading.choices | choices)
-                yield from _read_tags(words, cursor, after, used | (1 << segment.tag), further)
+            for inside in cursor.eat_any(start, segment.prefixes):
+                for after, choices in _read_values(segment, cursor, inside):
+                    further = Reading(reading.classification, reading.choices | choices)
+                    yield from _read_tags(words, cursor, after, used | (1 << segment.tag), further)
 
 
 def _read_values(segment: Segment, cursor: Cursor, position: int) -> Iterator[tuple[int, frozenset[Choice]]]:
@@ -208,14 +210,9 @@ def _read_values(segment: Segment, cursor: Cursor, position: int) -> Iterator[tu
             if after is None:
                 continue
             choices = chosen | {choice}
-            for suffix in segment.suffixes:
-                end = cursor.eat(after, suffix)
-                if end is not None:
-                    yield end, choices
-            for separator in segment.separators:
-                following = cursor.eat(after, separator)
-                if following is not None and following < len(cursor.text):
-                    begun.append((following, choices))
+            yield from ((end, choices) for end in cursor.eat_any(after, segment.suffixes))
+            following = cursor.eat_any(after, segment.separators)
+            begun += [(start, choices) for start in following if start < len(cursor.text)]
 
 
 def _label(policy: Policy, reading: Reading) -> Label:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import takewhile
 
-from .banner import replacement, shown
+from .banner import qualifier, replacement, shown
 from .label import fold
 from .policy import Key, Policy
 from .policy_elements import Marking, Tag, TagSet
@@ -39,8 +39,9 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    before: str
-    after: str
+    before: tuple[str, ...]
+    between: tuple[str, ...]
+    after: tuple[str, ...]
     heads: tuple[Head, ...]
     portion_heads: tuple[Head, ...]
     ranks: tuple[tuple[str, str], ...]
@@ -50,17 +51,22 @@ class Vocabulary:
 @lru_cache(maxsize=32)
 def vocabulary(policy: Policy) -> Vocabulary:
     """Every spelling that the policy has for its name, classifications and categories, in every language."""
-    heads = [Head(fold(policy.name), None, None)]
+    heads = [Head(spelled(policy.name), None, None)]
     heads += [Head(text, None, None) for text in _replacements(policy.marking, policy.name)]
     ranks: dict[tuple[str, str], None] = {}
     marks = dict(policy.extensions.portion_marks)
     portion = []
     for rank in policy.classifications:
-        heads += [Head(text, rank.name, None) for text in _replacements(rank.marking, rank.name)]
+        complete = any(not shown(rank.marking, rank.name, (lang, "")) for lang in _languages(rank.marking))
+        heads += [
+            Head(text, rank.name, None, complete=each)
+            for text in _replacements(rank.marking, rank.name)
+            for each in {False, complete}
+        ]
         for spelling in _spellings(rank.marking, rank.name):
             ranks[spelling, rank.name] = None
         shorts = [portion_phrase(rank.marking), marks.get(rank.name)]
-        portion += [Head(fold(short), rank.name, None, complete=True) for short in shorts if short is not None]
+        portion += [Head(spelled(short), rank.name, None, complete=True) for short in shorts if short is not None]
     segments: list[Segment] = []
     for tag_set in policy.tag_sets:
         for tag in tag_set.tags:
@@ -69,8 +75,9 @@ def vocabulary(policy: Policy) -> Vocabulary:
                 heads += [Head(text, None, choice) for text in _replacements(value.marking, value.name)]
             segments.append(_segment(policy, tag_set, tag, len(segments)))
     return Vocabulary(
-        before=_first(policy.marking, "prefix"),
-        after=_first(policy.marking, "suffix"),
+        before=_qualifiers(policy.marking, "prefix"),
+        between=tuple(sorted({*_qualifiers(policy.marking, "separator"), ""})),
+        after=_qualifiers(policy.marking, "suffix"),
         heads=tuple(dict.fromkeys(heads)),
         portion_heads=tuple(dict.fromkeys(portion)),
         ranks=tuple(ranks),
@@ -81,23 +88,28 @@ def vocabulary(policy: Policy) -> Vocabulary:
 def _segment(policy: Policy, tag_set: TagSet, tag: Tag, number: int) -> Segment:
     prefixes, suffixes = _qualifiers(tag.marking, "prefix"), _qualifiers(tag.marking, "suffix")
     short = dict(policy.extensions.portion_prefixes).get(tag_set.name)
-    if short is not None and prefixes:
-        prefixes |= {fold(short)}
+    if short is not None and any(prefixes):
+        prefixes = (*prefixes, spelled(short))
     spellings: dict[tuple[str, Choice], None] = {}
     for value in tag.values:
         choice = (tag_set.name, (tag_set.oid, tag.type), value.name)
         hidden = all(not shown(value.marking, value.name, (lang, "")) for lang in _languages(value.marking))
         if not hidden:
             spellings.update({(each, choice): None for each in _spellings(value.marking, value.name)})
-        elif prefixes or suffixes:
-            spellings[fold(value.name), choice] = None
+        elif any(prefixes) or any(suffixes):
+            spellings[spelled(value.name), choice] = None
     return Segment(
         tag=number,
-        prefixes=tuple(sorted(prefixes)) or ("",),
-        separators=tuple(sorted(_qualifiers(tag.marking, "separator") | {",", "/"})),
-        suffixes=tuple(sorted(suffixes)) or ("",),
+        prefixes=prefixes,
+        separators=tuple(sorted({*_qualifiers(tag.marking, "separator"), ",", "/"})),
+        suffixes=suffixes,
         spellings=_by_first_word(spellings),
     )
+
+
+def spelled(text: str) -> str:
+    """The form in which markings are compared: folded, and one code point for a letter and its accents."""
+    return unicodedata.normalize("NFC", fold(unicodedata.normalize("NFC", text)))
 
 
 def first_word(text: str) -> str:
@@ -114,27 +126,25 @@ def _by_first_word(spellings: Iterable[tuple[str, Choice]]) -> dict[str, tuple[t
 
 def _languages(marking: Marking) -> tuple[str, ...]:
     """The default and its own: in every other language it shows what it shows by default."""
-    return tuple(sorted({"", *(phrase.lang for phrase in marking.phrases)}))
+    phrases, qualifiers = (each.lang for each in marking.phrases), (each.lang for each in marking.qualifiers)
+    return tuple(sorted({"", *phrases, *qualifiers}))
 
 
 def _replacements(marking: Marking, name: str) -> list[str]:
     found = [replacement(marking, name, (lang,)) for lang in _languages(marking)]
-    return [fold(text) for text in dict.fromkeys(found) if text is not None]
+    return [spelled(text) for text in dict.fromkeys(found) if text is not None]
 
 
 def _spellings(marking: Marking, name: str) -> list[str]:
     """The name and every phrase that a banner may show for it, in every language."""
     texts = [name, *(shown(marking, name, (lang, "")) for lang in _languages(marking))]
-    return [unicodedata.normalize("NFC", fold(text)) for text in dict.fromkeys(texts) if text]
+    return [spelled(text) for text in dict.fromkeys(texts) if text]
 
 
-def _qualifiers(marking: Marking, code: str) -> set[str]:
-    return {fold(each.text) for each in marking.qualifiers if each.code == code}
-
-
-def _first(marking: Marking, code: str) -> str:
-    texts = sorted(_qualifiers(marking, code))
-    return texts[0] if texts else ""
+def _qualifiers(marking: Marking, code: str) -> tuple[str, ...]:
+    """What a banner may put there, in every language: nothing, where it has none and the default has none."""
+    texts = {spelled(qualifier(marking, code, (lang, ""))) for lang in _languages(marking)}
+    return tuple(sorted(texts))
 
 
 def portion_phrase(marking: Marking) -> str | None:

@@ -16,14 +16,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from .aggregate import Nobody, dominates, effective_label, join
 from .directory import Device
 from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError, Malformed
 from .header import AddresseeKind, Core
-from .label import Label, label_of
+from .label import Label, breadth, label_of
+from .memo import remember
 from .policy import Period, Policy, is_at_or_above, label_periods, static_findings, timed_findings
 
 MAX_MOMENTS = 8  # of one message: each costs a join of all its portions
@@ -119,7 +119,7 @@ def _is_at_least(policy: Policy, banner: Label, labels: tuple[Label, ...], now: 
     return periods is not None and not timed_findings(periods, now)
 
 
-@lru_cache(maxsize=64)
+@remember(128 * 256, lambda _periods, _policy, banner, labels: 256 + sum(map(breadth, (banner, *labels))))
 def _dominated(policy: Policy, banner: Label, labels: tuple[Label, ...]) -> tuple[Period, ...] | None:
     """The periods within which the safe join of `labels` is valid, if `banner` dominates it: no time changes that."""
     joined = join(policy, labels)

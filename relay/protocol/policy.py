@@ -14,7 +14,7 @@ Sources: ADatP-4774 section 4 and App 2, ADatP-4774.1 sections 3.4 and 3.11, Ope
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -197,24 +197,25 @@ def _value_findings(policy: Policy, label: Label, value: Value, selected: Select
         yield Finding("excluded-class", f"{value.name} is excluded at {label.classification}")
     for requirement in value.required:
         yield from _requirement_findings(policy, selected, requirement, value.name)
-    for name in sorted({name for name, _, _ in selected & _named(policy, value)}):
+    for name in sorted({name for name, _, _ in selected.keys() & _named(policy, value)}):
         beside = policy.index.tag_sets[name].name
         yield Finding("excluded-category", f"{value.name} is excluded beside this value of {beside}")
 
 
-Selected = frozenset[tuple[str, TagType, str]]
+Single = tuple[str, TagType, str]  # folded tag set, type, lacv
+Selected = Mapping[Single, str]  # and the name, folded: a label has it with every value that it stands for
 
 
 def _selected(policy: Policy, label: Label) -> Selected:
-    return frozenset(
-        (fold(category.tag_name), category.type, value.lacv)
+    return {
+        (fold(category.tag_name), category.type, value.lacv): fold(name)
         for category in label.categories
-        for _, values in policy.chosen(category)
+        for name, values in policy.chosen(category)
         for value in values
-    )
+    }
 
 
-def expand_group(policy: Policy, group: Group) -> Selected:
+def expand_group(policy: Policy, group: Group) -> frozenset[Single]:
     """The single values that a group names."""
     key = (fold(group.tag_set), group.type)
     if group.lacv is not None:
@@ -225,15 +226,16 @@ def expand_group(policy: Policy, group: Group) -> Selected:
 
 
 @lru_cache(maxsize=1024)  # it may be 65536 values, and is asked for every label
-def _named(policy: Policy, by: Requirement | Value) -> Selected:
+def _named(policy: Policy, by: Requirement | Value) -> frozenset[Single]:
     groups = by.groups if isinstance(by, Requirement) else by.excluded
-    return Selected().union(*(expand_group(policy, group) for group in groups))
+    return frozenset[Single]().union(*(expand_group(policy, group) for group in groups))
 
 
 def _requirement_findings(policy: Policy, selected: Selected, requirement: Requirement, by: str) -> Iterator[Finding]:
     wanted = _named(policy, requirement)
-    count = len(selected & wanted)
-    met = {"onlyOne": count == 1, "oneOrMore": count >= 1, "all": 0 < count == len(wanted)}
+    present = selected.keys() & wanted
+    names = {(*key[:2], selected[key]) for key in present}
+    met = {"onlyOne": len(names) == 1, "oneOrMore": bool(names), "all": bool(names) and present == wanted}
     if not met.get(requirement.operation, False):
         sets = ", ".join(sorted({group.tag_set for group in requirement.groups}))
         yield Finding("required-category", f"{by} needs {requirement.operation} of given values of {sets}")

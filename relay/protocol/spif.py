@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import replace
 from hashlib import sha256
 
-from .errors import Malformed
+from .errors import Malformed, TooLarge
 from .label import check_name, check_oid, fold
 from .policy import Finding, Policy, PolicyExtensions
 from .policy_elements import Classification, EquivalentPolicy, Marking, TagSet
@@ -33,6 +33,7 @@ from .xml import Element, elements, parse_datetime, parse_xml, required
 
 NAMESPACE = "http://www.xmlspif.org/spif"
 SCHEMA_VERSION = "2.1"
+MAX_SPIF = 512 * 1024  # NATO's is 87 KiB; all of it is in memory, twelve times as large, wherever its labels are read
 _ROOT_CHILDREN = frozenset(
     {
         "defaultSecurityPolicyId",
@@ -69,8 +70,10 @@ def read_spif(spif_xml: bytes, extensions: PolicyExtensions = NO_EXTENSIONS) -> 
 
     A policy to which a standard adds prose (NATO: ADatP-4774 App 2) has that prose beside its `extensions`, and
     one that lacks the tag sets of which it speaks is refused.
-    Raises Malformed naming the element and its line, TooLarge over 4 MiB.
+    Raises Malformed naming the element and its line, TooLarge over MAX_SPIF.
     """
+    if len(spif_xml) > MAX_SPIF:
+        raise TooLarge(f"SPIF: {len(spif_xml)} octets; the limit is {MAX_SPIF}")
     root = parse_xml(spif_xml, "SPIF")
     if root.tag != f"{{{NAMESPACE}}}SPIF":
         raise Malformed(f"SPIF: the root element is {root.tag!r:.120}, not SPIF of {NAMESPACE}")

@@ -96,9 +96,12 @@ def check_extent(policy: Policy) -> None:
     markings = [
         policy.marking,
         *(rank.marking for rank in policy.classifications),
+        *(tag.marking for tag_set in policy.tag_sets for tag in tag_set.tags),
         *(value.marking for value in values),
     ]
-    if len({phrase.lang for marking in markings for phrase in marking.phrases}) > MAX_LANGUAGES:
+    phrases = (phrase.lang for marking in markings for phrase in marking.phrases)
+    qualifiers = (qualifier.lang for marking in markings for qualifier in marking.qualifiers)
+    if len({*phrases, *qualifiers}) > MAX_LANGUAGES:
         raise Malformed(f"SPIF: its markings are in more than {MAX_LANGUAGES} languages")
     count = 0
     for group in chain(*map(_groups, required), *excluded):
@@ -109,7 +112,14 @@ def check_extent(policy: Policy) -> None:
 
 def lint(policy: Policy) -> tuple[Finding, ...]:
     """Warnings: the policy is usable, but perhaps not what its authority meant."""
-    return (*_names(policy), *_constraints(policy), *_mappings(policy), *_release(policy), *_colors(policy))
+    return (
+        *_names(policy),
+        *_members(policy),
+        *_constraints(policy),
+        *_mappings(policy),
+        *_release(policy),
+        *_colors(policy),
+    )
 
 
 def _names(policy: Policy) -> Iterator[Finding]:
@@ -121,6 +131,16 @@ def _names(policy: Policy) -> Iterator[Finding]:
     for tag_set, _, value in _values(policy.tag_sets):
         if value.free_text:
             yield Finding("free-text", f"{tag_set.name} {value.name} takes free text, which no label may carry")
+
+
+def _members(policy: Policy) -> Iterator[Finding]:
+    for key, groups in policy.index.members.items():
+        by_name = policy.index.values[key]
+        for group, members in groups.items():
+            for values in (by_name[name] for name in sorted(members)):
+                if all(value.obsolete or value.not_after is not None for value in values):
+                    why = f"{values[0].name} stays a member of {by_name[group][0].name} when its own value is over"
+                    yield Finding("group-member", f"{why}: end the membership too")
 
 
 def _constraints(policy: Policy) -> Iterator[Finding]:

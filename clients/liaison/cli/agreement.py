@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,14 @@ def sign(session: Session, ref: str, *, yes: bool, as_json: bool) -> None:
         office.sign_agreement(state.agreement)
         state = office.agreement(ref)
     if as_json:
-        put({"agreement": state.agreement.agreement_id.hex(), "in_force": state.is_in_force})
+        put({"agreement": state.agreement.agreement_id.hex(), "in_force": state.is_valid(int(time.time()))})
     else:
         say(f"signed for {office.office}; the agreement is {_state(state)}")
 
 
 @agreement.command()
 @click.argument("ref", metavar="ID")
-@click.option("--reason", default="", help="For the record.")
+@click.option("--reason", default="", help="Stands in the directory, for everybody to read.")
 @yes_option
 @json_option
 @pass_session
@@ -177,9 +178,14 @@ def _show_terms(out: render.Page, state: AgreementState) -> None:
 
 
 def _state(state: AgreementState) -> str:
+    terms, now = state.agreement, int(time.time())
     if state.withdrawn is not None:
         return f"withdrawn by {state.withdrawn.office}"
-    return "in force" if state.is_in_force else "waiting for signatures"
+    if not state.is_in_force:
+        return "waiting for signatures"
+    if state.is_valid(now):
+        return "in force"
+    return f"in force from {render.moment(terms.not_before)}" if now < terms.not_before else "over"
 
 
 def _offices(state: AgreementState) -> str:
@@ -192,7 +198,7 @@ def _as_json(state: AgreementState) -> dict[str, Any]:
         "agreement": terms.agreement_id.hex(),
         "title": terms.title,
         "state": _state(state),
-        "in_force": state.is_in_force,
+        "in_force": state.is_valid(int(time.time())),
         "policy": terms.policy_name,
         "classifications": list(terms.classifications),
         "parties": [

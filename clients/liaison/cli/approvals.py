@@ -67,8 +67,16 @@ def _needed(given: str) -> tuple[Matter, int]:
 
 @approvers.command("set")
 @click.argument("file", required=False, type=click.File("rb"))
-@click.option("--person", "people", multiple=True, metavar="ADDR", help="Who approves, with the devices of today.")
-@click.option("--needed", multiple=True, metavar="MATTER=M", help="How many a matter takes: enrolment=2, hold=2.")
+@click.option(
+    "--person",
+    "people",
+    multiple=True,
+    metavar="ADDR",
+    help="Who approves, with the devices of today; repeat for each.",
+)
+@click.option(
+    "--needed", multiple=True, metavar="MATTER=M", help="How many a matter takes, each in its own: enrolment=2, hold=2."
+)
 @takes_approvals
 @json_option
 @pass_session

@@ -22,7 +22,12 @@ _ask = click.option(
     "--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write what is to be approved."
 )
 _approval = click.option(
-    "--approval", "approvals", multiple=True, type=click.File("rb"), metavar="FILE", help="One person's approval."
+    "--approval",
+    "approvals",
+    multiple=True,
+    type=click.File("rb"),
+    metavar="FILE",
+    help="One person's approval; repeat for each.",
 )
 
 
@@ -41,7 +46,7 @@ class Asking:
         self.path.write_text(armor(encoded, kind))
         if self.as_json:
             put({"ask": str(self.path)})
-        again = f"the same command with {self.path} --approval APPROVAL"
+        again = f"the same command with {self.path} and --approval APPROVAL, without its other options"
         say(f"each approver runs: liaison approve {self.path} -o APPROVAL; then {again}")
         return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
@@ -33,12 +32,18 @@ def audit() -> None:
 @audit.command()
 @click.option("--since-last", is_flag=True, help="Only what the last pull did not show.")
 @click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write there, not to stdout."
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="-",
+    metavar="FILE",
+    help="Write there, not to stdout.",
 )
-@click.option("--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(list(FORMS)), default="jsonl", show_default=True, help="Of each entry."
+)
 @click.option("--json", "form", flag_value="jsonl", help="The same as --format jsonl.")
 @pass_session
-def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> None:
+def pull(session: Session, out: Path, *, since_last: bool, form: str) -> None:
     """Fetch new entries, verify them, then print them.
 
     jsonl and ocsf (API Activity) are one JSON object per line, syslog is one RFC 5424 message per line. ocsf leaves
@@ -51,12 +56,8 @@ def pull(session: Session, out: Path | None, *, since_last: bool, form: str) -> 
         _pull(audited)
         size = audited.count()
         lines = FORMS[form](audited.entries(first), client)
-        if out is None:
-            sys.stdout.writelines(lines)
-            sys.stdout.flush()
-        else:
-            with whole(out) as file:
-                file.writelines(lines)
+        with whole(out) as file:
+            file.writelines(lines)
         audited.mark_shown(size)
         say(f"{size} entries verified, {size - first} shown")
 
@@ -132,7 +133,10 @@ def _zone(name: str) -> tzinfo:
 @json_option
 @pass_session
 def exposure(session: Session, message_id: str, within: str | None, *, as_json: bool) -> None:
-    """Who held a key to which portions of a message, and when; who never did. Pulls and verifies first."""
+    """Who held a key to which portions of a message, and when; who never did. Pulls and verifies first.
+
+    ID is all 32 digits: an auditor has no inbox to complete it from.
+    """
     message_id = message_id.lower()
     if len(message_id) != 32 or any(digit not in "0123456789abcdef" for digit in message_id):
         raise click.UsageError("an auditor has no inbox to complete it from: give all 32 digits of the message id")

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from liaison.authority import DAY, Authority
+from liaison.cleared import cleared_for
 from liaison.founding import found_authority
 from liaison.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
@@ -42,7 +43,9 @@ for command in (split, drill, recover):
 @authority.command()
 @click.argument("office")
 @click.option("--nation", required=True, metavar="CODE", help="Nation or organisation code, such as POL or NATO.")
-@click.option("--relay", "relay_url", default="http://127.0.0.1:8440", metavar="URL", show_default=True)
+@click.option(
+    "--relay", "relay_url", default="http://127.0.0.1:8440", metavar="URL", show_default=True, help="The relay."
+)
 @json_option
 @pass_session
 def init(session: Session, office: str, nation: str, relay_url: str, *, as_json: bool) -> None:
@@ -67,16 +70,20 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 
 @authority.command()
 @click.argument("request", type=click.File("rb"), metavar="REQUEST|CERTIFICATE")
-@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty.")
-@click.option("--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 clearance XML.")
-@click.option("--kind", type=_KINDS, default="officer", show_default=True)
+@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty; repeat for each.")
+@click.option(
+    "--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 XML; repeat for each."
+)
+@click.option("--kind", type=_KINDS, default="officer", show_default=True, help="A person, a program, or an auditor.")
 @click.option(
     "--scope",
     multiple=True,
     metavar="TERM",
     help="Auditor: beyond the own office an OFFICE, nation:CODE or '*' for all; each office has to grant it.",
 )
-@click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
+@click.option(
+    "--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Certificate and clearances."
+)
 @takes_approvals
 @json_option
 @pass_session
@@ -88,12 +95,16 @@ def enrol(session: Session, /, request: Any, asking: Asking, **given: Any) -> No
         signed = _certified(office, text, given)
         if asking.writes(signed, _CERTIFICATE):
             return
-        certificate = office.publish_certificate(signed, asking.approvals())
+        made = office.publish_certificate(signed, asking.approvals())
+    device, words, cleared = made.device_id.hex(), words_for([made.kid]), cleared_for(made)
     if given["as_json"]:
-        put({"address": certificate.address, "device": certificate.device_id.hex(), "kind": certificate.kind.value})
-    else:
-        click.echo(certificate.device_id.hex())
-        say(f"{certificate.address} enrolled as {certificate.kind.value}; the device is ready with: liaison status")
+        known = {"address": made.address, "device": device, "kind": made.kind.value}
+        put({**known, "words": words, "clearances": cleared})
+        return
+    click.echo(device)
+    say(f"{made.address} enrolled as {made.kind.value}; the device is ready with: liaison status")
+    say(f"cleared for {'; '.join(cleared) or 'nothing'}")
+    say(f"words of the device: {words}; if its holder has others: liaison authority revoke {device}")
 
 
 def _certified(office: Authority, text: bytes, given: Mapping[str, Any]) -> bytes:
@@ -129,7 +140,7 @@ def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clea
 
 @authority.command()
 @click.argument("whom", metavar="ADDRESS|DEVICE")
-@click.option("--reason", required=True)
+@click.option("--reason", required=True, help="Stands in the directory, for everybody to read.")
 @yes_option
 @json_option
 @pass_session
@@ -152,7 +163,7 @@ def revoke(session: Session, whom: str, reason: str, *, yes: bool, as_json: bool
 @authority.command()
 @click.argument("address")
 @click.option("--manager", required=True, metavar="ADDR", help="Who keeps the roster.")
-@click.option("--title", default="")
+@click.option("--title", default="", help="What it is about, for everybody to read.")
 @json_option
 @pass_session
 def community(session: Session, /, address: str, manager: str, title: str, *, as_json: bool) -> None:
@@ -168,7 +179,7 @@ def community(session: Session, /, address: str, manager: str, title: str, *, as
 
 @authority.command()
 @click.argument("whom", metavar="ADDRESS|DEVICE")
-@click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True)
+@click.option("--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long it may.")
 @click.option("--end", is_flag=True, help="End the grant instead.")
 @yes_option
 @json_option

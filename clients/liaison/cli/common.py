@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +43,7 @@ Exit codes:
   4    not enrolled or not authenticated
   5    verification failed: a signature, a proof or a binding does not hold
   6    refused by policy
-  7    the relay cannot be reached; trying again is safe, unless a message is said to wait
+  7    the relay cannot be reached, or was asked too often; trying again is safe, unless a message is said to wait
   130  interrupted
 """
 
@@ -228,7 +228,7 @@ def fail(error: LiaisonError) -> NoReturn:
 
 def say(text: str) -> None:
     """Talk, on stderr, in one line: whoever's words are in it, none of them acts on the terminal."""
-    click.echo(f"liaison: {for_one_line(text)}", err=True)
+    click.echo(f"liaison: {for_one_line(text)}", file=sys.stderr)  # with err, click sends UTF-8 to one that takes ASCII
 
 
 def put(value: dict[str, Any]) -> None:
@@ -254,6 +254,16 @@ def text_in(file: Any) -> str:
     except UnicodeDecodeError:
         raise Malformed(f"{file.name}: not UTF-8") from None
     return text
+
+
+@contextmanager
+def named(file: str) -> Iterator[None]:
+    """What is wrong with what stands in a file says which file."""
+    try:
+        yield
+    except LiaisonError as problem:
+        problem.args = (f"{file}: {problem}",)
+        raise
 
 
 def check_label_file(label: str) -> None:

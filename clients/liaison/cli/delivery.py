@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,7 +39,10 @@ def whole(path: Path) -> Iterator[TextIO]:
     `-` is standard output.
     """
     if is_stdout(path):
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8", newline="")  # it is a file, whatever letters the terminal has
         yield sys.stdout
+        sys.stdout.flush()
         return
     if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
         with path.open("w", encoding="utf-8", newline="") as file:

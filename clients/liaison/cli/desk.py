@@ -19,6 +19,7 @@ from liaison.drafting import (
     draft_downgrade,
     open_draft,
     release_draft,
+    signed_at,
 )
 from liaison.outgoing import NOT_YET
 from liaison.plan import TWO_PERSON, Plan
@@ -36,6 +37,7 @@ from .send import (
     check_before_writing,
     confirm_release,
     dry_run,
+    dry_run_option,
     message_options,
     plan_from,
     show_sent,
@@ -53,13 +55,13 @@ def _precedence(given: dict[str, Any]) -> Precedence | None:
 @click.option("--label", help="Not lower than what the reply contains; default: exactly that.")
 @click.option("--quote", is_flag=True, help="Quote the text, each portion under its own label.")
 @_precedence_option
-@click.option("--dry-run", is_flag=True)
+@dry_run_option
 @yes_option
 @json_option
 @click.argument("file", required=False)
 @pass_session
 def reply(session: Session, /, message_id: str, file: str | None, **given: Any) -> None:
-    """Answer a message's sender, under at least the label of what is answered."""
+    """Answer a message's sender, under at least the label of what is answered. FILE is the body, as with send."""
     with session.client() as client:
         found = client.find(message_id)
         check_before_writing(client, file, given["label"])
@@ -72,16 +74,19 @@ def reply(session: Session, /, message_id: str, file: str | None, **given: Any) 
 
 @click.command()
 @click.argument("message_id", metavar="ID")
-@click.option("--to", multiple=True, required=True, metavar="ADDR")
+@click.option("--to", multiple=True, required=True, metavar="ADDR", help="Whom to; repeat for each.")
 @click.option("--label", help="Not lower than what is forwarded; default: exactly that.")
 @_precedence_option
-@click.option("--dry-run", is_flag=True)
+@dry_run_option
 @yes_option
 @json_option
 @click.argument("file", required=False)
 @pass_session
 def forward(session: Session, /, message_id: str, to: Sequence[str], file: str | None, **given: Any) -> None:
-    """Pass a message on, with a note of your own. Beyond its offices, originator control asks for consent."""
+    """Pass a message on, with a note of your own. Beyond its offices, originator control asks for consent.
+
+    FILE is the note, as the body with send.
+    """
     with session.client() as client:
         found = client.find(message_id)
         addressed(to, (), ())
@@ -123,7 +128,7 @@ def ask(session: Session, /, message_id: str, office: str, reason: str, *, as_js
 
 @consent.command()
 @click.argument("message_id", metavar="ID")
-@click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True)
+@click.option("--days", type=click.IntRange(1, 365), default=30, show_default=True, help="How long it holds.")
 @json_option
 @pass_session
 def give(session: Session, /, message_id: str, days: int, *, as_json: bool) -> None:
@@ -139,7 +144,10 @@ def give(session: Session, /, message_id: str, days: int, *, as_json: bool) -> N
 @click.argument("file", required=False)
 @pass_session
 def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
-    """Seal a message for another officer to release, where the policy asks for two persons."""
+    """Seal a message for another officer to release, where the policy asks for two persons.
+
+    Body and options are those of send; no copy goes blind.
+    """
     with session.client() as client, plan_from(client, to, file, given) as plan:
         confirm_release(session, client, plan, yes=given["yes"])
         _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
@@ -149,8 +157,8 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
 @click.command()
 @click.argument("message_id", metavar="ID")
 @click.option("--label", required=True, help="The lower label.")
-@click.option("--reason", required=True)
-@click.option("--to", multiple=True, metavar="ADDR", help="Default: the addressees of the original.")
+@click.option("--reason", required=True, help="Stands in the header, which the relay reads too.")
+@click.option("--to", multiple=True, metavar="ADDR", help="Repeat for each; default: the addressees of the original.")
 @click.option("--sanitised", type=click.File("r"), metavar="FILE", help="Text that takes the place of the content.")
 @json_option
 @pass_session
@@ -180,7 +188,7 @@ def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
         })  # fmt: skip
         return
     click.echo(drafted.message_id.hex())
-    say(f"waits for release by another officer, who runs: liaison release {drafted.sent.message_id.hex()[:12]}")
+    say(f"waits for release; each releasing officer runs: liaison release {drafted.sent.message_id.hex()[:12]}")
 
 
 @click.command()
@@ -199,20 +207,26 @@ def release(session: Session, /, message_id: str, out: Path | None, *, yes: bool
         saved = save_attachments(record, out, client.meter) if out is not None else {}
         if not as_json:
             show_message(session, client, record, saved, from_whom="Draft of")
+        earlier, seen = signed_at(found, client.profile), client.trust.seen()
+        if earlier is not None:
+            say(f"you signed this at {render.moment(earlier)}: whatever has gone does not go a second time")
         if not yes:
             session.confirm("Release this message, as shown, in your office's name?")
         needed, index = release_draft(client, found)
+    message_id = found.message.core.message_id.hex()
     if as_json:
         put({
-            "message_id": found.message.core.message_id.hex(),
+            "message_id": message_id,
             "released": not needed,
             "signatures_needed": needed,
             "saved": [str(path) for path in saved.values()],
         })  # fmt: skip
     elif needed:
         say(f"signed; {needed} more officer has to release it")
+    elif index < seen:
+        say(f"this was released already, as message {message_id}; logged as entry {index}")
     else:
-        say(f"released; logged as entry {index}")
+        say(f"released as message {message_id}; logged as entry {index}")
 
 
 @click.group()

@@ -26,10 +26,11 @@ from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
 from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
+from .delivery import deliver
 
 _MAX_LABEL = 1 << 20
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml")
+policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPIF.xml", help="The label's policy.")
 extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
 
 
@@ -55,12 +56,12 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
     _warn(known, found)
     marking = format_marking(known, found, given["lang"])
     if given["as_xml"]:
-        click.echo(_xml(found))
+        _put(_xml(found))
     elif given["as_ocl"]:
-        click.echo(label_ocl_json(_dated(found)).decode())
+        _put(label_ocl_json(_dated(found)) + b"\n")
     elif given["bind"] is not None:
         media_type = mimetypes.guess_type(given["bind"])[0] or "application/octet-stream"
-        click.echo(binding_data_object(_dated(found), given["bind"], media_type).decode(), nl=False)
+        _put(binding_data_object(_dated(found), given["bind"], media_type))
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(found)})
     else:
@@ -71,7 +72,7 @@ def show(session: Session, /, wanted: str, policy: Path, **given: Any) -> None:
 @click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
 @extensions_option
-@click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml")
+@click.option("--clearance", type=_FILE, metavar="CLEARANCE.xml", help="A holder's, as ADatP-4774 XML.")
 @json_option
 @pass_session
 def check(session: Session, /, wanted: str, policy: Path, clearance: Path | None, **given: Any) -> None:
@@ -107,8 +108,8 @@ def _permitted(permitted: bool | None) -> str:  # noqa: FBT001 - three answers
 @label.command("map")
 @click.argument("wanted", metavar="LABEL.xml|MARKING|-")
 @policy_option
-@click.option("--to", "target_name", required=True, metavar="POLICY")
-@click.option("--target", required=True, type=_FILE, metavar="SPIF.xml")
+@click.option("--to", "target_name", required=True, metavar="POLICY", help="Name of the other policy.")
+@click.option("--target", required=True, type=_FILE, metavar="SPIF.xml", help="Its file.")
 @click.option("--xml", "as_xml", is_flag=True, help="The ADatP-4774 label.")
 @json_option
 @pass_session
@@ -120,7 +121,7 @@ def map_label(session: Session, /, wanted: str, policy: Path, target_name: str, 
     mapped = translate(_label(wanted, known), known, other, Direction.ENCRYPT)
     marking = format_marking(other, mapped)
     if given["as_xml"]:
-        click.echo(_xml(mapped))
+        _put(_xml(mapped))
     elif given["as_json"]:
         put({"marking": marking, "label": label_json(mapped)})
     else:
@@ -132,8 +133,13 @@ def _policy(path: Path, extensions: Path | None) -> Policy:
     return read_spif(path.read_bytes(), wanted)[0]
 
 
-def _xml(found: Label) -> str:
-    return write_label_xml(_dated(found)).decode()
+def _xml(found: Label) -> bytes:
+    return write_label_xml(_dated(found)) + b"\n"
+
+
+def _put(document: bytes) -> None:
+    """A file on standard output, in its own encoding and not in the terminal's."""
+    deliver(Path("-"), document, "label")
 
 
 def _dated(found: Label) -> Label:

@@ -61,9 +61,6 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
         return
     if not items:
         return
-    out = render.page(session.color)
-    marking = " / ".join(dict.fromkeys(item.marking for item in items))
-    render.banner(out, marking, None)
     columns = ("message", "precedence", "dtg", "from", "marking", "state")
     rows = [
         [
@@ -76,8 +73,7 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
         ]
         for item in items
     ]
-    render.table(out, columns, rows)
-    render.banner(out, marking, None)
+    render.marked_table(render.page(session.color), [item.marking for item in items], columns, rows)
 
 
 def _inbox_line(client: Client, item: InboxItem) -> dict[str, Any]:

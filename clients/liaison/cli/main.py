@@ -15,7 +15,7 @@ COMMANDS = {
         "init": ("people", "Make this device's keys."),
         "status": ("people", "Who am I, and does everything hold?"),
         "passphrase": ("passphrase", "Change this profile's passphrase."),
-        "peers": ("people", "Who can be written to."),
+        "peers": ("peers", "Who can be written to."),
         "community": ("desk", "Communities of interest."),
     },
     "Messages": {
@@ -27,7 +27,7 @@ COMMANDS = {
         "forward": ("desk", "Pass a message on."),
         "consent": ("desk", "Leave to pass a message on."),
         "recall": ("recall", "Take a message back."),
-        "track": ("track", "What became of a message you sent."),
+        "track": ("track", "What you sent, and what became of it."),
         "evidence": ("evidence", "What proves what became of it."),
         "explain": ("track", "Who may read this, and which rule says no."),
     },
@@ -63,9 +63,13 @@ COMMANDS = {
 @click.version_option(__version__, prog_name="liaison")
 @click.option("--passphrase-fd", type=int, metavar="N", help="Read the passphrase from file descriptor N.")
 @click.option(
-    "--passphrase-command", metavar="CMD", envvar="LIAISON_PASSPHRASE_COMMAND", help="Command that prints it."
+    "--passphrase-command",
+    metavar="CMD",
+    envvar="LIAISON_PASSPHRASE_COMMAND",
+    show_envvar=True,
+    help="Command that prints it.",
 )
-@click.option("--no-input", is_flag=True, help="Fail instead of asking.")
+@click.option("--no-input", is_flag=True, help="Fail instead of asking; --yes answers beforehand.")
 @click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", help="Colour on output.")
 @click.option("--debug", is_flag=True, help="Show where an error came from.")
 @click.pass_context
@@ -74,7 +78,8 @@ def main(
 ) -> None:
     """Secure messages between liaison offices.
 
-    LIAISON_HOME is the profile's folder; LIAISON_PASSPHRASE_FILE names a file with its passphrase.
+    LIAISON_HOME is the profile's folder, without it this account's own; LIAISON_PASSPHRASE_FILE names a file with its
+    passphrase.
     """
     source = PassphraseSource(passphrase_fd, passphrase_command, flags["no_input"])
     context.obj = Session(source, flags["no_input"], color, flags["debug"])

@@ -1,22 +1,22 @@
-"""Oneself and the others: init, status, peers."""
+"""Oneself: init, status."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import closing
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import click
 
 from liaison import render
 from liaison.alarming import report
-from liaison.authority import Authority
 from liaison.cabinet import Alarm, Cabinet
+from liaison.cleared import cleared_for
 from liaison.client import Client
 from liaison.founding import found_device
 from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
@@ -25,12 +25,11 @@ from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_policy, sync
 from relay.protocol.armor import armor, dearmor
-from relay.protocol.directory import Device
 from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
-from relay.protocol.identity import Statement, parse_address, parse_statement
+from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, once, pass_session, put, say
+from .common import Session, json_option, named, once, pass_session, put, say
 from .delivery import whole
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
@@ -48,7 +47,14 @@ _NAMES = {
 @click.command()
 @click.argument("address")
 @click.option("--relay", "relay_url", required=True, metavar="URL", help="The relay.")
-@click.option("--authority", "statement_file", required=True, type=click.File("rb"), metavar="OFFICE.statement")
+@click.option(
+    "--authority",
+    "statement_file",
+    required=True,
+    type=click.File("rb"),
+    metavar="OFFICE.statement",
+    help="Your office's.",
+)
 @click.option("--witness-policy", type=click.File("rb"), metavar="FILE", help="Your office's, as status takes it.")
 @json_option
 @pass_session
@@ -68,11 +74,12 @@ def init(
     if witness_policy is not None:
         with closing(open_profile(home_folder(), passphrase)) as made:
             say(f"pinned: {pin_policy(made.cabinet, witness_policy.read(), MAX_AGE, made.pins.relay_keys)}")
-    words = words_for([stated.kid])
+    own, authority = words_for([parse_request(request).kid]), words_for([stated.kid])
     say(f"keys made in {home_folder()}")
-    say(f"your office's authority, compare with your security officer: {words}")
+    say(f"your office's authority, compare with your security officer: {authority}")
+    say(f"this device, for your security officer to compare: {own}")
     if as_json:
-        put({"address": address, "request": str(path), "authority": words})
+        put({"address": address, "request": str(path), "authority": authority, "words": own})
     else:
         click.echo(path)
     say(f"give {path} to your security officer, who runs: liaison authority enrol {path}")
@@ -114,7 +121,9 @@ def _is_url(text: str) -> bool:
 @click.option("--resolve", metavar="ALARM", help="Declare an alarm or warning looked into; its evidence is forgotten.")
 @click.option("--evidence", metavar="ALARM", help="Write what an alarm or warning is about to stdout.")
 @click.option("--checkpoint", type=_LOGS, help="Write the last checkpoint seen of a log, to compare with others'.")
-@click.option("--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others.")
+@click.option(
+    "--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others'; repeat for each."
+)
 @click.option("--witness-policy", type=_BINARY, metavar="FILE", help="Hold the logs to this policy (C2SP tlog-policy).")
 @click.option(
     "--max-age", type=click.IntRange(1), default=MAX_AGE, show_default=True, help="Of its cosignatures, in s."
@@ -138,6 +147,7 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
         "address": profile.pins.address,
         "kind": profile.pins.kind,
         "device": profile.keyid,
+        "words": words_for([profile.signing.kid]),
         "relay": profile.pins.relay_url,
         "authority": words_for([profile.statement.kid]),
         "alarms": _listed(profile.cabinet.alarms()),
@@ -147,7 +157,7 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
         known["witness_policy"] = str(pinned)
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
         client.tell = once(say)
-        problem = _take_online(client, known, [file.read() for file in given["others"]])
+        problem = _take_online(client, known, given["others"])
         known["warnings"] = _listed(profile.cabinet.warnings())
         logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
     if as_json:
@@ -174,12 +184,14 @@ def _write_raw(cabinet: Cabinet, log: str | None, alarm_id: str | None) -> None:
     sys.stdout.buffer.write(found[0])
 
 
-def _take_online(client: Client, known: dict[str, Any], others: list[bytes]) -> LiaisonError | None:
+def _take_online(client: Client, known: dict[str, Any], others: Sequence[BinaryIO]) -> LiaisonError | None:
     """Add what the relay and the logs say; what is known without them is shown even when they fail."""
     try:
         known |= _online(client)
-        for note in others:
-            theirs = compare(client.trust, client.transport, log_of(client.trust, note), note, "others")
+        for file in others:
+            with named(file.name):
+                note = file.read()
+                theirs = compare(client.trust, client.transport, log_of(client.trust, note), note, "others")
             say(f"{theirs.origin}: one history with the checkpoint of {theirs.size} entries")
     except Unauthenticated as problem:
         known |= {"enrolled": False}
@@ -220,7 +232,7 @@ def _online(client: Client) -> dict[str, Any]:
         "enrolled": True,
         "certificate": f"{certificate.kind.value}, valid until {_day(certificate.not_after)}",
         "roles": list(certificate.roles),
-        "clearances": [f"{c.policy_name} {', '.join(c.classifications)}" for c in certificate.clearances],
+        "clearances": cleared_for(certificate),
     }
     if own.kind.value == "auditor":
         found |= {"scope": sorted(client.trust.directory.audit_scope(own.device_id, int(time.time())))}
@@ -233,62 +245,3 @@ def _online(client: Client) -> dict[str, Any]:
 
 def _day(seconds: int) -> str:
     return time.strftime("%Y-%m-%d", time.gmtime(seconds))
-
-
-@click.command()
-@click.argument("office", required=False)
-@json_option
-@pass_session
-def peers(session: Session, office: str | None, *, as_json: bool) -> None:
-    """Who can be written to, their clearances and roles, and under which agreement."""
-    with session.either() as client:
-        client.sync()
-        known = [statement.office for statement in client.trust.directory.offices.values()]
-        if office is not None and office not in known:
-            near = ", ".join(get_close_matches(office, known))
-            raise Unknown(f"there is no office {office}", hint=f"near: {near}" if near else "see: liaison peers")
-        rows = [row for row in _peers(client) if office in {None, row["office"]}]
-        if as_json:
-            for row in rows:
-                put(row)
-            return
-        columns = ("address", "kind", "nation", "roles", "clearances", "agreements", "devices")
-        render.table(render.page(session.color), columns, [[_said(row[column]) for column in columns] for row in rows])
-        for statement in client.trust.directory.offices.values():
-            if statement.office in {row["office"] for row in rows}:
-                say(f"{statement.office}: authority key {words_for([statement.kid])}")
-
-
-def _peers(client: Client | Authority) -> list[dict[str, Any]]:
-    directory, now = client.trust.directory, int(time.time())
-    own = client.profile.statement.office
-    found = []
-    for address in sorted(directory.addresses()):
-        devices = [device for device in directory.devices_of(address, now) if client.trust.is_trusted(device)]
-        if devices:
-            found.append(_peer(client, own, devices))
-    return found
-
-
-def _peer(client: Client | Authority, own: str, devices: list[Device]) -> dict[str, Any]:
-    device = devices[0]
-    certificate = device.certificate
-    clearances = certificate.clearances if certificate is not None else ()
-    states = client.trust.directory.agreements_between(own, device.office) if device.office != own else []
-    return {
-        "address": device.address,
-        "office": device.office,
-        "nation": device.nation,
-        "kind": device.kind.value,
-        "roles": list(certificate.roles) if certificate is not None else [],
-        "clearances": [f"{c.policy_name} {'/'.join(c.classifications)}" for c in clearances],
-        "agreements": [s.agreement.agreement_id.hex()[:8] for s in states if s.is_in_force],
-        "devices": len(devices),
-        "device_ids": [_device(each) for each in devices],
-    }
-
-
-def _device(device: Device) -> dict[str, Any]:
-    certificate = device.certificate
-    until = render.moment(certificate.not_after) if certificate is not None else None
-    return {"device": device.device_id.hex(), "valid_until": until}

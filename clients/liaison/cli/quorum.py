@@ -38,7 +38,9 @@ def _source(session: Session, folder: Path | None, name: str) -> PassphraseSourc
 
 @click.command()
 @click.option("--threshold", type=int, required=True, metavar="M", help="How many of them recover the authority.")
-@click.option("--name", "names", multiple=True, required=True, metavar="NAME", help="Who gets a share; one each.")
+@click.option(
+    "--name", "names", multiple=True, required=True, metavar="NAME", help="Who gets a share; repeat for each."
+)
 @folder_option
 @json_option
 @pass_session

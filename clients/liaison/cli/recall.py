@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.drafted import OwnDraft, own_draft, to_take_back
 from liaison.recalling import TakenBack, sign_recall
 from liaison.recalling import recall as take_back
 from relay.protocol.armor import armor, dearmor
@@ -55,10 +56,14 @@ def recall(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Destroy what nobody has opened yet, and learn, proven by the log, who has.
 
-    A message that is still waiting here is not posted any more.
+    A message that is still waiting here is not posted any more. Of a draft, under either of its ids, it takes back what
+    was released; while nothing was, what carries it to the releasing officers.
     """
     with session.client() as client:
         found = client.find(message_id)
+        if (draft := own_draft(client, found)) is not None:
+            found = to_take_back(client, draft, found)
+            _say_draft(draft, found)
         if sign_only is not None:
             signed = sign_recall(client, found, reason, spill=spill)
             deliver(sign_only, armor(signed, _KIND).encode(), "recall")
@@ -78,6 +83,14 @@ def recall(  # noqa: PLR0913 - one parameter for each option
             put({"message_id": found.hex(), **row})
     else:
         _show_taken(session, taken, rows)
+
+
+def _say_draft(draft: OwnDraft, found: bytes) -> None:
+    if found == draft.message_id:
+        say(f"the draft was released: this takes back message {found.hex()}")
+    else:
+        say(f"this takes back message {found.hex()}, which carries the draft to the releasing officers")
+        say(f"who has opened it can release it still; should he, then: liaison recall {draft.message_id.hex()[:12]}")
 
 
 def _show_taken(session: Session, taken: TakenBack, rows: Sequence[dict[str, Any]]) -> None:

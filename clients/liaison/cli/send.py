@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -47,7 +47,7 @@ _OPTIONS = (
     click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this."),
     click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
     click.option("--precedence", type=PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
-    click.option("--subject", default="", metavar="S"),
+    click.option("--subject", default="", metavar="S", help="Sealed with the body."),
     click.option(
         "--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given."
     ),
@@ -56,6 +56,10 @@ _OPTIONS = (
     click.option("--purpose", default="", metavar="TEXT", help="Where an agreement is for stated purposes."),
     click.option("--orcon", is_flag=True, help="Originator controlled: passed on only with your consent."),
     click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement."),
+)
+
+dry_run_option: Callable[[Command], Command] = click.option(
+    "--dry-run", is_flag=True, help="Show what the rules say, fail where sending would; send nothing."
 )
 
 
@@ -69,13 +73,15 @@ def message_options(command: Command) -> Command:
 @click.command()
 @message_options
 @click.option("--blind", multiple=True, metavar="ADDR", help="Gets a copy of its own, unseen by the others.")
-@click.option("--dry-run", is_flag=True, help="Show what the rules say, fail where sending would; send nothing.")
+@dry_run_option
 @yes_option
 @json_option
 @click.argument("file", required=False)
 @pass_session
 def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any) -> None:
     """Send a message. The body is FILE, or - or a pipe for stdin, or what you write in $EDITOR.
+
+    --to, --info, --exempt, --blind, --attach and --references are given once for each: --to A --to B.
 
     In the body, a line that starts with a portion mark in brackets, behind an outline's numbers or not, opens a portion
     with that label. In a body with such marks no line may start with another bracket of up to eight words, which could

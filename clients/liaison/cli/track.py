@@ -11,10 +11,11 @@ import click
 
 from liaison import render
 from liaison.client import Client
+from liaison.drafted import OwnDraft, own_draft
 from liaison.plan import Plan
 from liaison.record import OUT, Record, read_record
 from liaison.release import RECALLED, Verdict, review
-from liaison.tracking import TrackedRecall, evidence_chain, recall_of, receipts_of
+from liaison.tracking import Tracked, evidence_chain, look_up, receipts_of, unposted
 from relay.protocol.access import Circle
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Malformed, Refused, Unknown
@@ -22,53 +23,105 @@ from relay.protocol.header import Addressee, AddresseeKind, Core
 
 from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
 from .send import sender_json, show_plan, show_verdicts
+from .sent import list_sent
 
 
 @click.command()
-@click.argument("message_id", metavar="ID")
+@click.argument("message_id", metavar="[ID]", required=False)
 @click.option("--evidence", is_flag=True, help="Positive and negative evidence by rank, proven by the log.")
 @click.option("--within", metavar="T", help="With --evidence: what was due in 4h or 2d; else at the message's expiry.")
+@click.option("--limit", type=click.IntRange(1, 1000), metavar="N", help="Without an ID: how many; default 20.")
 @json_option
 @pass_session
-def track(session: Session, message_id: str, within: str | None, *, evidence: bool, as_json: bool) -> None:
-    """What became of a message you sent: who has opened it, who has acknowledged it."""
+def track(
+    session: Session,
+    message_id: str | None,
+    within: str | None,
+    limit: int | None,
+    *,
+    evidence: bool,
+    as_json: bool,
+) -> None:
+    """What became of a message you sent: who has opened it, who has acknowledged it.
+
+    Without an ID it lists what you have sent from this device, newest first. A draft goes by either of its ids.
+    """
+    if message_id is None:
+        if evidence or within is not None:
+            raise click.UsageError("--evidence and --within are about one message: give its ID")
+        list_sent(session, limit or 20, as_json=as_json)
+    elif limit is not None:
+        raise click.UsageError("--limit is for the list of what was sent: give no ID")
+    else:
+        _track(session, message_id, within, evidence=evidence, as_json=as_json)
+
+
+def _track(session: Session, message_id: str, within: str | None, *, evidence: bool, as_json: bool) -> None:
     due = seconds_of(within, "--within") if within is not None else None
     with session.client() as client:
         client.sync()
-        kept = client.profile.cabinet.message(client.find(message_id))
-        record = read_record(kept) if kept is not None else None
-        if record is None or record.direction != OUT:
-            raise Malformed("this is not a message that you sent", hint="tracking is the originator's")
-        recalled = None if evidence else recall_of(client, record)
-        rows = [] if evidence else list(_receipts(client, record, recalled))
-        proven = [row.as_json() for row in evidence_chain(client, record, due)] if evidence else []
-    if evidence:
-        _show_evidence(session, proven, as_json=as_json)
-        return
+        draft = own_draft(client, found := client.find(message_id))
+        released = look_up(client, draft.record) if draft is not None else None
+        record = _sent(client, found if draft is None else draft.standing(released))
+        tracked = None if evidence else look_up(client, record)
+        if evidence:
+            rows = [row.as_json() for row in evidence_chain(client, record, due)]
+        else:
+            rows = list(_receipts(client, record, tracked))
+    if draft is not None:
+        _say_draft(draft, released, tracked)
+        rows = [row | draft.as_json(released) for row in rows]
     if as_json:
         for row in rows:
             put(row)
-        return
-    shown = [[row["address"], row["state"], *([row["time"]] if row["time"] else [])] for row in rows]
-    render.table(render.page(session.color), ("address", "state", "time"), shown)
-    if recalled is not None:
-        say(f"recalled by {recalled.entry.address} with entry {recalled.index} of the access log, verified")
+    elif evidence:
+        _show_evidence(session, rows)
+    else:
+        shown = [[row["address"], row["state"], *([row["time"]] if row["time"] else [])] for row in rows]
+        render.table(render.page(session.color), ("address", "state", "time"), shown)
+        if tracked is not None and tracked.recalled is not None:
+            index, entry = tracked.recalled
+            say(f"recalled by {entry.address} with entry {index} of the access log, verified")
 
 
-def _receipts(client: Client, record: Record, recalled: TrackedRecall | None) -> Iterator[dict[str, Any]]:
+def _sent(client: Client, message_id: bytes) -> Record:
+    kept = client.profile.cabinet.message(message_id)
+    record = read_record(kept) if kept is not None else None
+    if record is None or record.direction != OUT:
+        raise Malformed("this is not a message that you sent", hint="tracking is the originator's; see: liaison track")
+    return record
+
+
+def _say_draft(draft: OwnDraft, released: Tracked | None, tracked: Tracked | None) -> None:
+    """Where a draft stands; the rows are the message's once it is released, and its carrier's until then."""
+    if released is not None:
+        index, entry = released.accepted
+        at = render.moment(entry.time // 1000)
+        say(f"released by {entry.address} at {at} as message {draft.message_id.hex()}, entry {index}, verified")
+    elif draft.carrier is None:
+        say("nobody has released it, and nothing of it has gone to another officer")
+    elif tracked is not None and tracked.recalled is not None:
+        say("nobody has released it")
+    else:
+        say(f"nobody has released it; another officer runs: liaison release {draft.carrier.hex()[:12]}")
+
+
+def _receipts(client: Client, record: Record, tracked: Tracked | None) -> Iterator[dict[str, Any]]:
     """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
     core, heard = record.message.core, set[str]()
-    back = {"index": recalled.index, "time": recalled.entry.time} if recalled is not None else None
-    for address, receipt, index in receipts_of(client, record):
+    here = unposted(client, record) if tracked is None else ""
+    recalled = tracked.recalled if tracked is not None else None
+    back = {"index": recalled[0], "time": recalled[1].time} if recalled is not None else None
+    for address, receipt, index in receipts_of(client, record) if not here else ():
         heard.add(address)
         yield _row(address, receipt.state, receipt.at, index) | {"recalled": back}
     for addressee in core.addressees:
         if addressee.kind is AddresseeKind.EXEMPTED or addressee.address in heard:
             continue
-        if recalled is None:
-            yield _row(addressee.address, "released") | {"recalled": None}
+        if tracked is None or recalled is None:
+            yield _row(addressee.address, here or "released") | {"recalled": None}
         else:
-            state, found = recalled.state_of(addressee.address)
+            state, found = tracked.state_of(addressee.address)
             at = found.time // 1000 if found.time is not None else None
             yield _row(addressee.address, state, at, found.entry) | {"recalled": back}
     for address, rules in record.refused:
@@ -79,11 +132,7 @@ def _row(address: str, state: str, at: int | None = None, entry: int | None = No
     return {"address": address, "state": state, "time": "" if at is None else render.moment(at), "entry": entry}
 
 
-def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        for row in rows:
-            put(row)
-        return
+def _show_evidence(session: Session, rows: list[dict[str, Any]]) -> None:
     shown = [
         [
             row["address"],
@@ -99,13 +148,13 @@ def _show_evidence(session: Session, rows: list[dict[str, Any]], *, as_json: boo
 
 
 @click.command()
-@click.argument("message_id", metavar="ID", required=False)
-@click.option("--to", multiple=True, metavar="ADDR")
+@click.argument("message_id", metavar="[ID]", required=False)
+@click.option("--to", multiple=True, metavar="ADDR", help="Who might get it; repeat for each.")
 @click.option("--label", help="Marking or 4774 XML file.")
 @json_option
 @pass_session
 def explain(session: Session, message_id: str | None, to: Sequence[str], label: str | None, *, as_json: bool) -> None:
-    """Who may read this now, and which rule says no: a message, or an address and a label."""
+    """Who may read this now, and which rule says no: a message ID, or --to and --label of one not written yet."""
     if (message_id is None) == (not to) or (message_id is None) == (label is None):
         raise click.UsageError("give a message ID, or --to with --label")
     check_label_file(label or "")
@@ -143,7 +192,8 @@ def _explain_message(session: Session, client: Client, message_id: str, *, as_js
     circle = replace(circle, addressees=circle.addressees + asked)
     encoded = [portion.label for portion in core.portions]
     verdicts = review(client.judge, client.trust, circle, encoded, int(time.time()))
-    if sent is not None and recall_of(client, sent) is not None:
+    tracked = look_up(client, sent) if sent is not None else None
+    if tracked is not None and tracked.recalled is not None:
         verdicts = [Verdict(verdict.addressee, (), (), RECALLED) for verdict in verdicts]
     if as_json:
         for verdict in verdicts:

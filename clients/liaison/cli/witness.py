@@ -36,7 +36,7 @@ def init(name: str, logs: Any, *, as_json: bool) -> None:
 
 
 @witness.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to bind.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8441, show_default=True, help="0 for a free one.")
 @json_option
 def serve(host: str, port: int, *, as_json: bool) -> None:
