@@ -26,7 +26,8 @@ from relay.protocol.prekey import KEY_BATCH, batch_digest, parse_key_package
 from relay.protocol.tlog import Checkpoint
 from relay.store.blobs import Blobs
 from relay.store.log import Log
-from relay.store.schema import checkpoint, document, key_batch, key_package, log_entry, log_head, log_node, metadata
+from relay.store.log_schema import checkpoint, log_entry, log_head, log_node
+from relay.store.schema import document, key_batch, key_package, metadata
 
 
 def check_database(

@@ -28,7 +28,7 @@ from relay.protocol.tiletree import TileTree
 from relay.protocol.tlog import Checkpoint
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import checkpoint, log_entry, log_head, log_node
+from relay.store.log_schema import checkpoint, log_entry, log_head, log_node
 
 PAGE = 500
 Progress = Callable[[str, int], None]

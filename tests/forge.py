@@ -32,7 +32,8 @@ from relay.protocol.label import label_bytes
 from relay.protocol.merkle import leaf_hash, root_of
 from relay.protocol.prekey import parse_key_package
 from relay.store.log import Log
-from relay.store.schema import key_package, log_entry, message, part, slot
+from relay.store.log_schema import log_entry
+from relay.store.schema import key_package, message, part, slot
 
 CBOR = "application/cbor"
 SECRET = "TEST SEALED RELEASABLE TO FRA, POL"

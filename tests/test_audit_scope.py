@@ -18,7 +18,7 @@ from relay.protocol.entry import NO_DEVICE, OPERATOR, AccessEntry, Event, parse_
 from relay.protocol.errors import Conflict, LiaisonError, Unknown
 from relay.protocol.identity import Kind
 from relay.store.log import Log
-from relay.store.schema import log_entry
+from relay.store.log_schema import log_entry
 from world import PASSPHRASE, world
 
 OFFICES = {"lo-warsaw": "POL", "lo-krakow": "POL", "lo-paris": "FRA", "lo-oslo": "NOR"}

@@ -25,9 +25,10 @@ from relay.protocol.envelope import parse_message
 from relay.protocol.errors import LiaisonError, Unavailable
 from relay.settings import Settings
 from relay.store.engine import open_writer
+from relay.store.log_schema import log_entry
 from relay.store.migrate import _config, upgrade
 from relay.store.partitions import BY_DAY, BY_INDEX, Widths, _holds_any, _ranges, tend
-from relay.store.schema import log_entry, message, message_place, part, slot
+from relay.store.schema import message, message_place, part, slot
 from test_relay_concurrency import log_one
 from world import clearance, world
 

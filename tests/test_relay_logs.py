@@ -23,7 +23,7 @@ from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency
 from relay.protocol.tiles import TILE_WIDTH, Tile, parse_entry_bundle, parse_tile, tile_path, tiles_between
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import checkpoint
+from relay.store.log_schema import checkpoint
 from world import clearance, world
 
 ENTRIES, CANARY = 600, "what the operator did that nobody else hears of"

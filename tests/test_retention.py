@@ -45,8 +45,9 @@ from relay.protocol.retention import Destruction, entry_end, parse_destruction
 from relay.protocol.spif import read_spif
 from relay.store.engine import open_writer
 from relay.store.log import Log
+from relay.store.log_schema import log_entry
 from relay.store.migrate import upgrade
-from relay.store.schema import hold, key_batch, key_package, log_entry, message, part, receipt, slot
+from relay.store.schema import hold, key_batch, key_package, message, part, receipt, slot
 from simulator import lying
 from test_backup import log_many
 from test_go import GO, verify, write  # noqa: F401 - a fixture

@@ -21,7 +21,7 @@ from relay.protocol.label import label_bytes
 from relay.protocol.prekey import KEY_BATCH, KeyBatch, parse_key_package
 from relay.settings import Settings
 from relay.store.log import Log
-from relay.store.schema import log_entry
+from relay.store.log_schema import log_entry
 from test_relay_concurrency import cheap_entry, log_one, post_all
 from test_relay_revocation import key_batch, revoke_elsewhere
 from world import clearance, world

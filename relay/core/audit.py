@@ -17,7 +17,8 @@ from relay.protocol.identity import Kind
 from relay.protocol.retention import EVERYONE
 from relay.store import log as log_rows
 from relay.store.log import Log
-from relay.store.schema import log_head, message
+from relay.store.log_schema import log_head
+from relay.store.schema import message
 
 from .caller import Caller, current, entry_of
 from .limits import AUDIT_PAGE

@@ -39,7 +39,8 @@ from relay.protocol.recall import (
 from relay.store import log as log_rows
 from relay.store.holds import held
 from relay.store.log import Log
-from relay.store.schema import log_entry, message, slot
+from relay.store.log_schema import log_entry
+from relay.store.schema import message, slot
 from relay.store.schema import recall as recall_table
 
 from .caller import Caller

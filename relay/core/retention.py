@@ -32,7 +32,8 @@ from relay.protocol.retention import DEFAULT_RETENTION, EVERYONE, Destruction, e
 from relay.store import log as log_rows
 from relay.store.holds import held
 from relay.store.log import Log
-from relay.store.schema import hold, log_entry, message, message_place, slot
+from relay.store.log_schema import log_entry
+from relay.store.schema import hold, message, message_place, slot
 
 from .outlook import NEVER, PAGE, Outlook
 

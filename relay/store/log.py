@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, bindparam, insert, select, upd
 
 from relay.protocol.errors import LiaisonError
 
+from .log_schema import checkpoint, log_entry, log_head, log_node
 from .prepared import Prepared
-from .schema import checkpoint, log_entry, log_head, log_node
 
 OPERATOR_LOOKS = "the operator finds with `relay check` what does not hold; see SPEC.md, Operations"
 

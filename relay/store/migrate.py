@@ -14,7 +14,8 @@ from relay.protocol.errors import LiaisonError
 
 from .engine import reaching
 from .log import Log
-from .schema import log_head, setting
+from .log_schema import log_head
+from .schema import setting
 
 _BESIDE = Path(__file__).parents[1] / "migrations"  # in the wheel
 _CHECKOUT = Path(__file__).parents[2] / "migrations"

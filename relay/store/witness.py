@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, insert, select
 from relay.protocol.witness import NO_TREE, TreeHead
 
 from .log import Log
-from .schema import cosigned, witnessed
+from .log_schema import cosigned, witnessed
 
 
 def cosigned_note(connection: Connection, log: Log) -> bytes | None:
