@@ -90,15 +90,16 @@ def table(out: Page, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    grid = Table(box=None, pad_edge=False, header_style="bold")
-    for heading, *cells in zip_longest(headings, *safe, fillvalue=""):
-        grid.add_column(heading, overflow="fold", no_wrap=not any(" " in cell for cell in cells))
-    for row in safe:
-        grid.add_row(*(Text(cell) for cell in row))
     unbound = out.terminal.options.update(width=10_000)
-    if Measurement.get(out.terminal, unbound, grid).minimum <= out.terminal.width:
-        out.terminal.print(grid)
-        return
+    for gap in (2, 1):  # columns may stand closer together, but break no word
+        grid = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="bold")
+        for heading, *cells in zip_longest(headings, *safe, fillvalue=""):
+            grid.add_column(heading, overflow="fold", no_wrap=not any(" " in cell for cell in cells))
+        for row in safe:
+            grid.add_row(*(Text(cell) for cell in row))
+        if Measurement.get(out.terminal, unbound, grid).minimum <= out.terminal.width:
+            out.terminal.print(grid)
+            return
     for row in safe:
         out.lines("")
         fields(out, zip(headings, row, strict=False))
