@@ -51,9 +51,11 @@ class Run:
 
     def subjects(self) -> dict[str, Any]:
         """Relays, floors and peers, as far as they are wanted and can be had."""
-        found: dict[str, Any] = {}
         wanted, crowd = self.given.sections, 0 if self.given.smallest else 100 if self.given.quick else 500
-        found["relay SQLite"] = RelaySubject(lite := self.world("lite", None, crowd=crowd))
+        lite = self.world("lite", None, crowd=crowd)
+        if "work" not in wanted:  # what the others stand beside
+            return {}
+        found: dict[str, Any] = {"relay SQLite": RelaySubject(lite)}
         if "floor" in wanted:
             found["floor SQLite"] = FloorSubject(self._closing(Floor(self.folder, None)), lite)
         if "peers" in wanted:
