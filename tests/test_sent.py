@@ -157,7 +157,9 @@ def test_another_device_of_the_same_person_is_told_what_its_list_lacks(two_offic
     assert f"what {address} sent from another device is not here" in told.stderr
 
 
-@pytest.mark.parametrize("words", [["--evidence"], ["--within", "4h"], ["00", "--limit", "3"], ["--limit", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--evidence"], ["--within", "4h"], ["00", "--limit", "3"], ["--limit", "0"], ["00", "--within", "4h"]]
+)
 def test_options_that_are_for_the_other_use_are_wrong_usage(anna, words) -> None:
     assert run(anna, "track", *words).exit_code == 2
 

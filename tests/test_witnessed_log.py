@@ -506,6 +506,7 @@ def test_a_policy_is_pinned_by_a_command_and_shown(offices, tmp_path):
         up_to_date(offices)
         as_json(copy, "status", "--witness-policy", str(offices.folder / "policy"), "--max-age", "120")
         assert as_json(copy, "status")["witness_policy"] == "quorum partners of 6 witnesses, within 120 s"
+        assert run(copy, "status", "--max-age", "60").exit_code == 2
         (tmp_path / "none").write_text("quorum none\n")
         assert run(copy, "status", "--witness-policy", str(tmp_path / "none")).exit_code == 0
 

@@ -125,13 +125,13 @@ def _is_url(text: str) -> bool:
     "--compare", "others", type=_BINARY, multiple=True, metavar="FILE", help="A checkpoint of others'; repeat for each."
 )
 @click.option("--witness-policy", type=_BINARY, metavar="FILE", help="Hold the logs to this policy (C2SP tlog-policy).")
-@click.option(
-    "--max-age", type=click.IntRange(1), default=MAX_AGE, show_default=True, help="Of its cosignatures, in s."
-)
+@click.option("--max-age", type=click.IntRange(1), show_default=f"{MAX_AGE}", help="Of its cosignatures, in s.")
 @json_option
 @pass_session
 def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: Any) -> None:
     """Who am I, my certificate, my keys left, what the last check of the logs said."""
+    if given["max_age"] is not None and given["witness_policy"] is None:
+        raise click.UsageError("--max-age is a witness policy's: give --witness-policy too")
     read_public(home_folder())  # before a passphrase is asked for
     profile = open_profile(home_folder(), session.passphrase.current())
     if given["checkpoint"] or given["evidence"]:
@@ -142,7 +142,7 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
         say(f"alarm {resolve} resolved")
     if given["witness_policy"] is not None:
         content = given["witness_policy"].read()
-        say(f"pinned: {pin_policy(profile.cabinet, content, given['max_age'], profile.pins.relay_keys)}")
+        say(f"pinned: {pin_policy(profile.cabinet, content, given['max_age'] or MAX_AGE, profile.pins.relay_keys)}")
     known: dict[str, Any] = {
         "address": profile.pins.address,
         "kind": profile.pins.kind,

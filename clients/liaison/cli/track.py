@@ -52,6 +52,8 @@ def track(
         list_sent(session, limit or 20, as_json=as_json)
     elif limit is not None:
         raise click.UsageError("--limit is for the list of what was sent: give no ID")
+    elif within is not None and not evidence:
+        raise click.UsageError("--within is about evidence: give --evidence too")
     else:
         _track(session, message_id, within, evidence=evidence, as_json=as_json)
 
