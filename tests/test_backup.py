@@ -298,8 +298,9 @@ def test_check_names_the_place_of_what_does_not_hold(backup, tmp_path, harm):
 def test_a_database_with_the_heads_of_other_logs_is_not_served_and_the_line_says_why(backup, tmp_path, harm, heads):
     folder, _file, _held = backup
     harmed(folder, tmp_path, harm)
-    for words in (["serve", "--port", "0"], ["sweep"], ["backup", tmp_path / "file"]):
-        refused = told(*words, "--data", tmp_path, code=1).stderr
+    # Serving changes its process, and so has one of its own.
+    for run, words in ((relay, ["serve", "--port", "0"]), (told, ["sweep"]), (told, ["backup", tmp_path / "file"])):
+        refused = run(*words, "--data", tmp_path, code=1).stderr
         assert f"the database has the heads of logs {heads}" in refused
         assert "relay check" in refused
 
