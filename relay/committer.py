@@ -129,6 +129,9 @@ class Committer:
         with ExitStack() as stack:
             try:
                 connection = stack.enter_context(self._engine.connect())
+            except (DBAPIError, *DATABASE_AWAY) as problem:  # what a ping meets on a dying connection has many names
+                raise unavailable() from problem
+            try:
                 transaction = stack.enter_context(connection.begin())
                 sizes = self._take_in(connection)
             except DATABASE_AWAY as problem:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
+from sqlalchemy.exc import ProgrammingError
 
 from forge import Forge, call, problem, rows, stored
 from liaison.founding import found_device
@@ -129,6 +130,17 @@ def test_entries_that_could_not_be_stored_are_in_no_tree_and_no_index_is_skipped
 
 def refuse_nothing(_batch):
     return lambda _committed: "done"
+
+
+def test_a_connection_that_dies_while_it_is_asked_whether_it_lives_is_no_fault_of_ours(offices, monkeypatch):
+    def dying():
+        raise ProgrammingError("ping", None, sqlite3.ProgrammingError("connection in transaction status UNKNOWN"))
+
+    forge, body = sealed(offices)
+    with monkeypatch.context() as failing:
+        failing.setattr(offices.relay._committer._engine, "connect", dying)
+        assert forge.post(body).status_code == 503
+    assert forge.post(body).status_code == 201
 
 
 def test_everyone_who_waited_for_a_locked_database_is_told_at_once_and_not_one_after_another(offices):
