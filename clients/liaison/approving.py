@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from relay.protocol.approval import (
     APPROVAL,
@@ -36,6 +35,7 @@ from relay.protocol.words import words_for
 
 from .cleared import cleared_for
 from .client import Client
+from .render import day
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def _certificate(encoded: bytes, directory: Directory) -> Asked:
     cleared = "; ".join(cleared_for(certificate)) or "nothing"
     lines = (
         f"enrolment of {certificate.address} as {certificate.kind}, with the roles {', '.join(certificate.roles)}",
-        f"cleared for {cleared}; certified until {_day(certificate.not_after)}",
+        f"cleared for {cleared}; certified until {day(certificate.not_after)}",
         f"words of the device's key: {words_for([certificate.kid])}",
     )
     return Asked(Matter.ENROLMENT, certificate.office, certificate.address, signed.ref, lines)
@@ -143,7 +143,3 @@ def describe(approvers: Approvers) -> tuple[str, ...]:
     devices = [f"  {address} with device {device_id.hex()}" for address, device_id in approvers.people]
     takes = [f"  {matter} takes {count} of {len(people)}" for matter, count in approvers.needed]
     return (f"approvers of {approvers.office or 'the relay'}, version {approvers.version}", *takes, *devices)
-
-
-def _day(at: int) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
-
 from relay.protocol.identity import Certificate
 from relay.protocol.label import Clearance
+
+from .render import day
 
 _MOMENT = 60  # seconds: both are made when the certificate is signed, one after the other
 
@@ -20,11 +20,7 @@ def _said(clearance: Clearance, certificate: Certificate) -> str:
     said = f"{clearance.policy_name} {'/'.join(clearance.classifications)}"
     said += f" ({'; '.join(categories)})" if categories else ""
     if clearance.not_before > certificate.not_before + _MOMENT:
-        said += f" from {_day(clearance.not_before)}"
+        said += f" from {day(clearance.not_before)}"
     if clearance.not_after < certificate.not_after - _MOMENT:
-        said += f" until {_day(clearance.not_after)}"
+        said += f" until {day(clearance.not_after)}"
     return said
-
-
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

@@ -135,6 +135,17 @@ def moment(seconds: int) -> str:
     return _calendar(seconds, "%Y-%m-%d %H:%MZ")
 
 
+def day(seconds: int) -> str:
+    return _calendar(seconds, "%Y-%m-%d")
+
+
+def said(value: object) -> str:
+    """A value of `--json` in a cell or a field."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "; ".join(value) if isinstance(value, list) else str(value)
+
+
 def _calendar(seconds: int, form: str) -> str:
     """The time in this form; one that no signed object may have is its number, so that no page is lost for it."""
     if not 0 <= seconds <= LAST_SECOND:

@@ -40,7 +40,7 @@ def peers(session: Session, office: str | None, *, as_json: bool) -> None:
             return
         columns = ("address", "kind", "nation", "roles", "clearances", "agreements", "devices")
         if rows:
-            shown = [[_said(row[column]) for column in columns] for row in rows]
+            shown = [[render.said(row[column]) for column in columns] for row in rows]
             render.table(render.page(session.color), columns, shown)
         for statement in client.trust.directory.offices.values():
             if statement.office in {office, *(row["office"] for row in rows)}:
@@ -86,10 +86,6 @@ def _in_force(client: Client | Authority, own: str, office: str) -> list[str]:
     """The beginnings of the ids of the agreements between the two offices that hold now."""
     states, now = client.trust.directory.agreements_between(own, office), int(time.time())
     return [state.agreement.agreement_id.hex()[:8] for state in states if state.is_valid(now)]
-
-
-def _said(value: Any) -> str:
-    return "; ".join(value) if isinstance(value, list) else str(value)
 
 
 def _device(device: Device) -> dict[str, Any]:

@@ -202,19 +202,13 @@ def _take_online(client: Client, known: dict[str, Any], others: Sequence[BinaryI
 
 
 def _show_status(session: Session, known: dict[str, Any]) -> None:
-    rows = [(name, _said(value)) for name, value in known.items() if name not in {"alarms", "warnings"}]
+    rows = [(name, render.said(value)) for name, value in known.items() if name not in {"alarms", "warnings"}]
     out = render.page(session.color)
     render.fields(out, [(_NAMES.get(name, name.capitalize()), value) for name, value in rows])
     for alarm in known["alarms"]:
         out.line(f"ALARM {alarm['id']}: {alarm['text']}", "bold red")
     for warning in known["warnings"]:
         out.line(f"WARNING {warning['id']}: {warning['text']}", "bold yellow")
-
-
-def _said(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "; ".join(value) if isinstance(value, list) else str(value)
 
 
 def _online(client: Client) -> dict[str, Any]:
@@ -230,7 +224,7 @@ def _online(client: Client) -> dict[str, Any]:
         raise Malformed("this device has no certificate")
     found: dict[str, Any] = {
         "enrolled": True,
-        "certificate": f"{certificate.kind.value}, valid until {_day(certificate.not_after)}",
+        "certificate": f"{certificate.kind.value}, valid until {render.day(certificate.not_after)}",
         "roles": list(certificate.roles),
         "clearances": cleared_for(certificate),
     }
@@ -239,9 +233,6 @@ def _online(client: Client) -> dict[str, Any]:
         found |= {"scope_asked": list(certificate.scope)} if certificate.scope else {}
     else:
         count, last_resort = stock(client.transport)
-        found |= {"one_time_keys": count, "last_resort_key": f"until {_day(last_resort)}" if last_resort else "none"}
+        until = f"until {render.day(last_resort)}" if last_resort else "none"
+        found |= {"one_time_keys": count, "last_resort_key": until}
     return found
-
-
-def _day(seconds: int) -> str:
-    return time.strftime("%Y-%m-%d", time.gmtime(seconds))

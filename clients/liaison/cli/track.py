@@ -65,7 +65,7 @@ def _track(session: Session, message_id: str, within: str | None, *, evidence: b
         draft = own_draft(client, found := client.find(message_id))
         released = look_up(client, draft.record) if draft is not None else None
         record = _sent(client, found if draft is None else draft.standing(released))
-        tracked = None if evidence else look_up(client, record)
+        tracked = released if evidence or released is not None else look_up(client, record)
         if evidence:
             rows = [row.as_json() for row in evidence_chain(client, record, due)]
         else:
