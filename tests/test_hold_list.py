@@ -149,3 +149,15 @@ def test_entries_of_the_log_that_are_no_hold_of_the_own_office_are_not_taken_for
             patched.setattr(relay_hold, "in_force", proofs)
             with pytest.raises(Unverified, match="is no hold of lo-warsaw"):
                 listed(offices, EWA)
+
+
+def test_a_message_that_was_held_before_is_held_once(offices, held, monkeypatch):
+    before = listed(offices, EWA)[-1]
+    state(offices, Action.LIFT, held[1], (EWA, OLA))
+    state(offices, Action.PLACE, held[1], (EWA, OLA))
+    (_first, after) = listed(offices, EWA)
+    assert (before.entry.message_id, before.index < after.index) == (held[1], True)
+    monkeypatch.setattr(relay_hold, "in_force", lambda *_: [before.index, after.index])
+    with pytest.raises(Unverified, match=f"entry {after.index} of the access log is no hold of lo-warsaw, or no other"):
+        listed(offices, EWA)
+    monkeypatch.undo()
