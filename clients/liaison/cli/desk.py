@@ -104,7 +104,7 @@ def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any])
     if given["dry_run"]:
         dry_run(session, client, plan, as_json=given["as_json"])
         return
-    confirm_release(session, client, plan, yes=given["yes"])
+    confirm_release(session, client, plan, yes=given["yes"], as_json=given["as_json"])
     show_sent(client.release(plan), as_json=given["as_json"])
     ask_for_mapping(client, plan)
 
@@ -149,7 +149,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
     Body and options are those of send; no copy goes blind.
     """
     with session.client() as client, plan_from(client, to, file, given) as plan:
-        confirm_release(session, client, plan, yes=given["yes"])
+        confirm_release(session, client, plan, yes=given["yes"], as_json=given["as_json"])
         _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
         ask_for_mapping(client, plan)
 

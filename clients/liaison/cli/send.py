@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -93,7 +93,7 @@ def send(session: Session, /, to: Sequence[str], file: str | None, **given: Any)
             dry_run(session, client, plan, copies, as_json=given["as_json"])
             return
         _check_copies(client, copies, yes=given["yes"])
-        confirm_release(session, client, plan, copies, yes=given["yes"])
+        confirm_release(session, client, plan, copies, yes=given["yes"], as_json=given["as_json"])
         try:
             sent = client.release(plan)
         except Waiting:
@@ -148,12 +148,16 @@ def check_before_writing(client: Client, file: str | None, label: str | None) ->
             client.labels.read(label)
 
 
-def confirm_release(session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, yes: bool) -> None:
+def confirm_release(
+    session: Session, client: Client, plan: Plan, copies: Sequence[Plan] = (), *, yes: bool, as_json: bool
+) -> None:
     """Name who will not get it and why, then ask. Raises Refused if the message may not go, or to nobody."""
     plan.require_permitted()
     for each in plan.added:
         say(f"the policy demands that {each.address} gets it too, for recovery")
     _name_refused(client, plan.refused)
+    if as_json and plan.is_for_nobody:
+        put({"message_id": None, "dtg": None, "released_to": [], "refused": _refused(plan.refused)})
     plan.require_reader(_name_unmapped(client, plan, yes=yes))
     if not yes:
         blind = ", ".join(copy.verdicts[0].addressee.address for copy in copies)
@@ -199,7 +203,7 @@ def show_sent(sent: Sent, *, as_json: bool) -> None:
             "message_id": sent.message_id.hex(),
             "dtg": render.dtg(sent.dtg),
             "released_to": list(sent.released_to),
-            "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in sent.refused],
+            "refused": _refused(sent.refused),
             **({"state": "waiting"} if waits else {}),
         })  # fmt: skip
         return
@@ -264,8 +268,12 @@ def sender_json(plan: Plan) -> dict[str, Any]:
 def _outcome(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "released_to": [v.addressee.address for v in verdicts if v.is_released],
-        "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in verdicts if not v.is_released],
+        "refused": _refused(v for v in verdicts if not v.is_released),
     }
+
+
+def _refused(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    return [{"address": v.addressee.address, "rules": list(v.rules)} for v in verdicts]
 
 
 def show_verdicts(
