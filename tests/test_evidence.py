@@ -551,6 +551,10 @@ def test_the_command_writes_a_package_and_verifies_it_without_profile_or_network
     program = [sys.executable, "-c", "from liaison.cli import main; main()", "evidence", "verify", str(file), "--json"]
     told = subprocess.run(program, capture_output=True, text=True, check=True, env={}, cwd=tmp_path, timeout=60)
     assert json.loads(told.stdout)["verified"]
+    assert json.loads(run(anna, "evidence", "verify", str(file), "--json").stdout)["label"] == {
+        "policy": "TEST", "classification": "CLOSED",
+        "categories": [{"tag": "Releasable To", "type": "PERMISSIVE", "values": ["FRA", "POL"]}],
+    }  # fmt: skip
     statement = Path(tmp_path / "warsaw.statement")
     statement.write_bytes(b"nothing")
     assert run(anna, "evidence", "verify", str(file), "--authority", str(statement)).exit_code == 1

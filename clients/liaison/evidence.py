@@ -62,7 +62,6 @@ class Evidence:
             "sender": core.sender if core else None,
             "addressees": [each.address for each in addressed],
             "precedence": self.precedence.name.lower(),
-            "label": {"policy": self.label.policy.name, "classification": self.label.classification},
             "events": [
                 {"index": index, "time": entry.time, "event": entry.event.value, "address": entry.address,
                  "detail": entry.detail}

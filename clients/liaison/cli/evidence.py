@@ -8,14 +8,14 @@ from typing import BinaryIO
 import click
 
 from liaison import render
-from liaison.evidence import verify_evidence
+from liaison.evidence import Evidence, verify_evidence
 from liaison.sealed_to import READER
 from relay.protocol.armor import dearmor
 from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, label_json, pass_session, put, say
 from .delivery import deliver
 
 _MAX_FILE = 64 * 1024 * 1024
@@ -57,7 +57,7 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
         octets = collect(client, wanted, hash_only=hash_only)
     deliver(out, octets, "evidence package")
     if as_json:
-        put(verify_evidence(octets).as_json())
+        _put(verify_evidence(octets))
     else:
         say(f"{out}: {len(octets)} octets, verified")
 
@@ -81,10 +81,11 @@ def verify(file: BinaryIO, relay_key: tuple[str, ...], authority: tuple[Path, ..
     if len(octets) > _MAX_FILE:
         raise TooLarge(f"{file.name} has more than {_MAX_FILE} octets")
     kids = [parse_statement(dearmor(path.read_bytes(), "STATEMENT")).kid for path in authority]
-    told = verify_evidence(octets, relay_key, kids).as_json()
+    found = verify_evidence(octets, relay_key, kids)
     if as_json:
-        put(told)
+        _put(found)
         return
+    told = found.as_json()
     out = render.page("never")
     for event in told["events"]:
         at = render.moment(event["time"] // 1000)
@@ -95,3 +96,7 @@ def verify(file: BinaryIO, relay_key: tuple[str, ...], authority: tuple[Path, ..
     for each in told["assumed"]:
         say(f"on the package's word: {each}")
     say(f"message {told['message_id']}: every signature and proof holds")
+
+
+def _put(found: Evidence) -> None:
+    put({**found.as_json(), "label": label_json(found.label)})
