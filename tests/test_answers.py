@@ -123,6 +123,20 @@ def test_only_text_is_quoted_not_what_programs_say_to_each_other(anna, jean):
         assert [each.text for each in plan.draft.portions[1:]] == ["".join(f"> {each}\n" for each in text.splitlines())]
 
 
+def test_an_exercise_is_called_one_to_its_readers_and_so_is_what_answers_it(anna, jean, tmp_path):
+    (tmp_path / "body.txt").write_text("Exercise, exercise.")
+    words = ("--to", JEAN, "--label", "TEST OPEN", "--type", "exercise", "--yes", str(tmp_path / "body.txt"))
+    message_id = bytes.fromhex(as_json(anna, "send", *words)["message_id"])
+    assert as_json(jean, "read", message_id.hex())["type"] == "exercise"
+    assert ["Type:", "EXERCISE"] in [line.split() for line in screen(jean, "read", message_id.hex())]
+    desk = Desk(jean)
+    answers = (
+        desk.plan_reply(message_id, "Seen.", label=None, quote=False),
+        desk.plan_forward(message_id, [ANNA], "Look.", label=None),
+    )
+    assert [plan.draft.handling.message_type for plan in answers] == ["exercise", "exercise"]
+
+
 def test_an_answer_keeps_the_purpose_for_which_the_message_was_shared(anna, jean):
     message_id = received(anna, jean, purpose="rescue")
     plan = Desk(jean).plan_reply(message_id, "At four.", label=None, quote=False)

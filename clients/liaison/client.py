@@ -22,7 +22,7 @@ from relay.protocol.access import Judge
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Submission, parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown, Unverified
-from relay.protocol.header import MessageHandling, Precedence
+from relay.protocol.header import MESSAGE_TYPES, MessageHandling, Precedence
 from relay.protocol.label import Label
 
 from . import witnessing
@@ -115,6 +115,7 @@ class Client:
         require_ack: bool = False,
         originator_controlled: bool = False,
         purpose: str = "",
+        message_type: str = MESSAGE_TYPES[0],
         supersedes: tuple[bytes, str] | None = None,
         enclosed: Enclosed = NOTHING,
     ) -> Plan:
@@ -133,6 +134,7 @@ class Client:
             require_ack=require_ack,
             originator_controlled=originator_controlled,
             purpose=purpose,
+            message_type=message_type,
             supersedes=supersedes,
         )
         portions = composed(self.labels, banner, subject, body, attachments, enclosed)

@@ -59,6 +59,7 @@ class Desk:
             references=[message_id],
             precedence=core.handling.precedence if precedence is None else precedence,
             purpose=core.handling.purpose,
+            message_type=core.handling.message_type,
             enclosed=Enclosed(tuple(quoted_portions(record))) if quote else NOTHING,
         )
 
@@ -88,6 +89,7 @@ class Desk:
             precedence=stated if precedence is None else precedence,
             enclosed=Enclosed(tuple(forwarded_portions(record)), originals, consents),
             purpose=record.message.core.handling.purpose,
+            message_type=record.message.core.handling.message_type,
         )
 
     def ask_consent(self, message_id: bytes, office: str, reason: str) -> Sent:
@@ -105,6 +107,7 @@ class Desk:
             references=[message_id],
             enclosed=Enclosed((packed,)),
             purpose=record.message.core.handling.purpose,
+            message_type=record.message.core.handling.message_type,
         )
         return self.client.release(plan)
 
@@ -127,6 +130,7 @@ class Desk:
             references=[request_id],
             enclosed=Enclosed((packed,)),
             purpose=record.message.core.handling.purpose,
+            message_type=record.message.core.handling.message_type,
         )
         return self.client.release(plan)
 

@@ -242,6 +242,7 @@ def draft_downgrade(
         supersedes=(record.message.ref, reason),
         originator_controlled=core.handling.originator_controlled,
         purpose=core.handling.purpose,
+        message_type=core.handling.message_type,
     )
     return circulate_plan(client, plan)
 

@@ -24,6 +24,7 @@ from .tlog import check_origin
 
 MAX_ADDRESSEES, MAX_PORTIONS, MAX_PASSED_ON = 2000, 256, 16
 MAX_LIFETIME = 366 * 86400  # seconds
+MESSAGE_TYPES = ("operation", "exercise", "project", "drill")
 MAX_LABEL = 16 * 1024  # octets: an entry that must be made, of a hold or a recall, has room for it and its warrant
 
 
@@ -264,6 +265,6 @@ def _byte_strings(value: Any, limit: int, what: str) -> tuple[bytes, ...]:
 
 
 def _message_type(value: Any) -> str:
-    if expect(value, str, "handling: type") not in {"operation", "exercise", "project", "drill"}:
+    if expect(value, str, "handling: type") not in MESSAGE_TYPES:
         raise Malformed(f"message core: type {value!r:.40} is unknown", hint="operation, exercise, project or drill")
     return str(value)

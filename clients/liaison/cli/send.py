@@ -20,7 +20,7 @@ from liaison.plan import Plan
 from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
 from relay.protocol.errors import Refused, Unavailable
-from relay.protocol.header import Precedence
+from relay.protocol.header import MESSAGE_TYPES, Precedence
 
 from .blind import send_copies
 from .body import body_of, is_written_now
@@ -39,7 +39,7 @@ from .given import attachment, lifetime
 
 PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
-
+_TYPE_HELP = f"{', '.join(MESSAGE_TYPES)}; default {MESSAGE_TYPES[0]}. Readers are shown it, answers keep it."
 
 _OPTIONS = (
     click.option("--to", multiple=True, required=True, metavar="ADDR", help="Action addressee; list:NAME for a list."),
@@ -48,11 +48,10 @@ _OPTIONS = (
     click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
     click.option("--precedence", type=PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
     click.option("--subject", default="", metavar="S", help="Sealed with the body."),
-    click.option(
-        "--attach", multiple=True, metavar="FILE[:LABEL]", help="Attach a file, under its own label if given."
-    ),
+    click.option("--attach", multiple=True, metavar="FILE[:LABEL]", help="A file, under its own label if given."),
     click.option("--expires", metavar="T", help="12h, 7d, or a time like 2026-12-24T18:00Z; default 30d."),
     click.option("--references", multiple=True, metavar="ID", help="A message that this one is about."),
+    click.option("--type", type=click.Choice(MESSAGE_TYPES), metavar="T", default=MESSAGE_TYPES[0], help=_TYPE_HELP),
     click.option("--purpose", default="", metavar="TEXT", help="Where an agreement is for stated purposes."),
     click.option("--orcon", is_flag=True, help="Originator controlled: passed on only with your consent."),
     click.option("--require-ack", is_flag=True, help="Ask for an acknowledgement."),
@@ -137,6 +136,7 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
             require_ack=given["require_ack"],
             originator_controlled=given["orcon"],
             purpose=given["purpose"],
+            message_type=given["type"],
         )
 
 
