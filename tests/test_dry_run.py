@@ -15,7 +15,7 @@ ANNA, PIOTR, JEAN = "anna@lo-warsaw", "piotr@lo-warsaw", "jean@lo-paris"
 @pytest.fixture(scope="module")
 def anna(tmp_path_factory):
     """Piotr is cleared for OPEN only."""
-    extensions = b'two_person_release_from = "SEALED"\nportion_marks = { SEALED = "S", OPEN = "O" }\n'
+    extensions = b'two_person_release_from = "SEALED"\nportion_marks = { SEALED = "S", OPEN = "O" }\nforbidden_precedences = ["OVERRIDE"]\n'
     with world(tmp_path_factory.mktemp("dry-run")) as built:
         for office, nation in (("lo-warsaw", "POL"), ("lo-paris", "FRA")):
             built.office(office, nation, policy=None).publish_policy(TEST_SPIF, extensions)
@@ -41,9 +41,13 @@ def anna(tmp_path_factory):
             {"obligations": ["two-person-release"], "needs_release": True},
         ),
         (("TEST OPEN", "--to", JEAN), "hello\n(S) x", "banner", {"obligations": ["banner"], "needs_release": False}),
+        (
+            ("TEST OPEN", "--to", JEAN, "--precedence", "override"), "x", "precedence",
+            {"obligations": ["precedence"], "needs_release": False},
+        ),
         (("TEST CLOSED", "--to", PIOTR), "x", "classification", {"released_to": [], "obligations": []}),
     ],
-    ids=["a message that goes", "a blind copy", "a second signature", "an obligation", "nobody"],
+    ids=["a message that goes", "a blind copy", "a second signature", "an obligation", "a forbidden precedence", "nobody"],
 )  # fmt: skip
 def test_it_fails_where_sending_fails_and_its_json_says_why(anna, words, body, rules, told):
     dry = run(anna, "send", "--dry-run", "--json", "--label", *words, body=body)

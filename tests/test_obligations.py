@@ -17,7 +17,7 @@ from relay.protocol.cose import Sign1
 from relay.protocol.directory import Device
 from relay.protocol.endorsement import PassedOn
 from relay.protocol.envelope import MESSAGE, Message
-from relay.protocol.errors import Refused
+from relay.protocol.errors import Malformed, Refused
 from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandling, Portion, Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.label import Category, Label, Succession, TagType, label_bytes
@@ -157,14 +157,35 @@ def test_every_demand_that_is_not_met_is_named():
         TEST_SPIF,
         parse_extensions(
             b'two_person_release_from = "OPEN"\none_time_key_from = "OPEN"\nrecovery_addressee = "safe@lo-warsaw"\n'
-            b"minimum_suite = 2\n"
+            b'minimum_suite = 2\nforbidden_precedences = ["OVERRIDE"]\n'
         ),
     )[0]
-    message = core("OPEN", "SEALED", addressees=(JEAN,))
+    handling = MessageHandling(Precedence.OVERRIDE, Precedence.ROUTINE, NOW - NOW % 60)
+    message = core("OPEN", "SEALED", addressees=(JEAN,), handling=handling)
     found = failing(policy, message, originals=[passed_on(core("CLOSED"))], one_time=False)
     assert found == (
         "banner", "minimum-suite", "one-time-key", "two-person-release", "recovery-addressee", "derived-label",
+        "precedence",
     )  # fmt: skip
+
+
+def test_a_precedence_that_the_policy_forbids_fails_whoever_it_is_for():
+    policy = read_spif(TEST_SPIF, parse_extensions(b'forbidden_precedences = ["DEFERRED", "OVERRIDE"]\n'))[0]
+    for action, info, met in (
+        (Precedence.FLASH, Precedence.FLASH, True),
+        (Precedence.OVERRIDE, Precedence.ROUTINE, False),
+        (Precedence.ROUTINE, Precedence.DEFERRED, False),
+        (Precedence.DEFERRED, Precedence.DEFERRED, False),
+    ):
+        message = core("OPEN", handling=MessageHandling(action, info, NOW - NOW % 60))
+        assert failing(policy, message) == (() if met else ("precedence",))
+        assert failing(LAX, message) == ()
+
+
+@pytest.mark.parametrize("named", [b'["LOUD"]', b'["FLASH"]', b'["override"]', b"[]", b'"OVERRIDE"'])
+def test_a_policy_forbids_deferred_and_override_and_no_other_precedence(named):
+    with pytest.raises(Malformed, match="forbidden_precedences: expected"):
+        parse_extensions(b"forbidden_precedences = " + named + b"\n")
 
 
 def test_a_policy_that_is_not_known_is_a_demand_that_is_not_met():

@@ -24,6 +24,7 @@ TWO_PERSON = "two-person-release"
 _HINTS = {
     "banner": "the message's label must be at least that of every part: raise it, or lower what you attach",
     "derived-label": "a message that passes others on carries at least their labels",
+    "precedence": "the policy forbids DEFERRED, OVERRIDE or both: give another --precedence",
     "recovery-addressee": "the policy's recovery addressee must be given all of it: see liaison send --dry-run",
 }
 

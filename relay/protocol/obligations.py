@@ -6,6 +6,7 @@
     two-person-release  from a classification on, a second officer has signed; to lower a label, two others have
     recovery-addressee  the addressee that the policy demands gets all of it, visibly; not asked of a draft
     derived-label       its label is at least that of every message it passes on and does not lawfully replace
+    precedence          neither of its precedences is one that the policy forbids
 
 The policy is the originating office's own copy. What cannot be established fails. Where a label has a successor,
 everything must hold when the message was created and again each time that a label changes before it expires: the
@@ -21,7 +22,7 @@ from .aggregate import Nobody, dominates, effective_label, join
 from .directory import Device
 from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError, Malformed
-from .header import AddresseeKind, Core
+from .header import AddresseeKind, Core, MessageHandling
 from .label import Label, breadth, label_of
 from .memo import remember
 from .policy import Period, Policy, is_at_or_above, label_periods, static_findings, timed_findings
@@ -59,6 +60,7 @@ def failing_obligations(policy: Policy | None, core: Core, found: Circumstances,
             ("two-person-release", len(found.officers) >= officers_needed(policy, core)),
             ("recovery-addressee", _is_recoverable(policy, core, found)),
             ("derived-label", _is_derived(policy, banner, core, found.originals, asked, now)),
+            ("precedence", _has_permitted_precedences(policy, core.handling)),
         )
     except LiaisonError:
         return ("obligations",)
@@ -148,6 +150,11 @@ def _is_recoverable(policy: Policy, core: Core, found: Circumstances) -> bool:
 
 def _reached(core: Core) -> set[str]:
     return {each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
+
+
+def _has_permitted_precedences(policy: Policy, handling: MessageHandling) -> bool:
+    stated = {handling.precedence.name, handling.info_precedence.name}
+    return stated.isdisjoint(policy.extensions.forbidden_precedences)
 
 
 def _is_derived(

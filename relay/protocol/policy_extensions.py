@@ -12,6 +12,7 @@ The rules:
     memberships = { KFOR = ["SWE", "IRL"] }
     portion_marks = { SECRET = "NS" }
     retention = { SECRET = 31536000 }
+    forbidden_precedences = ["DEFERRED", "OVERRIDE"]
     [[companions]]
     tag_set = "Releasable To"
     partner_set = "Context"
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 ABSENT_MEANS = frozenset({"unrestricted", "owner_only", "invalid"})
 WITHHOLD_STYLES = frozenset({"marked", "silent"})
+FORBIDDABLE = frozenset({"DEFERRED", "OVERRIDE"})  # every policy has the other precedences
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class PolicyExtensions:
     recovery_addressee: str | None = None
     retention: tuple[tuple[str | None, int], ...] = ()
     entry_retention: tuple[tuple[str | None, int], ...] = ()
+    forbidden_precedences: tuple[str, ...] = ()
     withhold: str = "marked"
     portion_marks: tuple[tuple[str, str], ...] = ()
     portion_prefixes: tuple[tuple[str, str], ...] = ()
@@ -205,6 +208,13 @@ def _withhold(value: Any, what: str) -> str:
     return str(value)
 
 
+def _precedences(value: Any, what: str) -> tuple[str, ...]:
+    names = _names(value, what)
+    if not FORBIDDABLE.issuperset(names):
+        raise Malformed(f"{what}: expected some of {sorted(FORBIDDABLE)}")
+    return names
+
+
 def _memberships(value: Any, what: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((check_name(group, what), _names(each, what)) for group, each in _table(value, what).items())
 
@@ -237,6 +247,7 @@ _READERS: dict[str, Callable[[Any, str], Any]] = {
     "recovery_addressee": _name,
     "retention": _periods,
     "entry_retention": _periods,
+    "forbidden_precedences": _precedences,
     "withhold": _withhold,
     "portion_marks": _texts,
     "portion_prefixes": _texts,
