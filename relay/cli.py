@@ -180,8 +180,9 @@ def sweep_now(*, as_json: bool, **given: Any) -> None:
 
 
 @main.command()
-def demo() -> None:
+@click.option("--stay", is_flag=True, help="Only the two offices and their people, to try things on, until Ctrl-C.")
+def demo(*, stay: bool) -> None:
     """The whole story in a temporary folder; exit 0 only if every claim held."""
     from relay.demo import run  # noqa: PLC0415
 
-    sys.exit(run())
+    sys.exit(run(stay=stay))

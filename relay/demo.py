@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from relay.stage import ClaimFailed, Stage, serving
@@ -63,8 +64,17 @@ valid_days = 30
 """
 
 
-def run() -> int:
-    """Tell the story; 0 if every claim held."""
+_PEOPLE = (  # profile, address, cleared for, options of its enrolment
+    ("anna", "anna.nowak@lo-warsaw", ("RESTRICTED", "SECRET"), ()),
+    ("jean", "jean.petit@lo-paris", ("RESTRICTED", "SECRET"), ()),
+    ("luc", "luc.bas@lo-paris", ("RESTRICTED",), ()),
+    ("feed", "cop-feed@lo-paris", ("RESTRICTED", "SECRET"), ("--kind", "system")),
+    ("auditor", "audit@lo-paris", None, ("--kind", "auditor", "--scope", "lo-warsaw")),
+)
+
+
+def run(*, stay: bool = False) -> int:
+    """Tell the story; 0 if every claim held. Or only set its scene, and `stay` with it until told to end."""
     began = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the relay ends with the story
     with tempfile.TemporaryDirectory(prefix="liaison-demo-") as name:
@@ -75,6 +85,8 @@ def run() -> int:
                 _found(stage, url)
                 _agree(stage)
                 _enrol(stage, url)
+                if stay:
+                    return _stay(stage, url)
                 message_id = _exchange(stage)
                 _partner(stage)
                 _operator(stage)
@@ -107,15 +119,7 @@ def _agree(stage: Stage) -> None:
 
 def _enrol(stage: Stage, url: str) -> None:
     stage.chapter("Officers, a partner system and an auditor make their keys; their offices certify them")
-    both, low = ("RESTRICTED", "SECRET"), ("RESTRICTED",)
-    people = (
-        ("anna", "anna.nowak@lo-warsaw", both, ()),
-        ("jean", "jean.petit@lo-paris", both, ()),
-        ("luc", "luc.bas@lo-paris", low, ()),
-        ("feed", "cop-feed@lo-paris", both, ("--kind", "system")),
-        ("auditor", "audit@lo-paris", None, ("--kind", "auditor", "--scope", "lo-warsaw")),
-    )
-    for who, address, levels, options in people:
+    for who, address, levels, options in _PEOPLE:
         office = address.partition("@")[2]
         stage.run(
             who, "liaison", "init", address, "--relay", url, "--authority", f"{office}.statement", show=who == "anna"
@@ -135,6 +139,19 @@ def _clearance(stage: Stage, who: str, levels: Sequence[str] | None, office: str
     nation = {"lo-warsaw": "POL", "lo-paris": "FRA"}[office]
     (stage.folder / f"{who}-clearance.xml").write_text(CLEARANCE.format(classifications=rows, nation=nation))
     return ("--clearance", f"{who}-clearance.xml")
+
+
+def _stay(stage: Stage, url: str) -> int:
+    stage.chapter("A sandbox: all of it is yours to try")
+    stage.say(f"The relay runs at {url}. Labels begin with DEMO; whoever you want to be, in another terminal:")
+    print(f"    export LIAISON_PASSPHRASE_FILE={stage.folder / 'passphrase'}")
+    for who, address, _levels, _options in _PEOPLE:
+        print(f"    export LIAISON_HOME={stage.folder / who}  # {address}")
+    with suppress(KeyboardInterrupt):
+        stage.say("Ctrl-C ends it, and takes all of it away.")
+        while True:
+            signal.pause()
+    return 0
 
 
 def _exchange(stage: Stage) -> str:

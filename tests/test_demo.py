@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import signal
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 RELAY = Path(sys.prefix) / "bin" / "relay"
@@ -24,6 +26,38 @@ def test_the_demonstration_holds_every_claim_and_is_plain_on_a_pipe(tmp_path: Pa
     assert f"{told.stdout.decode().count('  ✓ ')} claims held" in last
     assert "✗" not in told.stdout.decode()
     assert list(tmp_path.iterdir()) == [], "it leaves nothing behind, and has nothing to do with another relay"
+
+
+def test_a_sandbox_stays_for_a_partners_program_until_it_is_told_to_end(tmp_path: Path) -> None:
+    with subprocess.Popen([RELAY, "demo", "--stay"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as sandbox:
+        try:
+            given = dict(_settings_of(sandbox.stdout or ()))
+            words = ("send", "--to", "anna.nowak@lo-warsaw", "--label", "DEMO RESTRICTED", "--yes", "--json", "-")
+            told = subprocess.run(
+                [RELAY.with_name("liaison"), *words],
+                env=os.environ | given,
+                input=b"54.5N 018.6E",
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            assert b'"released_to": ["anna.nowak@lo-warsaw"]' in told.stdout, told.stderr
+        finally:
+            sandbox.send_signal(signal.SIGINT)
+        assert sandbox.wait(30) == 0
+    assert not Path(given["LIAISON_HOME"]).exists()
+
+
+def _settings_of(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """What it tells a program to put into its environment: the passphrase's file, and the partner system's profile."""
+    for line in lines:
+        words = line.split()
+        if words[:1] == ["export"]:
+            name, _, value = words[1].partition("=")
+            if name == "LIAISON_PASSPHRASE_FILE" or words[-1] == "cop-feed@lo-paris":
+                yield name, value
+        if words[:1] == ["Ctrl-C"]:
+            return
 
 
 def test_the_demonstration_is_coloured_on_a_terminal(tmp_path: Path) -> None:
