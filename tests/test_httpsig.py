@@ -27,6 +27,7 @@ from relay.protocol.errors import Unauthenticated
 from relay.protocol.httpsig import check_request, content_digest, parse_signature, sign_request
 
 SHARED = Path(os.environ.get("LIAISON_SHARED", Path(__file__).parents[2] / "shared"))
+VECTORS = Path(__file__).parent / "vectors" / "request"
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 PUBLIC = KEY.public_key().public_bytes_raw()
 KEYID, NONCE, NOW = "c0ffee" * 10, bytes(range(16)), 1_800_000_000
@@ -115,6 +116,19 @@ def test_what_we_sign_another_implementation_verifies(request_):
 @pytest.mark.parametrize("request_", [POST, GET], ids=["POST", "GET"])
 def test_what_another_implementation_signs_we_verify(request_):
     check(they_sign(request_, NOW), request_)
+
+
+@pytest.mark.parametrize("name", ["signed-get", "signed-post"])
+def test_a_vector_says_every_octet_of_a_signed_request(name):
+    vector = json.loads((VECTORS / f"{name}.json").read_text())
+    body, key = bytes.fromhex(vector["body"]), Ed25519PrivateKey.from_private_bytes(bytes.fromhex(vector["seed"]))
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(vector["public"]))
+    request = vector["method"], vector["authority"], vector["target"], body, vector["content_type"]
+    made = sign_request(key, vector["keyid"], *request, vector["created"], bytes.fromhex(vector["nonce"]))
+    assert made == vector["fields"]
+    _, _, value = made["signature"].partition("=")
+    public.verify(b64decode(value.strip(":")), vector["base"].encode())
+    assert parse_signature(made["signature-input"], made["signature"]).keyid == vector["keyid"]
 
 
 @pytest.mark.parametrize("part", range(5), ids=["method", "authority", "target", "body", "content type"])
