@@ -27,7 +27,7 @@ import relay.core.sweeper
 from acts import run, screen
 from databases import BOTH, fresh_database
 from forge import call
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.held import held_in_log
 from liaison.holding import state_hold
 from processes import told

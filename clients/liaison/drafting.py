@@ -30,11 +30,11 @@ from relay.protocol.obligations import officers_needed
 from .client import Client
 from .composing import Enclosed
 from .drafted import carriers_of, unpack
+from .home.profile import Profile
 from .outgoing import NOT_YET, Refusals, Sent
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
 from .portions import MAX_CONTENT, PortionContent, PortionKind
-from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
 from .sealed import SealedFile

@@ -31,10 +31,10 @@ from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
 from .claiming import claim
+from .home.private_file import folder_lock
+from .home.profile import Profile
 from .meter import Meter, no_meter
 from .plan import LAST_DTG, Draft, Plan
-from .private_file import folder_lock
-from .profile import Profile
 from .record import FAILED, SENT, change, read_record
 from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal

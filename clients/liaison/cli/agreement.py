@@ -10,7 +10,7 @@ import click
 
 from liaison import render
 from liaison.authority import Authority
-from liaison.profile import AUTHORITY, home_folder, read_public
+from liaison.home.profile import AUTHORITY, home_folder, read_public
 from relay.protocol.agreement import Agreement
 from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.errors import Unknown

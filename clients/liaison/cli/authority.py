@@ -11,8 +11,8 @@ import click
 
 from liaison.authority import DAY, Authority
 from liaison.cleared import cleared_for
-from liaison.founding import found_authority
-from liaison.profile import home_folder
+from liaison.home.founding import found_authority
+from liaison.home.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.identity import Kind, check_nation, check_office, parse_statement

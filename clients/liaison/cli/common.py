@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from liaison.passphrase import PassphraseSource
+from liaison.home.passphrase import PassphraseSource
 from liaison.safe_text import for_one_line
 from liaison.waiting import Waiting
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
@@ -75,7 +75,7 @@ class Session:
 
     def founding(self, folder: Path, what: str) -> str:
         """The passphrase of a profile to be made, or of the one that is there: its file is written once more."""
-        from liaison.profile import has_profile  # noqa: PLC0415
+        from liaison.home.profile import has_profile  # noqa: PLC0415
 
         if has_profile(folder):
             return self.passphrase.current()
@@ -84,7 +84,7 @@ class Session:
     def client(self) -> Client:
         """The device whose profile is LIAISON_HOME. Raises Unauthenticated, if it can before asking anything."""
         from liaison.client import Client  # noqa: PLC0415 - only commands that talk to a relay load the HTTP client
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         public = read_public(home_folder())
         if public["kind"] == AUTHORITY:
@@ -105,7 +105,7 @@ class Session:
     def authority(self) -> Authority:
         """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""
         from liaison.authority import Authority  # noqa: PLC0415
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         public = read_public(home_folder())
         if public["kind"] != AUTHORITY:
@@ -117,7 +117,7 @@ class Session:
 
     def either(self) -> Client | Authority:
         """Whichever of the two LIAISON_HOME is, for what both may look at. Raises Unauthenticated."""
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         return self.authority() if read_public(home_folder())["kind"] == AUTHORITY else self.client()
 

@@ -8,8 +8,8 @@ from typing import BinaryIO
 import click
 
 from liaison import render
-from liaison.evidence import verify_evidence
-from liaison.sealed_to import READER
+from liaison.evidence.sealed_to import READER
+from liaison.evidence.verify import verify_evidence
 from relay.protocol.armor import dearmor
 from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
@@ -48,7 +48,7 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
 
     A reader's shows that it was accepted, sealed to you and opened by you, and your receipts: nothing of other readers.
     """
-    from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
+    from liaison.evidence.collect import collect  # noqa: PLC0415 - verifying loads no HTTP client
 
     with session.client() as client:
         message_id = message_id.lower()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from liaison import render
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.client import Client
 from liaison.held import Held, held_by_office, held_in_log
 from liaison.holding import post_hold, sign_hold

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from liaison.passphrase import PassphraseSource
+from liaison.home.passphrase import PassphraseSource
 from relay import __version__
 
 from .common import EXIT_CODES, LiaisonProgram, Session

@@ -15,11 +15,11 @@ import click
 
 from liaison import render
 from liaison.alarming import report
-from liaison.cabinet import Alarm, Cabinet
 from liaison.cleared import cleared_for
 from liaison.client import Client
-from liaison.founding import found_device
-from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
+from liaison.home.cabinet import Alarm, Cabinet
+from liaison.home.founding import found_device
+from liaison.home.profile import AUTHORITY, home_folder, open_profile, read_public
 from liaison.stock import stock
 from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY

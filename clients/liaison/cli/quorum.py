@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from liaison.passphrase import PassphraseSource
-from liaison.profile import create_profile, home_folder
-from liaison.quorum import combine_shares, drill_shares, split_authority
+from liaison.home.passphrase import PassphraseSource
+from liaison.home.profile import create_profile, home_folder
+from liaison.home.quorum import combine_shares, drill_shares, split_authority
 from relay.protocol.errors import Malformed
 from relay.protocol.words import words_for
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from liaison.profile import home_folder
+from liaison.home.profile import home_folder
 from liaison.witness import Witness, create_witness
 from liaison.witness import serve as bind
 from relay.protocol.errors import LiaisonError
