@@ -15,6 +15,13 @@ from world import clearance, world
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
 liaison.home.vault._stretch = functools.cache(liaison.home.vault._stretch)
 
+_LONGEST = ("test_transcripts.py", "test_tampering.py", "test_walkthrough.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: begun as the last, they would run on one core while the others are idle."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
+
 
 @pytest.fixture(scope="module")
 def two_offices(tmp_path_factory):
