@@ -12,7 +12,8 @@ from liaison.client import Client
 from liaison.home.profile import home_folder, open_profile
 from liaison.transport import HttpTransport
 
-from .common import Session, json_option, once, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import once, put, say
 
 
 @click.command()

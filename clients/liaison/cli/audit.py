@@ -20,8 +20,9 @@ from liaison.exposure import exposure as find_exposure
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Session, json_option, pass_session, put, say, seconds_of
+from .common import Session, json_option, pass_session, seconds_of
 from .delivery import whole
+from .saying import put, say
 
 
 @click.group()

@@ -22,10 +22,11 @@ from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, yes_option
 from .delivery import whole
 from .people import relay_keys
 from .quorum import drill, recover, split
+from .saying import put, say
 
 _CERTIFICATE = "CERTIFICATE"
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])

@@ -15,8 +15,9 @@ from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
 from .delivery import deliver
+from .saying import put, say
 
 _MAX_FILE = 64 * 1024 * 1024
 

@@ -21,7 +21,8 @@ from relay.protocol.hold import HOLD, Action, Hold, read_hold
 from relay.protocol.identity import Kind
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import put, say
 
 _KIND = "HOLD"
 

@@ -7,7 +7,8 @@ import click
 from liaison.home.passphrase import PassphraseSource
 from relay import __version__
 
-from .common import EXIT_CODES, LiaisonProgram, Session
+from .common import LiaisonProgram, Session
+from .saying import EXIT_CODES
 
 # Where each command is, and its line in `liaison --help`, so that help and offline commands load no HTTP client.
 COMMANDS = {

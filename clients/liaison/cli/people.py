@@ -29,8 +29,9 @@ from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unkn
 from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, named, once, pass_session, put, say
+from .common import Session, json_option, named, pass_session
 from .delivery import whole
+from .saying import once, put, say
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")

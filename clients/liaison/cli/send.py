@@ -15,27 +15,18 @@ from liaison.client import Client
 from liaison.composing import addressed
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
-from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
-from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
+from liaison.release import UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
 from relay.protocol.errors import Refused, Unavailable
 from relay.protocol.header import Precedence
 
 from .blind import send_copies
 from .body import body_of, is_written_now
-from .common import (
-    Command,
-    Session,
-    check_label_file,
-    fail,
-    json_option,
-    pass_session,
-    put,
-    say,
-    yes_option,
-)
+from .common import Command, Session, check_label_file, json_option, pass_session, yes_option
 from .given import attachment, lifetime
+from .receipt import show_sent
+from .saying import fail, put, say
 
 PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
@@ -190,28 +181,6 @@ def _check_copies(client: Client, copies: Sequence[Plan], *, yes: bool) -> None:
             hint = _name_unmapped(client, copy, yes=yes)
             raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules, hint=hint)
         copy.require_unaided()
-
-
-def show_sent(sent: Sent, *, as_json: bool) -> None:
-    waits = sent.index == NOT_YET
-    if as_json:
-        put({
-            "message_id": sent.message_id.hex(),
-            "dtg": render.dtg(sent.dtg),
-            "released_to": list(sent.released_to),
-            "refused": [{"address": v.addressee.address, "rules": list(v.rules)} for v in sent.refused],
-            **({"state": "waiting"} if waits else {}),
-        })  # fmt: skip
-        return
-    for verdict in sent.refused:
-        for rule, why in verdict.reasons if verdict.obstacle in KEYLESS else ():  # nobody could say so before
-            say(f"not released to {verdict.addressee.address}: {rule}: {why}")
-    click.echo(sent.message_id.hex())
-    if waits:  # the error that follows says so
-        return
-    say(f"released {render.dtg(sent.dtg)} to {', '.join(sent.released_to)}; logged as entry {sent.index}")
-    for address in sent.last_resort:
-        say(f"note: {address} had no one-time key left; its last-resort key was used")
 
 
 def _name_refused(client: Client, refused: Sequence[Verdict]) -> None:

@@ -12,7 +12,8 @@ from liaison.witness import serve as bind
 from relay.protocol.errors import LiaisonError
 from relay.protocol.words import words_for
 
-from .common import json_option, put, say, text_in
+from .common import json_option, text_in
+from .saying import put, say
 
 
 @click.group()
