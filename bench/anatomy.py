@@ -18,13 +18,13 @@ from unittest.mock import patch
 
 from sqlalchemy.engine.base import Transaction
 
-from relay.batch import Batch, Committed, Job
-from relay.committer import Committer
 from relay.core import accept, submission
 from relay.core.caller import Request
 from relay.core.submission import check_submission
 from relay.house import open_relay
 from relay.logkeys import LogKeys
+from relay.pipeline.batch import Batch, Committed, Job
+from relay.pipeline.committer import Committer
 from relay.protocol.claim import ED25519, Claim, settle
 from relay.protocol.header import Precedence
 from relay.settings import Settings

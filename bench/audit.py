@@ -22,8 +22,8 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests")]
 
-from relay.batch import Batch  # noqa: E402
 from relay.house import commit_alone  # noqa: E402
+from relay.pipeline.batch import Batch  # noqa: E402
 from relay.protocol.canonical import decode, encode  # noqa: E402
 from relay.protocol.entry import NO_DEVICE, AccessEntry, Change, Event  # noqa: E402
 from relay.protocol.entry import RELAY as OF_THE_RELAY  # noqa: E402

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from relay.batch import Batch
 from relay.house import commit_alone
+from relay.pipeline.batch import Batch
 from relay.protocol.canonical import encode
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.header import fresh_message_id

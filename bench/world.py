@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from liaison.authority import Authority
-from liaison.founding import found_authority
+from liaison.home.founding import found_authority
 from liaison.keys import SigningKey, make_key_package
 from liaison.portions import PortionContent, PortionKind
 from liaison.seal import Reader, seal

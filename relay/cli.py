@@ -110,7 +110,7 @@ checkpoint_option = click.option(
 @json_option
 def backup(file: Path, *, as_json: bool, **given: Any) -> None:
     """Write one state of the relay to FILE, or - for stdout, while it serves. Keep log-keys.json apart from it."""
-    from relay.backup import write_backup  # noqa: PLC0415
+    from relay.upkeep.backup import write_backup  # noqa: PLC0415
 
     if as_json and file == Path("-"):
         raise click.UsageError("standard output takes the backup or JSON, not both")
@@ -131,7 +131,7 @@ def backup(file: Path, *, as_json: bool, **given: Any) -> None:
 @json_option
 def restore(file: Path, *, checkpoints: Any, accept_loss: bool, as_json: bool, **given: Any) -> None:
     """Make an empty database what FILE holds, if its logs agree with what others hold of them. Wholly or not at all."""
-    from relay.backup import restore_backup  # noqa: PLC0415
+    from relay.upkeep.backup import restore_backup  # noqa: PLC0415
 
     notes = [each.read() for each in checkpoints]
     lost = restore_backup(settings_of(**given), file, notes, _told, accept_loss=accept_loss)

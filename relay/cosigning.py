@@ -21,9 +21,9 @@ from dataclasses import dataclass
 
 import httpx2
 
-from relay.batch import checkpoint_size
 from relay.core import Relay
 from relay.observe import DISAGREED, going_on, name_of, tell
+from relay.pipeline.batch import checkpoint_size
 from relay.protocol.canonical import decode
 from relay.protocol.errors import LiaisonError, Malformed, Unavailable, Unverified
 from relay.protocol.note import MAX_NOTE, MAX_SIGNATURES, NoteVerifier

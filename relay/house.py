@@ -11,9 +11,6 @@ from pathlib import Path
 from sqlalchemy import Engine, make_url
 from sqlalchemy.exc import DBAPIError
 
-from relay.batch import Answer, Batch, Job
-from relay.check import check_database
-from relay.committer import Committer
 from relay.core import Relay
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.core.register import name_approvers
@@ -21,7 +18,8 @@ from relay.core.retention import Swept
 from relay.core.uploads import Chunks
 from relay.core.witness import WitnessDesk
 from relay.logkeys import LogKeys, load_log_keys
-from relay.logwalk import Fault, Progress
+from relay.pipeline.batch import Answer, Batch, Job
+from relay.pipeline.committer import Committer
 from relay.protocol.approval import Approvers, Matter, devices_of_people, read_approvers
 from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.protocol.tlog import Checkpoint
@@ -33,6 +31,8 @@ from relay.store.engine import open_readers, open_snapshot, open_writer, reachin
 from relay.store.log import Log
 from relay.store.migrate import relay_name, upgrade
 from relay.store.partitions import Widths, tend
+from relay.upkeep.check import check_database
+from relay.upkeep.logwalk import Fault, Progress
 
 
 def prepare_data(settings: Settings) -> LogKeys:

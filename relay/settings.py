@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     public_url: str | None = None  # the one address clients use, if a proxy stands in front
     name: _Text | None = None  # origin of the logs; chosen once, when the database is new
     workers: int = Field(1, ge=1, le=64)
-    one_core: bool = True  # for all threads of a worker; see relay/cores.py
+    one_core: bool = True  # for all threads of a worker; see relay/pipeline/cores.py
     metrics_host: _Text = "127.0.0.1"
     metrics_port: int | None = Field(None, ge=1, le=65535)  # default: no metrics; worker n has this port + n
     log_level: Literal["debug", "info", "warning", "error"] = "info"  # debug: a line per request

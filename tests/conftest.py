@@ -6,14 +6,21 @@ import functools
 
 import pytest
 
-import liaison.vault
+import liaison.home.vault
 from forge import Forge
 from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
 from world import clearance, world
 
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
-liaison.vault._stretch = functools.cache(liaison.vault._stretch)
+liaison.home.vault._stretch = functools.cache(liaison.home.vault._stretch)
+
+_LONGEST = ("test_transcripts.py", "test_tampering.py", "test_walkthrough.py")
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first: begun as the last, they would run on one core while the others are idle."""
+    items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 @pytest.fixture(scope="module")

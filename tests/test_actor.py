@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from acts import run
-from relay.batch import Batch
+from relay.pipeline.batch import Batch
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.directory import Directory
 from relay.protocol.entry import NO_DEVICE, OPERATOR, RELAY, AccessEntry, Event

@@ -13,7 +13,7 @@ import pytest
 from acts import run, screen, warnings
 from forge import call, problem
 from liaison.alarming import office_alarms
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.authority import Authority
 from relay.protocol.alarm import ALARM, MAX_FINDING, Alarm, read_alarm
 from relay.protocol.canonical import decode, encode

@@ -14,7 +14,7 @@ from acts import as_json, run, screen
 from forge import call, problem
 from liaison.approving import approve, read_asked
 from liaison.cli import main as liaison_main
-from liaison.founding import found_authority
+from liaison.home.founding import found_authority
 from liaison.keys import SigningKey
 from relay.cli import main as relay_main
 from relay.protocol.approval import APPROVAL, APPROVERS, Approval, Approvers, Matter, list_ref, read_approvers

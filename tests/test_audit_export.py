@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from acts import run, screen
-from liaison.export import FORMS, csv_cell, csv_row, syslog_value
-from liaison.pulled import PulledEntry
+from liaison.audit.export import FORMS, csv_cell, csv_row, syslog_value
+from liaison.audit.pulled import PulledEntry
 from relay.protocol.entry import AccessEntry, Event
 
 JEAN = "jean.petit@lo-paris"

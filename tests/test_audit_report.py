@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from acts import as_json, run
-from liaison.expiry import ending
+from liaison.audit.expiry import ending
+from liaison.audit.pulled import PulledEntry
+from liaison.audit.report import Cover, page
+from liaison.audit.report_style import style
+from liaison.audit.tally import tally
 from liaison.keys import SigningKey
 from liaison.labels import SYSTEM_HIGH
-from liaison.pulled import PulledEntry
-from liaison.report import Cover, page
-from liaison.report_style import style
-from liaison.tally import tally
 from relay.protocol.changes import _admit
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event

@@ -7,7 +7,8 @@ import json
 import pytest
 
 from acts import run, screen
-from liaison.audit import AuditPull
+from liaison.audit.export import FORMS
+from liaison.audit.pull import AuditPull
 from liaison.trust import ACCESS
 from octets import flipped
 from relay.protocol.canonical import decode, encode
@@ -38,7 +39,7 @@ def office(tmp_path_factory):
 
 @pytest.fixture
 def auditor(office, request, monkeypatch):
-    monkeypatch.setattr("liaison.audit._PAGE", PAGE)
+    monkeypatch.setattr("liaison.audit.pull._PAGE", PAGE)
     name = f"audit-{abs(hash(request.node.name)) % 10**9}"
     return office.device(f"{name}@lo-warsaw", clearances=[], kind=Kind.AUDITOR, name=name)
 
@@ -147,7 +148,7 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(auditor, tmp_path, 
         yield str(next(entries))
         raise OSError("no space left on device")
 
-    monkeypatch.setitem(__import__("liaison.export").export.FORMS, "jsonl", broken)
+    monkeypatch.setitem(FORMS, "jsonl", broken)
     assert run(auditor, "audit", "pull", "--out", str(out)).exit_code != 0
     assert out.read_text() == before
 

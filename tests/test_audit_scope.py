@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from acts import run
 from forge import call
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.authority import Authority
 from relay.house import commit_alone
 from relay.protocol.canonical import decode, encode

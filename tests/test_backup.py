@@ -18,11 +18,11 @@ from forge import Forge, call
 from liaison.holding import state_hold
 from logcheck import read_checkpoint, verify_all_consistent
 from processes import RELAY, Serving, relay, told
-from relay.backup import write_backup
 from relay.house import commit_alone
 from relay.protocol.hold import Action
 from relay.settings import Settings
 from relay.store.engine import open_readers
+from relay.upkeep.backup import write_backup
 from test_relay_concurrency import cheap_entry
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"

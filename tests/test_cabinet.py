@@ -15,9 +15,9 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from liaison import shelf
-from liaison.cabinet import Cabinet, Prekey, create_cabinet
-from liaison.profile import Profile
+from liaison.home import shelf
+from liaison.home.cabinet import Cabinet, Prekey, create_cabinet
+from liaison.home.profile import Profile
 from liaison.stock import _forget_expired
 from liaison.transport import Transport
 from liaison.trust import ACCESS, Trust
@@ -452,7 +452,7 @@ def test_a_value_that_is_too_long_for_the_database_is_no_damage(cabinet: Cabinet
 WORKER = """
 import sys
 from pathlib import Path
-from liaison.cabinet import Cabinet
+from liaison.home.cabinet import Cabinet
 with Cabinet(Path(sys.argv[1]), bytes.fromhex(sys.argv[2])) as cabinet:
     for _ in range(15):
         with cabinet.transaction():

@@ -15,12 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from liaison.keys import SigningKey
-from relay.checking import check_together, in_place
+from relay.pipeline.checking import check_together, in_place
+from relay.pipeline.verifier import Verifier
 from relay.protocol.claim import ED25519, Claim, settle
 from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.envelope import RECEIPT
 from relay.protocol.errors import Malformed, Unverified
-from relay.verifier import Verifier
 
 KEY, DEVICE = Ed25519PrivateKey.generate(), SigningKey.generate()
 
@@ -80,7 +80,7 @@ def test_what_holds_holds_there_and_what_does_not_does_not(verifier, monkeypatch
 
 
 def test_few_claims_do_not_leave_this_process(monkeypatch):
-    monkeypatch.setattr("relay.verifier._start", lambda: pytest.fail("a process for one claim"))
+    monkeypatch.setattr("relay.pipeline.verifier._start", lambda: pytest.fail("a process for one claim"))
     assert faults_of(Verifier(), CLAIMS[:1]) == [None]
     assert faults_of(Verifier(), FALSE[:1]) == ["the signature does not verify"]
 
@@ -94,7 +94,7 @@ def test_what_lies_in_the_folder_of_the_start_is_not_run(tmp_path, monkeypatch, 
 
 
 def test_a_process_that_is_killed_costs_time_and_no_verdict(verifier, monkeypatch):
-    monkeypatch.setattr("relay.verifier._PAUSE", 0.0)
+    monkeypatch.setattr("relay.pipeline.verifier._PAUSE", 0.0)
     os.kill(verifier._process.pid, signal.SIGKILL)
     assert faults_of(verifier, CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
     while not verifier._is_ready():
@@ -103,7 +103,7 @@ def test_a_process_that_is_killed_costs_time_and_no_verdict(verifier, monkeypatc
 
 
 def test_a_process_that_hangs_is_one_that_has_failed(monkeypatch):
-    monkeypatch.setattr("relay.verifier._PATIENCE", 1)
+    monkeypatch.setattr("relay.pipeline.verifier._PATIENCE", 1)
     hanging = Verifier()
     while not hanging._is_ready():
         time.sleep(0.01)
@@ -121,7 +121,7 @@ def test_where_no_process_can_be_started_the_verdicts_are_the_same_and_it_is_not
         tried.append(1)
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr("relay.verifier.subprocess.Popen", no_more_processes)
+    monkeypatch.setattr("relay.pipeline.verifier.subprocess.Popen", no_more_processes)
     verifier = Verifier()
     for _ in range(3):
         assert faults_of(verifier, CLAIMS + FALSE) == [claim.fault() for claim in CLAIMS + FALSE]
@@ -153,7 +153,7 @@ def test_an_answer_that_is_not_one_per_claim_is_not_believed(verifier, answer):
 
 def test_the_process_ends_with_the_relay_even_if_that_is_killed():
     script = (
-        "import time; from relay.verifier import Verifier; v = Verifier()\n"
+        "import time; from relay.pipeline.verifier import Verifier; v = Verifier()\n"
         "while not v._is_ready(): time.sleep(0.01)\n"
         "print(v._process.pid, flush=True); time.sleep(60)"
     )

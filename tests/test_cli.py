@@ -21,8 +21,8 @@ from liaison.cli import main as liaison
 from liaison.cli.body import body_of
 from liaison.cli.common import seconds_of
 from liaison.cli.main import COMMANDS
+from liaison.home.private_file import create_private
 from liaison.lists import expand
-from liaison.private_file import create_private
 from processes import relay as run_relay
 from processes import told
 from relay.cli import main as relay

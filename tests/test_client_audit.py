@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from liaison import Client
-from liaison.audit import AuditPull
-from liaison.pulled import markings
+from liaison.audit.pull import AuditPull
+from liaison.audit.pulled import markings
 from liaison.transport import HttpTransport
 from liaison.trust import ACCESS
 from relay.logkeys import load_log_keys

@@ -40,7 +40,9 @@ def run(script):
 
 
 def test_workers_take_the_cores_in_turn():
-    script = "import os, sys; from relay.cores import keep_to_one; keep_to_one({}); print(*os.sched_getaffinity(0))"
+    script = (
+        "import os, sys; from relay.pipeline.cores import keep_to_one; keep_to_one({}); print(*os.sched_getaffinity(0))"
+    )
     given = sorted(os.sched_getaffinity(0))
     turns = [run(script.format(7 + number)) for number in range(len(given) + 1)]
     assert sorted(int(core) for (core,) in turns[:-1]) == given
@@ -50,7 +52,7 @@ def test_workers_take_the_cores_in_turn():
 def test_what_verifies_signatures_may_use_every_core():
     given, once_ready = os.sched_getaffinity(0), "v = Verifier()\nwhile not v._is_ready(): time.sleep(0.01)\n"
     shown = run(
-        "import os, time; from relay.cores import keep_to_one; from relay.verifier import Verifier; keep_to_one(0)\n"
+        "import os, time; from relay.pipeline.cores import keep_to_one; from relay.pipeline.verifier import Verifier; keep_to_one(0)\n"
         + once_ready
         + "print(*os.sched_getaffinity(v._process.pid)); v.close()"
     )
@@ -59,7 +61,7 @@ def test_what_verifies_signatures_may_use_every_core():
 
 def test_what_hashes_and_stores_chunks_may_use_every_core():
     shown = run(
-        "import os; from relay.cores import bulk_threads, keep_to_one; keep_to_one(0)\n"
+        "import os; from relay.pipeline.cores import bulk_threads, keep_to_one; keep_to_one(0)\n"
         "print(*bulk_threads(1).submit(os.sched_getaffinity, 0).result()); print(*os.sched_getaffinity(0))"
     )
     given = os.sched_getaffinity(0)
@@ -69,7 +71,7 @@ def test_what_hashes_and_stores_chunks_may_use_every_core():
 
 def test_where_the_system_forbids_it_the_relay_has_all_its_cores():
     shown = run(
-        "import errno, os; from relay import cores\n"
+        "import errno, os; from relay.pipeline import cores\n"
         "def forbidden(*_): raise PermissionError(errno.EPERM, 'Operation not permitted')\n"
         "os.sched_setaffinity = forbidden\n"
         "cores.keep_to_one(1); cores.set_free(os.getpid()); print(*os.sched_getaffinity(0))"

@@ -20,7 +20,7 @@ import pytest
 
 from forge import Forge, call
 from liaison.authority import Authority
-from liaison.founding import found_authority
+from liaison.home.founding import found_authority
 from logcheck import verify_all_consistent, verify_receipt
 from postgres import _account, _binaries
 from processes import RELAY, Serving

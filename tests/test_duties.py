@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from acts import run
-from liaison.founding import found_device
+from liaison.home.founding import found_device
 from liaison.keys import SigningKey
 from relay.protocol.armor import armor
 from relay.protocol.audit_scope import AUDIT_GRANT, AuditGrant

@@ -24,12 +24,12 @@ import pytest
 import test_go
 from acts import run
 from liaison.approving import approve, read_asked
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.client import Client
-from liaison.collecting import collect
-from liaison.evidence import verify_evidence
-from liaison.founding import found_device
-from liaison.package import MANIFEST, read_package, write_package, zip_of
+from liaison.evidence.collect import collect
+from liaison.evidence.package import MANIFEST, read_package, write_package, zip_of
+from liaison.evidence.verify import verify_evidence
+from liaison.home.founding import found_device
 from liaison.recalling import recall
 from octets import flipped
 from relay.protocol.agreement import AGREEMENT, read_agreement

@@ -8,9 +8,9 @@ import time
 import pytest
 
 from acts import as_json, run, screen
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.chain import EvidenceKind, Limit, chain
-from liaison.collecting import collect
+from liaison.evidence.collect import collect
 from liaison.exposure import exposure
 from liaison.recalling import recall
 from liaison.record import read_record

@@ -14,9 +14,9 @@ import pytest
 
 import test_go
 from acts import as_json, run
-from liaison.collecting import collect
 from liaison.composing import Attachment
-from liaison.evidence import verify_evidence
+from liaison.evidence.collect import collect
+from liaison.evidence.verify import verify_evidence
 from liaison.recalling import recall
 from liaison.record import kept, read_record
 from relay.protocol.canonical import decode, encode

@@ -19,7 +19,7 @@ import pytest
 
 from acts import as_json, run
 from forge import CBOR, Forge
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.composing import Attachment
 from liaison.exposure import complete, exposure, exposures
 from liaison.recalling import recall, sign_recall

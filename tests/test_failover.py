@@ -15,9 +15,9 @@ from forge import Forge, call
 from logcheck import verify_all_consistent, verify_receipt
 from postgres import replicated
 from processes import Serving, relay
-from relay.batch import Job
-from relay.committer import Committer
 from relay.house import migrate, prepare_data
+from relay.pipeline.batch import Job
+from relay.pipeline.committer import Committer
 from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
 from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.settings import Settings

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from acts import agree, run
-from liaison.cli.common import CANCELLED, FAILED
+from liaison.cli.saying import CANCELLED, FAILED
 from relay.protocol.errors import Unknown
 
 

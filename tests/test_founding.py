@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from answering import answering
 from liaison.cli import main
-from liaison.founding import found_authority
-from liaison.profile import open_profile
+from liaison.home.founding import found_authority
+from liaison.home.profile import open_profile
 from liaison.witness import Witness, create_witness
 from relay.logkeys import LogKeys
 from relay.protocol.armor import armor, dearmor
@@ -95,7 +95,7 @@ def test_a_second_init_in_other_words_finds_the_place_taken_and_writes_nothing(r
 KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
-from liaison.founding import found_authority
+from liaison.home.founding import found_authority
 from liaison.witness import create_witness
 
 ACTS = {"open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from forge import call, problem
-from liaison.cli.send import show_sent
+from liaison.cli.receipt import show_sent
 from liaison.keys import make_key_package
 from relay.core import keyroom
 from relay.core.caller import Caller

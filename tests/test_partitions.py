@@ -16,10 +16,10 @@ from databases import administer, fresh_database
 from forge import Forge, call
 from logcheck import verify_all_consistent, verify_receipt
 from processes import told
-from relay.batch import Job
 from relay.core.accept import _BY_ID
 from relay.core.sweeper import tend_partitions
 from relay.house import check_all, migrate
+from relay.pipeline.batch import Job
 from relay.protocol.entry import parse_logged_entry
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import LiaisonError, Unavailable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from liaison.passphrase import PassphraseSource
+from liaison.home.passphrase import PassphraseSource
 from relay.protocol.errors import Malformed, Unauthenticated
 
 
@@ -79,7 +79,7 @@ SCRIPT = """
 import fcntl, sys, termios
 if len(sys.argv) > 2:
     fcntl.ioctl(int(sys.argv[2]), termios.TIOCSCTTY, 0)
-from liaison.passphrase import PassphraseSource
+from liaison.home.passphrase import PassphraseSource
 from relay.protocol.errors import Unauthenticated
 try:
     print(repr(getattr(PassphraseSource(environment={}), sys.argv[1])()), repr(sys.stdin.read()))

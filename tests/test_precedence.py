@@ -13,7 +13,7 @@ import pytest
 from forge import Forge, call, problem, signed_headers
 from relay.core.reading import InboxPage
 from relay.http.messages import resumable
-from relay.line import Line
+from relay.pipeline.line import Line
 from relay.protocol.canonical import decode
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Unavailable

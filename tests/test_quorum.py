@@ -7,10 +7,10 @@ from click.testing import CliRunner
 
 from liaison.authority import Authority
 from liaison.cli import main
-from liaison.founding import found_authority
-from liaison.profile import open_profile
-from liaison.quorum import combine_shares, drill_shares, split_authority
-from liaison.vault import open_vault
+from liaison.home.founding import found_authority
+from liaison.home.profile import open_profile
+from liaison.home.quorum import combine_shares, drill_shares, split_authority
+from liaison.home.vault import open_vault
 from relay.protocol.canonical import encode
 from relay.protocol.errors import Conflict, Malformed, Refused, Unauthenticated, Unverified
 from world import PASSPHRASE, world

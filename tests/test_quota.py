@@ -15,9 +15,9 @@ from databases import BOTH, fresh_database
 from forge import Forge, call, problem
 from liaison.recalling import sign_recall
 from liaison.transport import HttpTransport
-from relay.batch import Batch
 from relay.core.quota import Limits, Metered, Quota, Rate
 from relay.house import limits, migrate
+from relay.pipeline.batch import Batch
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Directory
 from relay.protocol.envelope import parse_message, parse_submission

@@ -7,10 +7,10 @@ from contextlib import suppress
 
 import pytest
 
-from relay.committer import Outcome
 from relay.core.pulse import Pulse
+from relay.pipeline.committer import Outcome
+from relay.pipeline.writer import Writer
 from relay.protocol.errors import Unavailable
-from relay.writer import Writer
 
 
 class Taking:

@@ -19,8 +19,8 @@ from acts import as_json, gets_nothing, run, screen, slots_of
 from databases import BOTH, fresh_database
 from forge import call, problem
 from liaison import Client, Waiting
-from liaison.collecting import collect
-from liaison.evidence import verify_evidence
+from liaison.evidence.collect import collect
+from liaison.evidence.verify import verify_evidence
 from liaison.recalling import recall, sign_recall
 from liaison.trust import ACCESS
 from octets import flipped

@@ -54,7 +54,7 @@ def test_nothing_is_published_while_the_relays_clock_is_behind_what_it_has_publi
 
     def publish(seconds: int):
         clock = {"time_ns": lambda: time.time_ns() - seconds * 10**9, "perf_counter": time.perf_counter}
-        monkeypatch.setattr("relay.committer.time", SimpleNamespace(time=time.time, **clock))
+        monkeypatch.setattr("relay.pipeline.committer.time", SimpleNamespace(time=time.time, **clock))
 
         def stage(batch):
             index = batch.change(Change.KEY_BATCH, encode([device_id, os.urandom(32)]))

@@ -19,15 +19,15 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import func, select
 
-import relay.committer
 import relay.core.door
 import relay.core.relay
 import relay.core.retention
 import relay.core.sweeper
+import relay.pipeline.committer
 from acts import run, screen
 from databases import BOTH, fresh_database
 from forge import call
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.held import held_in_log
 from liaison.holding import state_hold
 from processes import told
@@ -131,7 +131,7 @@ def later(days: float):
         perf_counter=time.perf_counter,
     )
     with pytest.MonkeyPatch.context() as patch:
-        for module in (relay.committer, relay.core.door, relay.core.relay, relay.core.sweeper):
+        for module in (relay.pipeline.committer, relay.core.door, relay.core.relay, relay.core.sweeper):
             patch.setattr(module, "time", clock)
         yield
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from liaison import render
-from liaison.cli.common import fail, say
+from liaison.cli.saying import fail, say
 from liaison.safe_text import distinct_file_name, for_one_line, for_terminal, safe_file_name
 from relay.protocol.errors import Refused
 

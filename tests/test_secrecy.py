@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.hpke import MLKEM768X25519PrivateKey
 import liaison.seal
 import relay
 from liaison import Attachment, Client
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.keys import SigningKey, kem_private_key, kem_public_bytes
 from liaison.seal import unseal_part, unseal_slot
 from relay.logkeys import load_log_keys

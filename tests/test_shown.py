@@ -8,7 +8,7 @@ import pytest
 
 from acts import as_json, run, screen
 from liaison import Attachment
-from liaison.cli.common import CANCELLED
+from liaison.cli.saying import CANCELLED
 from liaison.drafting import circulate_plan
 from relay.protocol.header import Precedence
 from world import TEST_SPIF, world

@@ -11,8 +11,8 @@ from sqlalchemy import create_engine, func, select, text, update
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem, rows, stored
 from logcheck import read_checkpoint, verify_all_consistent, verify_receipt
-from relay.batch import Job
 from relay.house import commit_alone, migrate, open_relay
+from relay.pipeline.batch import Job
 from relay.protocol.canonical import decode, encode
 from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
 from relay.protocol.envelope import parse_message

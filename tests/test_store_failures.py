@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 
 from forge import Forge, call, problem, rows, stored
-from liaison.founding import found_device
+from liaison.home.founding import found_device
 from logcheck import verify_all_consistent, verify_receipt
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Change, parse_logged_entry

@@ -22,10 +22,10 @@ import pytest
 from click.testing import CliRunner
 
 from liaison.cli import main
-from relay.batch import Job
-from relay.committer import Committer
 from relay.house import migrate, prepare_data
 from relay.logkeys import load_log_keys
+from relay.pipeline.batch import Job
+from relay.pipeline.committer import Committer
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, parse_access_entry, parse_directory_entry

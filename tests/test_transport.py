@@ -13,7 +13,7 @@ from fastapi import sse
 from answering import answering
 from liaison import transport
 from liaison.cli.people import relay_keys
-from liaison.package import MAX_PACKAGE
+from liaison.evidence.package import MAX_PACKAGE
 from liaison.transport import MAX_ANSWER, HttpTransport
 from relay.core.limits import AUDIT_PAGE, MAX_SUBMISSION
 from relay.protocol.entry import MAX_ENTRY

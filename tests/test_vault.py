@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from liaison.private_file import create_private, read_private, replace_private
-from liaison.vault import COST, Vault, create_vault, open_vault
+from liaison.home.private_file import create_private, read_private, replace_private
+from liaison.home.vault import COST, Vault, create_vault, open_vault
 from relay.protocol import canonical
 from relay.protocol.errors import Conflict, LiaisonError, Malformed, TooLarge, Unauthenticated, Unverified
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 
 from acts import as_json, run
+from liaison.audit.warranted import Warrants
 from liaison.holding import state_hold
 from liaison.keys import SigningKey
 from liaison.recalling import recall
-from liaison.warranted import Warrants
 from relay.house import commit_alone
 from relay.protocol.approval import APPROVAL, APPROVERS, Approval, Approvers, Matter
 from relay.protocol.cose import parse_sign1

@@ -8,7 +8,7 @@ import pytest
 
 from acts import as_json, run, screen, warnings
 from liaison.authority import Authority
-from liaison.founding import found_authority
+from liaison.home.founding import found_authority
 from liaison.stock import refill
 from relay.core.register import register_office, remove_office
 from relay.house import commit_alone

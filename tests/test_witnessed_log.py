@@ -22,7 +22,7 @@ import pytest
 
 from acts import as_json, run
 from answering import answering
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import pin_policy, sync
 from logcheck import read_checkpoint

@@ -11,14 +11,14 @@ from itertools import groupby
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from relay import writer as threads
-from relay.batch import Job
-from relay.committer import Outcome
+from relay.pipeline import writer as threads
+from relay.pipeline.batch import Job
+from relay.pipeline.committer import Outcome
+from relay.pipeline.verifier import Verifier
+from relay.pipeline.writer import Writer
 from relay.protocol.claim import ED25519, Claim
 from relay.protocol.errors import Unverified
 from relay.protocol.header import Precedence
-from relay.verifier import Verifier
-from relay.writer import Writer
 
 KEY = Ed25519PrivateKey.generate()
 
@@ -128,7 +128,7 @@ def test_while_the_signatures_of_one_group_are_verified_the_next_is_parsed_if_it
 
 
 def test_a_verifier_that_raises_fails_its_group_and_no_other(told, monkeypatch):
-    monkeypatch.setattr("relay.verifier._WORTH_SENDING", 1000)  # verified here
+    monkeypatch.setattr("relay.pipeline.verifier._WORTH_SENDING", 1000)  # verified here
     fault, broken = Claim.fault, iter([MemoryError])
 
     def once_broken(claim):
@@ -228,7 +228,7 @@ async def beside_a_flash():
 
 @pytest.mark.parametrize("step", ["check", "answer"])
 def test_who_checks_or_answers_the_patient_gives_way_to_the_urgent(monkeypatch, step):
-    monkeypatch.setattr("relay.way._PATIENCE", 20)
+    monkeypatch.setattr("relay.pipeline.way._PATIENCE", 20)
     begun, may_go_on = threading.Event(), threading.Event()
 
     def patient():

@@ -17,7 +17,7 @@ import uvicorn
 
 from liaison.authority import Authority
 from liaison.client import Client
-from liaison.founding import found_authority, found_device
+from liaison.home.founding import found_authority, found_device
 from relay.core import Relay
 from relay.core.register import register_office
 from relay.house import commit_alone, open_relay

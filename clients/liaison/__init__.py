@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .client import Client
     from .composing import Attachment
-    from .profile import home_folder
+    from .home.profile import home_folder
     from .waiting import Waiting
 
 __all__ = ["Attachment", "Client", "Waiting", "home_folder"]
-_HOME = {"Attachment": "composing", "Client": "client", "Waiting": "waiting", "home_folder": "profile"}
+_HOME = {"Attachment": "composing", "Client": "client", "Waiting": "waiting", "home_folder": "home.profile"}
 
 
 def __getattr__(name: str) -> Any:

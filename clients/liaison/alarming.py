@@ -20,8 +20,8 @@ from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import decode_list
 from relay.protocol.errors import LiaisonError, TooMany, Unavailable, Unverified
 
-from .cabinet import Cabinet
-from .profile import Profile
+from .home.cabinet import Cabinet
+from .home.profile import Profile
 from .safe_text import for_one_line
 from .transport import Transport
 from .trust import Trust, relayed

@@ -42,7 +42,7 @@ from relay.protocol.spif_lint import lint_mapping
 from . import witnessing
 from .alarming import report
 from .documents import Documents
-from .profile import AUTHORITY, Profile, home_folder, open_profile
+from .home.profile import AUTHORITY, Profile, home_folder, open_profile
 from .transport import HttpTransport, Transport
 from .trust import Trust
 from .watch import Watch, remember_signed

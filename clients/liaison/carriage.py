@@ -25,8 +25,8 @@ from relay.protocol.errors import LiaisonError, Unverified
 from relay.protocol.header import Core, Portion
 from relay.protocol.parts import CHUNK, chunk_count, chunk_length, joined_digest
 
+from .home.private_file import sync_folder
 from .meter import Meter
-from .private_file import sync_folder
 from .sealed import in_turn, write_all
 from .transport import Transport
 from .trust import relayed

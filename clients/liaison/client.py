@@ -29,18 +29,19 @@ from . import witnessing
 from .alarming import report
 from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed
 from .documents import Documents
+from .home.profile import DEVICE, Profile, home_folder, open_profile
 from .inbox import InboxItem, item_of, waiting
 from .incoming import Incoming, Opened
 from .labels import LabelReader
 from .meter import Meter, no_meter
-from .outgoing import Keep, Outgoing, Refusals, Sent, Tell
+from .outgoing import Keep, Outgoing, Refusals, Tell
 from .plan import Draft, Plan, plan_of
-from .profile import DEVICE, Profile, home_folder, open_profile
 from .record import HANDLED, IN, OPEN, OUT, SENT, Record, all_kept, change, keep, kept
 from .sealed import SealedFile
 from .stock import refill
 from .transport import HttpTransport, Transport
 from .trust import Trust
+from .waiting import Sent
 from .watch import Watch
 
 

@@ -16,7 +16,6 @@ from relay.protocol.label import Label, label_bytes, label_of
 from .authority import DAY
 from .client import Client
 from .composing import NOTHING, Enclosed
-from .outgoing import Sent
 from .passing import (
     consent_request,
     consents_for,
@@ -32,7 +31,7 @@ from .passing import (
 from .plan import Draft, Plan, plan_of
 from .portions import PortionContent, PortionKind
 from .record import IN, Record
-from .waiting import Waiting
+from .waiting import Sent, Waiting
 
 
 class Desk:

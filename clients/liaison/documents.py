@@ -15,7 +15,7 @@ from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.publication import PublishedPolicy
 from relay.protocol.spif import read_spif
 
-from .private_file import replace_private
+from .home.private_file import replace_private
 from .transport import Transport
 
 

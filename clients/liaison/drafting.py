@@ -30,15 +30,15 @@ from relay.protocol.obligations import officers_needed
 from .client import Client
 from .composing import Enclosed
 from .drafted import carriers_of, unpack
-from .outgoing import NOT_YET, Refusals, Sent
+from .home.profile import Profile
+from .outgoing import Refusals
 from .passing import forwarded_portions, originals_of
 from .plan import TWO_PERSON, Plan
 from .portions import MAX_CONTENT, PortionContent, PortionKind
-from .profile import Profile
 from .record import DRAFTED, IN, Record
 from .seal import fresh_keys, unseal_part
 from .sealed import SealedFile
-from .waiting import Waiting
+from .waiting import NOT_YET, Sent, Waiting
 
 _LONGEST = MAX_CONTENT - 64 * 1024  # octets of a submission, so that its keys and more signatures fit beside it
 _NOBODY = f"your security officer enrols another officer with the role {RELEASING_ROLE}"

@@ -21,8 +21,8 @@ from relay.protocol.header import AddresseeKind
 from relay.protocol.recall import read_recall_detail
 from relay.protocol.warrant import judge_recall
 
+from .audit.pulled import PulledEntry, utc
 from .client import Client
-from .pulled import PulledEntry, utc
 from .trust import relayed
 
 

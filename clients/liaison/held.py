@@ -21,11 +21,11 @@ from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.hold import HOLD, Action, Hold, read_hold
 from relay.protocol.warrant import Holders, counts
 
+from .audit.pulled import PulledEntry, utc
+from .audit.warranted import Warrants
 from .client import Client
 from .proven import proven
-from .pulled import PulledEntry, utc
 from .trust import DIRECTORY, relayed
-from .warranted import Warrants
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
 from relay.protocol.parts import MAX_INLINE
 
-from .cabinet import Prekey
 from .carriage import downloaded
+from .home.cabinet import Prekey
+from .home.profile import Profile
 from .meter import Meter, no_meter
 from .portions import MAX_CONTENT, PortionContent, PortionKind
-from .profile import Profile
 from .record import read_record
 from .seal import unseal_part, unseal_slot
 from .sealed import check_file, into_memory, too_much

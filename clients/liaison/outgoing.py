@@ -31,38 +31,25 @@ from relay.protocol.prekey import KeyPackage
 
 from .carriage import upload
 from .claiming import claim
+from .home.private_file import folder_lock
+from .home.profile import Profile
 from .meter import Meter, no_meter
 from .plan import LAST_DTG, Draft, Plan
-from .private_file import folder_lock
-from .profile import Profile
 from .record import FAILED, SENT, change, read_record
 from .release import KEYLESS, NO_KEYS, UNUSABLE_KEYS, Verdict
 from .seal import Reader, fresh_keys, seal
 from .sealed import SealedFile, seal_file
 from .transport import Transport
 from .trust import Trust, relayed
-from .waiting import Waiting
+from .waiting import NOT_YET, Sent, Waiting
 
 MANY = 10  # devices; sealing to fewer is done before anybody looks
-NOT_YET = -1  # the index of a message without an accept entry
 FINAL = (Refused, Conflict, Malformed, TooLarge)  # answers to a message that asking again does not change
 Chunks = Mapping[bytes, tuple[bytes, ...]]  # digests of the chunks of large parts, by their part's
 _NOT_HASHED: Chunks = {}
 Tell = Callable[[str], None]  # a line for the person whose messages they are
 Refusals = Sequence[tuple[str, tuple[str, ...]]]  # addresses, each with the rules against it
 Keep = Callable[[Submission, Refusals, Mapping[int, SealedFile]], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of a message: who it went to, who was refused and by which rules."""
-
-    message_id: bytes
-    dtg: int
-    released_to: tuple[str, ...]
-    refused: tuple[Verdict, ...]
-    index: int  # of its accept entry in the access log
-    last_resort: tuple[str, ...]  # addresses whose one-time keys had run out
 
 
 @dataclass(frozen=True, slots=True)

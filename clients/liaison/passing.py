@@ -22,8 +22,8 @@ from relay.protocol.label import Label, label_of
 from relay.protocol.obligations import is_always_at_least, moments
 from relay.protocol.policy import Policy, static_findings
 
+from .home.profile import Profile
 from .portions import PortionContent, PortionKind
-from .profile import Profile
 from .record import Record
 
 TEXT = (PortionKind.BODY, PortionKind.PARAGRAPH)

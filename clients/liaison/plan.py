@@ -14,9 +14,9 @@ from relay.protocol.header import Addressee, AddresseeKind, Core, MessageHandlin
 from relay.protocol.label import Label, label_bytes
 from relay.protocol.obligations import Circumstances, missing_recovery
 
-from .cabinet import Cabinet
+from .home.cabinet import Cabinet
+from .home.profile import Profile
 from .portions import PortionContent
-from .profile import Profile
 from .release import KEYLESS, Verdict, review
 from .trust import DIRECTORY, Trust
 

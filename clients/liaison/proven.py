@@ -7,8 +7,8 @@ from relay.protocol.canonical import expect, expect_bytes, expect_items
 from relay.protocol.entry import parse_access_entry
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 
+from .audit.pulled import PulledEntry
 from .client import Client
-from .pulled import PulledEntry
 from .trust import ACCESS
 
 

@@ -27,7 +27,7 @@ from relay.protocol.recall import (
 )
 
 from .client import Client
-from .private_file import folder_lock
+from .home.private_file import folder_lock
 from .record import OUT, read_record
 from .trust import ACCESS, relayed
 

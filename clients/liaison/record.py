@@ -10,7 +10,7 @@ from typing import Any
 from relay.protocol.canonical import decode, encode
 from relay.protocol.envelope import Message, parse_message
 
-from .cabinet import Cabinet
+from .home.cabinet import Cabinet
 from .portions import PortionContent, PortionKind
 from .sealed import SealedFile
 

@@ -25,9 +25,9 @@ from relay.protocol.header import Core
 from relay.protocol.parts import PartDigest
 
 from .cobblestone import PartOpener, PartSealer, plaintext_size
+from .home.private_file import sync_folder
 from .meter import Meter
 from .portions import BLOCK, PortionContent, pack_blocks, read_start
-from .private_file import sync_folder
 
 TOGETHER = 3  # pieces under way at a time
 T = TypeVar("T")

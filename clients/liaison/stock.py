@@ -14,9 +14,9 @@ from relay.protocol.errors import Malformed, Unverified
 from relay.protocol.header import MAX_LIFETIME
 from relay.protocol.prekey import KEY_BATCH, MAX_STOCK, KeyBatch, KeyPackage
 
-from .cabinet import Prekey
+from .home.cabinet import Prekey
+from .home.profile import Profile
 from .keys import make_key_package
-from .profile import Profile
 from .transport import Transport
 from .trust import relayed
 from .watch import remember_signed

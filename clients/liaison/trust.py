@@ -28,7 +28,7 @@ from relay.protocol.merkle import MerkleTree, leaf_hash, verify_consistency, ver
 from relay.protocol.note import ED25519, MLDSA44, NoteVerifier, parse_vkey, signed_at, verify_note
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 
-from .cabinet import Cabinet
+from .home.cabinet import Cabinet
 from .transport import Transport
 
 T = TypeVar("T")

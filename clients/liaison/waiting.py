@@ -1,13 +1,26 @@
-"""What a sender is told of a message that is sealed and kept, and that the relay has not taken yet."""
+"""What a sender is told of a message: who it went to, or that it is sealed and kept, and waits for the relay."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 from relay.protocol.errors import LiaisonError, Unavailable
 
-if TYPE_CHECKING:
-    from .outgoing import Sent
+from .release import Verdict
+
+NOT_YET = -1  # the index of a message without an accept entry
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of a message: who it went to, who was refused and by which rules."""
+
+    message_id: bytes
+    dtg: int
+    released_to: tuple[str, ...]
+    refused: tuple[Verdict, ...]
+    index: int  # of its accept entry in the access log
+    last_resort: tuple[str, ...]  # addresses whose one-time keys had run out
 
 
 class Waiting(Unavailable):

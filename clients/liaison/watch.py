@@ -30,7 +30,7 @@ from relay.protocol.identity import (
 
 from .alarming import await_log
 from .cleared import cleared_for
-from .profile import AUTHORITY, Profile
+from .home.profile import AUTHORITY, Profile
 
 _SIGNED = {
     Change.CERTIFICATE, Change.REVOCATION, Change.POLICY, Change.AGREEMENT, Change.WITHDRAWAL, Change.COMMUNITY,

@@ -42,7 +42,7 @@ from relay.protocol.witness import (
     verify_asked,
 )
 
-from .private_file import folder_lock, read_private, remove_beside, replace_private
+from .home.private_file import folder_lock, read_private, remove_beside, replace_private
 
 _KEYS, _LOGS, _MEMORY, _REFUSED = "witness.json", "logs", "witnessed.json", "refused"
 _NOTHING = b"{}"  # remembered

@@ -19,7 +19,7 @@ from relay.protocol.note import parse_note
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 from relay.protocol.witness_policy import WitnessPolicy, parse_witness_policy, require_own_logs, verify_witnessed
 
-from .cabinet import Cabinet
+from .home.cabinet import Cabinet
 from .transport import Transport
 from .trust import ACCESS, DIRECTORY, Trust
 

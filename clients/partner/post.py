@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from liaison import Client, Waiting
-from liaison.outgoing import Sent
+from liaison.waiting import Sent
 from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
 
 EXIT = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}

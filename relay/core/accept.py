@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, BindParameter, LargeBinary, bindparam, select
 
-from relay.batch import Answer, Batch, Committed, Lookup, Needs
+from relay.pipeline.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.canonical import encode
 from relay.protocol.decision import Action

@@ -6,7 +6,7 @@ import os
 
 from sqlalchemy import LargeBinary, String, select
 
-from relay.batch import Answer, Batch, Lookup, Needs
+from relay.pipeline.batch import Answer, Batch, Lookup, Needs
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.dating import CLOCKS_APART

@@ -9,7 +9,7 @@ import hashlib
 
 from sqlalchemy import Connection, select
 
-from relay.batch import Answer, Batch
+from relay.pipeline.batch import Answer, Batch
 from relay.protocol.alarm import ALARM, Alarm, hears_alarms, read_alarm
 from relay.protocol.canonical import encode
 from relay.protocol.cose import parse_sign1, verify_sign1

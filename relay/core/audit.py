@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy import select
 
-from relay.batch import Answer, Batch, Committed
+from relay.pipeline.batch import Answer, Batch, Committed
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event
 from relay.protocol.envelope import parse_message

@@ -14,10 +14,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from relay.batch import Job
+from relay.pipeline.batch import Job
+from relay.pipeline.writer import Writer
 from relay.protocol.claim import Checking, settle
 from relay.protocol.header import Precedence
-from relay.writer import Writer
 
 from .caller import Caller, Doorkeeper, Request, UnknownDevice, recognise
 from .nonces import once, use_up, used

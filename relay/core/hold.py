@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, select
 
-from relay.batch import Answer, Batch
+from relay.pipeline.batch import Answer, Batch
 from relay.protocol.approval import MAX_AGE, Matter, Question, verify_approvals
 from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from sqlalchemy import delete, func, select, update
 
-from relay.batch import Batch
+from relay.pipeline.batch import Batch
 from relay.store.schema import part, recall, slot
 
 from .open import ROWS

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from relay.batch import Answer, Batch, Lookup
+from relay.pipeline.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1

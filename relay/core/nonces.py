@@ -13,7 +13,7 @@ from dataclasses import replace
 from sqlalchemy import Connection, LargeBinary, bindparam, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from relay.batch import Answer, Batch, Job, Lookup
+from relay.pipeline.batch import Answer, Batch, Job, Lookup
 from relay.protocol.errors import Unauthenticated
 from relay.store.prepared import Prepared, given
 from relay.store.schema import nonce

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import BigInteger, Integer, LargeBinary, bindparam, select, update
 
-from relay.batch import Answer, Batch, Committed, Lookup
+from relay.pipeline.batch import Answer, Batch, Committed, Lookup
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device

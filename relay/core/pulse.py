@@ -7,12 +7,12 @@ import time
 
 from sqlalchemy import delete, insert
 
-from relay.batch import Answer, Batch
 from relay.observe import DRAINING
+from relay.pipeline.batch import Answer, Batch
+from relay.pipeline.writer import Writer
 from relay.protocol.header import Precedence
 from relay.store.engine import unavailable
 from relay.store.schema import setting
-from relay.writer import Writer
 
 _FRESH, _PATIENCE = 1.0, 5.0  # seconds
 _PROOF = "written at"  # the setting by which the database is asked whether it takes a write

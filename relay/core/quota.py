@@ -19,7 +19,7 @@ from enum import StrEnum
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from relay.batch import Batch
+from relay.pipeline.batch import Batch
 from relay.protocol.directory import Device
 from relay.protocol.errors import TooMany
 from relay.protocol.header import Precedence

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, select
 
-from relay.batch import Answer, Batch, Committed
+from relay.pipeline.batch import Answer, Batch, Committed
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.dating import CLOCKS_APART

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from sqlalchemy import bindparam, select
 
-from relay.batch import Answer, Batch, Lookup
+from relay.pipeline.batch import Answer, Batch, Lookup
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.community import ROSTER

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, Engine
 
-from relay.batch import Answer, Batch, Job, checkpoint_size
-from relay.checking import in_place
-from relay.committer import Committer
-from relay.cores import bulk_threads
 from relay.logkeys import LogKeys
+from relay.pipeline.batch import Answer, Batch, Job, checkpoint_size
+from relay.pipeline.checking import in_place
+from relay.pipeline.committer import Committer
+from relay.pipeline.cores import bulk_threads
+from relay.pipeline.writer import Writer
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.claim import Checking
@@ -29,7 +30,6 @@ from relay.store import witness as witness_rows
 from relay.store.engine import is_shared
 from relay.store.log import Log
 from relay.store.mail import Ear
-from relay.writer import Writer
 
 from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell

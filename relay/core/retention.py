@@ -21,8 +21,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, delete, select, tuple_, update
 
-from relay.batch import Answer, Batch
 from relay.observe import tell
+from relay.pipeline.batch import Answer, Batch
 from relay.protocol.access import Judge, deciding_policy
 from relay.protocol.entry import NO_DEVICE, RELAY, AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message

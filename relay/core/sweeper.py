@@ -12,11 +12,11 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from relay.observe import tell
+from relay.pipeline.writer import Writer
 from relay.protocol.access import Judge
 from relay.protocol.header import Precedence
 from relay.store.engine import forget_erased
 from relay.store.partitions import Widths, tend
-from relay.writer import Writer
 
 from . import keyroom, uploads
 from .outlook import Outlook

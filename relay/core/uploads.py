@@ -22,7 +22,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, delete, func, select, update
 
-from relay.batch import Answer, Batch, Lookup
+from relay.pipeline.batch import Answer, Batch, Lookup
 from relay.protocol.canonical import encode, expect, expect_bytes, read_array
 from relay.protocol.errors import Malformed, TooLarge, Unknown, Unverified
 from relay.protocol.header import Core

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from relay.batch import Answer, Batch, Job
+from relay.pipeline.batch import Answer, Batch, Job
 from relay.protocol.errors import Unknown
 from relay.protocol.tlog import Checkpoint
 from relay.protocol.witness import (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import secrets
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Depends, Request, Response
+from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -15,9 +15,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from relay import __version__
-from relay.core import Caller, Relay
-from relay.core.caller import Request as SignedRequest
-from relay.core.limits import MAX_SMALL_BODY, MAX_SUBMISSION, MAX_UNSIGNED
+from relay.core import Relay
+from relay.core.limits import MAX_SUBMISSION
 from relay.observe import tell, template
 from relay.protocol.errors import (
     Conflict,
@@ -34,6 +33,8 @@ from relay.protocol.errors import (
 from relay.protocol.witness import MAX_ASKED
 from relay.protocol.witness import PATH as ADD_CHECKPOINT
 
+from . import alarms, audit, directory, keys, logs, messages, parts, status, witness
+from .asked import peer
 from .bare import Application
 from .peers import Peers
 
@@ -78,7 +79,7 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
     """Domain errors, by the nearest ancestor in the table."""
     assert isinstance(error, LiaisonError)  # noqa: S101 - registered for this tree only
     if isinstance(error, Unauthenticated):
-        request.app.state.peers.failed(_peer(request))
+        request.app.state.peers.failed(peer(request))
     return problem(error, next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
 
 
@@ -110,93 +111,6 @@ async def refuse_unexpected(request: Request, error: Exception) -> JSONResponse:
     return problem(told, 500, reference)
 
 
-async def the_relay(request: Request) -> Relay:
-    relay: Relay = request.app.state.relay
-    return relay
-
-
-TheRelay = Annotated[Relay, Depends(the_relay)]
-
-
-async def the_request(request: Request) -> SignedRequest:
-    """What the relay verifies the caller by; nothing of it is believed yet. Raises Unauthenticated, TooLarge.
-
-    A long body is held in memory only for a device that signed its digest.
-    """
-    if _check_length(request) > MAX_UNSIGNED:
-        relay: Relay = request.app.state.relay
-        await relay.door.recognise(_signed(request, b"", follows=True))
-    return _signed(request, await request.body())
-
-
-async def the_sender(relay: TheRelay, request: Request) -> Caller:
-    """Who signed a request whose body is not read yet: who takes it holds it against the signed Content-Digest."""
-    _check_length(request)
-    follows = request.headers.get("content-length", "0") != "0"
-    return await relay.door.authenticate(_signed(request, b"", follows=follows))
-
-
-def _signed(request: Request, body: bytes, *, follows: bool = False) -> SignedRequest:
-    headers, state = request.headers, request.app.state
-    state.peers.check(_peer(request))
-    authority = headers.get("host", "")
-    allowed: frozenset[str] | None = state.authorities
-    if allowed is not None and authority.lower() not in allowed:
-        raise Unauthenticated("this relay does not answer under that name", hint="use the relay's own address")
-    query = request.scope["query_string"].decode("latin-1")
-    target = request.scope["path"] + (f"?{query}" if query else "")
-    return SignedRequest(
-        method=request.method,
-        authority=authority,
-        target_uri=f"{state.scheme or request.scope['scheme']}://{authority}{target}",
-        body=body,
-        content_type=_single(request, "content-type"),
-        content_digest=_single(request, "content-digest"),
-        signature_input=_single(request, "signature-input"),
-        signature=_single(request, "signature"),
-        follows=follows,
-    )
-
-
-TheRequest = Annotated[SignedRequest, Depends(the_request)]
-
-
-def _peer(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-async def the_caller(relay: TheRelay, request: TheRequest) -> Caller:
-    """Who signed this request, for those who only look; what changes something is authenticated with its checking."""
-    return await relay.door.authenticate(request)
-
-
-def _check_length(request: Request) -> int:
-    """Before the body is read: its length is stated and within the limit. The server holds the sender to it."""
-    if "transfer-encoding" in request.headers:
-        raise Malformed("a body without a stated length", hint="send Content-Length, not chunks")
-    limit = _LIMITS.get(request.scope["path"], MAX_SMALL_BODY)
-    stated = request.headers.get("content-length", "0")
-    if not stated.isdecimal() or len(stated) > 12 or int(stated) > limit:
-        raise TooLarge(f"a body of {stated:.20} octets; the limit here is {limit}")
-    return int(stated)
-
-
-def _single(request: Request, name: str) -> str | None:
-    """A header that may appear once. Two signatures would be two answers to "who is calling?"."""
-    values = request.headers.getlist(name)
-    if len(values) > 1:
-        raise Unauthenticated(f"more than one {name} header")
-    return values[0] if values else None
-
-
-TheCaller = Annotated[Caller, Depends(the_caller)]
-TheSender = Annotated[Caller, Depends(the_sender)]
-
-
-def cbor(content: bytes, status: int = 200) -> Response:
-    return Response(content, status, media_type=CBOR)
-
-
 def create_app(
     relay: Relay, *, scheme: str | None = None, authorities: frozenset[str] | None = None, failures: int = 0
 ) -> Application:
@@ -215,8 +129,6 @@ def create_app(
 
 def describe() -> Application:
     """The routes and the tables, with no relay behind them: what the OpenAPI document is made from."""
-    from . import alarms, audit, directory, keys, logs, messages, parts, status, witness  # noqa: PLC0415 - the routers import this module
-
     app = Application(
         title="Liaison Relay",
         version=__version__,

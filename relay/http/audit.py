@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from .app import TheRelay, TheRequest, cbor
+from .asked import TheRelay, TheRequest, cbor
 from .responses import Cursor, MessageId, answers
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"])

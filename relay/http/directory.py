@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from .app import TheCaller, TheRelay, TheRequest, cbor
+from .asked import TheCaller, TheRelay, TheRequest, cbor
 from .responses import Cursor, Digest, answers, body
 
 router = APIRouter(prefix="/v1", tags=["directory"])

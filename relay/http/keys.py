@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from .app import TheCaller, TheRelay, TheRequest, cbor
+from .asked import TheCaller, TheRelay, TheRequest, cbor
 from .responses import answers, body
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Response
 from relay.protocol.errors import Unknown
 from relay.store.log import Log
 
-from .app import TheCaller, TheRelay, cbor
+from .asked import TheCaller, TheRelay, cbor
 from .responses import answers
 
 router = APIRouter(prefix="/v1/log", tags=["logs"])

@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from relay.core.reading import InboxPage
 from relay.protocol.envelope import parse_message
 
-from .app import TheCaller, TheRelay, TheRequest, cbor, the_request
+from .asked import TheCaller, TheRelay, TheRequest, cbor, the_request
 from .bare import (
     CHUNK,
     INDEX,

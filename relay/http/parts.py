@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from relay.protocol.parts import MAX_PART, chunk_count
 
-from .app import TheCaller, TheRelay, TheSender, cbor
+from .asked import TheCaller, TheRelay, TheSender, cbor
 from .responses import Digest, answers, body
 
 router = APIRouter(prefix="/v1/parts", tags=["parts"])

@@ -20,10 +20,10 @@ from fastapi import FastAPI
 from sqlalchemy import make_url
 
 from relay.core import Relay
-from relay.cores import keep_to_one
 from relay.cosigning import Cosigning
 from relay.house import open_relay
 from relay.observe import SWEPT, Watched, check_ports, going_on, log_as_json, serve_metrics, tell
+from relay.pipeline.cores import keep_to_one
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings, host_and_port
 

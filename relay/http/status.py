@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from relay import __version__
 from relay.protocol.errors import Unavailable
 
-from .app import TheRelay
+from .asked import TheRelay
 from .responses import answers
 
 router = APIRouter(tags=["status"])

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from relay.protocol.witness import PATH, SIZE_TYPE, OldSize
 
-from .app import TheRelay, TheRequest
+from .asked import TheRelay, TheRequest
 from .responses import answers, body
 
 router = APIRouter(tags=["witness"])

@@ -17,9 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from .agreement import Agreement
-from .approval import (
-    Approvers,
-)
+from .approval import Approvers
 from .audit_scope import AuditGrant, is_asked_for
 from .changes import CHANGES
 from .dating import CLOCKS_APART, goes_back

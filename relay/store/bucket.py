@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from relay.protocol.errors import LiaisonError, Unavailable
 
-from .blobs import uploads_among
+from .files import uploads_among
 
 try:
     import obstore

@@ -10,13 +10,14 @@ import click
 
 from liaison import render
 from liaison.authority import Authority
-from liaison.profile import AUTHORITY, home_folder, read_public
+from liaison.home.profile import AUTHORITY, home_folder, read_public
 from relay.protocol.agreement import Agreement
 from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.errors import Unknown
 from relay.protocol.words import words_for
 
-from .common import Session, category_json, json_option, pass_session, put, say, yes_option
+from .common import Session, category_json, json_option, pass_session, yes_option
+from .saying import put, say
 from .terms import read_terms
 
 

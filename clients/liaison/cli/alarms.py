@@ -9,10 +9,11 @@ import click
 from liaison import render
 from liaison.alarming import office_alarms
 from liaison.client import Client
-from liaison.profile import home_folder, open_profile
+from liaison.home.profile import home_folder, open_profile
 from liaison.transport import HttpTransport
 
-from .common import Session, json_option, once, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import once, put, say
 
 
 @click.command()

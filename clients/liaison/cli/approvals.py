@@ -16,8 +16,9 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, yes_option
 from .delivery import deliver
+from .saying import put, say
 
 _KIND = "APPROVERS"
 

@@ -16,7 +16,7 @@ import click
 
 from relay.protocol.armor import armor, dearmor
 
-from .common import put, say
+from .saying import put, say
 
 _ask = click.option(
     "--ask", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Only write what is to be approved."

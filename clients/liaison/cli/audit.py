@@ -13,15 +13,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import click
 
 from liaison import render
-from liaison.audit import AuditPull
-from liaison.export import FORMS
+from liaison.audit.export import FORMS
+from liaison.audit.pull import AuditPull
+from liaison.audit.report import audit_report
 from liaison.exposure import exposure as find_exposure
-from liaison.report import audit_report
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Session, json_option, pass_session, put, say, seconds_of
+from .common import Session, json_option, pass_session, seconds_of
 from .delivery import whole
+from .saying import put, say
 
 
 @click.group()

@@ -11,8 +11,8 @@ import click
 
 from liaison.authority import DAY, Authority
 from liaison.cleared import cleared_for
-from liaison.founding import found_authority
-from liaison.profile import home_folder
+from liaison.home.founding import found_authority
+from liaison.home.profile import home_folder
 from relay.protocol.armor import armor, dearmor, kinds_in
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.identity import Kind, check_nation, check_office, parse_statement
@@ -22,10 +22,11 @@ from relay.protocol.spif import read_spif
 from relay.protocol.words import words_for
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, yes_option
 from .delivery import whole
 from .people import relay_keys
 from .quorum import drill, recover, split
+from .saying import put, say
 
 _CERTIFICATE = "CERTIFICATE"
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])

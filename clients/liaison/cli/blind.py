@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from liaison.client import Client
 from liaison.desk import Desk
-from liaison.outgoing import Sent
 from liaison.plan import Plan
-from liaison.waiting import Waiting
+from liaison.waiting import Sent, Waiting
 from relay.protocol.errors import LiaisonError
 
-from .common import say
+from .saying import say
 
 
 def send_copies(client: Client, plan: Plan, sent: Sent, addresses: Sequence[str]) -> LiaisonError | None:

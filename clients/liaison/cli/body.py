@@ -19,7 +19,7 @@ from tempfile import mkdtemp
 from liaison.waiting import Waiting
 from relay.protocol.errors import LiaisonError, Malformed
 
-from .common import say
+from .saying import say
 
 
 def is_written_now(file: str | None) -> bool:

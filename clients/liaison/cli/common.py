@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import errno
-import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from liaison.passphrase import PassphraseSource
-from liaison.safe_text import for_one_line
+from liaison.home.passphrase import PassphraseSource
 from liaison.waiting import Waiting
-from relay.protocol.errors import LiaisonError, Malformed, Refused, TooMany, Unauthenticated, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated
+
+from .saying import CANCELLED, INTERRUPTED, Cancelled, fail, once, say
 
 if TYPE_CHECKING:
     from liaison.authority import Authority
@@ -25,35 +25,10 @@ if TYPE_CHECKING:
     from relay.protocol.directory import Directory
     from relay.protocol.label import Category
 
-DONE, FAILED, USAGE, CANCELLED, REFUSED, INTERRUPTED = 0, 1, 2, 3, 6, 130
-_EXIT: dict[type[LiaisonError], int] = {
-    Unauthenticated: 4,
-    Unverified: 5,
-    Refused: REFUSED,
-    TooMany: 7,
-    Unavailable: 7,
-}
 _LONGEST = 36525 * 86400
-EXIT_CODES = """\b
-Exit codes:
-  0    done
-  1    failed
-  2    wrong usage
-  3    cancelled
-  4    not enrolled or not authenticated
-  5    verification failed: a signature, a proof or a binding does not hold
-  6    refused by policy
-  7    the relay cannot be reached, or was asked too often; trying again is safe, unless a message is said to wait
-  130  interrupted
-"""
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 Opened = TypeVar("Opened", "Client", "Authority")
 Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
-
-
-class Cancelled(Exception):
-    """The person at the terminal said no."""
 
 
 @dataclass(slots=True)
@@ -75,7 +50,7 @@ class Session:
 
     def founding(self, folder: Path, what: str) -> str:
         """The passphrase of a profile to be made, or of the one that is there: its file is written once more."""
-        from liaison.profile import has_profile  # noqa: PLC0415
+        from liaison.home.profile import has_profile  # noqa: PLC0415
 
         if has_profile(folder):
             return self.passphrase.current()
@@ -84,7 +59,7 @@ class Session:
     def client(self) -> Client:
         """The device whose profile is LIAISON_HOME. Raises Unauthenticated, if it can before asking anything."""
         from liaison.client import Client  # noqa: PLC0415 - only commands that talk to a relay load the HTTP client
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         public = read_public(home_folder())
         if public["kind"] == AUTHORITY:
@@ -105,7 +80,7 @@ class Session:
     def authority(self) -> Authority:
         """The office authority whose profile is LIAISON_HOME. Raises Unauthenticated."""
         from liaison.authority import Authority  # noqa: PLC0415
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         public = read_public(home_folder())
         if public["kind"] != AUTHORITY:
@@ -117,21 +92,9 @@ class Session:
 
     def either(self) -> Client | Authority:
         """Whichever of the two LIAISON_HOME is, for what both may look at. Raises Unauthenticated."""
-        from liaison.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
+        from liaison.home.profile import AUTHORITY, home_folder, read_public  # noqa: PLC0415
 
         return self.authority() if read_public(home_folder())["kind"] == AUTHORITY else self.client()
-
-
-def once(speak: Callable[[str], None]) -> Callable[[str], None]:
-    """A command may ask the relay about the same message several times."""
-    said = set[str]()
-
-    def speak_if_new(text: str) -> None:
-        if text not in said:
-            said.add(text)
-            speak(for_one_line(text))
-
-    return speak_if_new
 
 
 def _warned(opened: Opened) -> Opened:
@@ -194,7 +157,7 @@ class LiaisonProgram(click.Group):
             if context.params.get("debug"):
                 raise
             if isinstance(error, Waiting):
-                from .desk import show_waiting  # noqa: PLC0415 - render's table is not loaded for every command
+                from .receipt import show_waiting  # noqa: PLC0415 - render's table is not loaded for every command
 
                 show_waiting(error, as_json=context.obj.as_json)
             fail(error)
@@ -214,26 +177,6 @@ class LiaisonProgram(click.Group):
                 sys.stdout.close()
             why = problem.strerror or str(problem)
             fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
-
-
-def fail(error: LiaisonError) -> NoReturn:
-    """Print the error and end with its exit code."""
-    say(f"error: {error}")
-    if isinstance(error, Refused) and error.rules:
-        say(f"rules: {', '.join(error.rules)}")
-    if error.hint:
-        say(f"hint: {error.hint}")
-    sys.exit(next((_EXIT[kind] for kind in type(error).__mro__ if kind in _EXIT), FAILED))
-
-
-def say(text: str) -> None:
-    """Talk, on stderr, in one line: whoever's words are in it, none of them acts on the terminal."""
-    click.echo(f"liaison: {for_one_line(text)}", file=sys.stderr)  # with err, click sends UTF-8 to one that takes ASCII
-
-
-def put(value: dict[str, Any]) -> None:
-    """One JSON object on stdout; ASCII, so that nothing in a message can act on a terminal."""
-    click.echo(json.dumps({"v": 1, **value}))
 
 
 def seconds_of(text: str, option: str) -> int:

@@ -11,7 +11,7 @@ from typing import TextIO
 
 import click
 
-from liaison.private_file import replace_private
+from liaison.home.private_file import replace_private
 
 
 def deliver(path: Path, content: bytes, what: str) -> None:

@@ -13,24 +13,22 @@ from liaison.client import Client
 from liaison.composing import addressed
 from liaison.desk import Desk
 from liaison.drafting import (
-    Drafted,
-    DraftWaiting,
     circulate_plan,
     draft_downgrade,
     open_draft,
     release_draft,
     signed_at,
 )
-from liaison.outgoing import NOT_YET
 from liaison.plan import TWO_PERSON, Plan
 from liaison.record import Record
-from liaison.waiting import Waiting
 from relay.protocol.errors import Refused
 from relay.protocol.header import Precedence
 
 from .body import body_of
-from .common import Session, json_option, pass_session, put, say, text_in, yes_option
+from .common import Session, json_option, pass_session, text_in, yes_option
 from .message import save_attachments, show_message
+from .receipt import show_drafted, show_sent
+from .saying import put, say
 from .send import (
     PRECEDENCES,
     ask_for_mapping,
@@ -40,7 +38,6 @@ from .send import (
     dry_run_option,
     message_options,
     plan_from,
-    show_sent,
 )
 
 _precedence_option = click.option("--precedence", type=PRECEDENCES, metavar="P", help="Default: that of the original.")
@@ -150,7 +147,7 @@ def draft(session: Session, /, to: Sequence[str], file: str | None, **given: Any
     """
     with session.client() as client, plan_from(client, to, file, given) as plan:
         confirm_release(session, client, plan, yes=given["yes"], as_json=given["as_json"])
-        _show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
+        show_drafted(circulate_plan(client, plan), as_json=given["as_json"])
         ask_for_mapping(client, plan)
 
 
@@ -167,28 +164,7 @@ def downgrade(session: Session, /, message_id: str, to: Sequence[str], **given: 
     with session.client() as client:
         body = text_in(given["sanitised"]) if given["sanitised"] is not None else None
         drafted = draft_downgrade(client, client.find(message_id), given["label"], given["reason"], to, body)
-        _show_drafted(drafted, as_json=given["as_json"])
-
-
-def show_waiting(error: Waiting, *, as_json: bool) -> None:
-    """What has been sealed and waits, in the form of the command that sealed it."""
-    if isinstance(error, DraftWaiting):
-        _show_drafted(error.drafted, as_json=as_json)
-    else:
-        show_sent(error.sent, as_json=as_json)
-
-
-def _show_drafted(drafted: Drafted, *, as_json: bool) -> None:
-    if as_json:
-        put({
-            "message_id": drafted.message_id.hex(),
-            "draft": drafted.sent.message_id.hex(),
-            "to": list(drafted.sent.released_to),
-            **({"state": "waiting"} if drafted.sent.index == NOT_YET else {}),
-        })  # fmt: skip
-        return
-    click.echo(drafted.message_id.hex())
-    say(f"waits for release; each releasing officer runs: liaison release {drafted.sent.message_id.hex()[:12]}")
+        show_drafted(drafted, as_json=given["as_json"])
 
 
 @click.command()

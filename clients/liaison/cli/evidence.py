@@ -8,15 +8,16 @@ from typing import BinaryIO
 import click
 
 from liaison import render
-from liaison.evidence import Evidence, verify_evidence
-from liaison.sealed_to import READER
+from liaison.evidence.sealed_to import READER
+from liaison.evidence.verify import Evidence, verify_evidence
 from relay.protocol.armor import dearmor
 from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Session, json_option, label_json, pass_session, put, say
+from .common import Session, json_option, label_json, pass_session
 from .delivery import deliver
+from .saying import put, say
 
 _MAX_FILE = 64 * 1024 * 1024
 
@@ -48,7 +49,7 @@ def export(session: Session, message_id: str, out: Path, *, hash_only: bool, as_
 
     A reader's shows that it was accepted, sealed to you and opened by you, and your receipts: nothing of other readers.
     """
-    from liaison.collecting import collect  # noqa: PLC0415 - verifying loads no HTTP client
+    from liaison.evidence.collect import collect  # noqa: PLC0415 - verifying loads no HTTP client
 
     with session.client() as client:
         message_id = message_id.lower()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from liaison import render
-from liaison.audit import AuditPull
+from liaison.audit.pull import AuditPull
 from liaison.client import Client
 from liaison.held import Held, held_by_office, held_in_log
 from liaison.holding import post_hold, sign_hold
@@ -21,7 +21,8 @@ from relay.protocol.hold import HOLD, Action, Hold, read_hold
 from relay.protocol.identity import Kind
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import put, say
 
 _KIND = "HOLD"
 

@@ -25,8 +25,9 @@ from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
-from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
+from .common import Session, check_label_file, json_option, label_json, pass_session
 from .delivery import deliver
+from .saying import REFUSED, put, say
 
 _MAX_LABEL = 1 << 20
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)

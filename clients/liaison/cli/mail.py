@@ -15,8 +15,9 @@ from liaison.client import Client
 from liaison.inbox import InboxItem
 from relay.protocol.errors import Malformed, TooMany, Unavailable
 
-from .common import Session, json_option, label_json, pass_session, put, say
+from .common import Session, json_option, label_json, pass_session
 from .message import message_json, save_attachments, show_message
+from .saying import put, say
 
 RECONNECT_SECONDS = 5
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from liaison.passphrase import PassphraseSource
+from liaison.home.passphrase import PassphraseSource
 from relay import __version__
 
-from .common import EXIT_CODES, LiaisonProgram, Session
+from .common import LiaisonProgram, Session
+from .saying import EXIT_CODES
 
 # Where each command is, and its line in `liaison --help`, so that help and offline commands load no HTTP client.
 COMMANDS = {

@@ -18,7 +18,8 @@ from relay.protocol.envelope import parse_message
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.label import Label
 
-from .common import Session, label_json, say
+from .common import Session, label_json
+from .saying import say
 
 _TEXT = (PortionKind.BODY, PortionKind.PARAGRAPH)  # the other kinds hold files or signed objects
 

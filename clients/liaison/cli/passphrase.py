@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
-from liaison.passphrase import PassphraseSource
-from liaison.profile import home_folder, read_public
-from liaison.vault import open_vault
+from liaison.home.passphrase import PassphraseSource
+from liaison.home.profile import home_folder, read_public
+from liaison.home.vault import open_vault
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import put, say
 
 
 @click.command()

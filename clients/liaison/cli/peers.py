@@ -16,7 +16,8 @@ from relay.protocol.directory import Device
 from relay.protocol.errors import Unknown
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import put, say
 
 
 @click.command()

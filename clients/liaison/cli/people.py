@@ -15,11 +15,11 @@ import click
 
 from liaison import render
 from liaison.alarming import report
-from liaison.cabinet import Alarm, Cabinet
 from liaison.cleared import cleared_for
 from liaison.client import Client
-from liaison.founding import found_device
-from liaison.profile import AUTHORITY, home_folder, open_profile, read_public
+from liaison.home.cabinet import Alarm, Cabinet
+from liaison.home.founding import found_device
+from liaison.home.profile import AUTHORITY, home_folder, open_profile, read_public
 from liaison.stock import stock
 from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
@@ -29,8 +29,9 @@ from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unkn
 from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, named, once, pass_session, put, say
+from .common import Session, json_option, named, pass_session
 from .delivery import whole
+from .saying import once, put, say
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
 _BINARY = click.File("rb")

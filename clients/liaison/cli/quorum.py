@@ -9,13 +9,14 @@ from pathlib import Path
 
 import click
 
-from liaison.passphrase import PassphraseSource
-from liaison.profile import create_profile, home_folder
-from liaison.quorum import combine_shares, drill_shares, split_authority
+from liaison.home.passphrase import PassphraseSource
+from liaison.home.profile import create_profile, home_folder
+from liaison.home.quorum import combine_shares, drill_shares, split_authority
 from relay.protocol.errors import Malformed
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, put, say
+from .common import Session, json_option, pass_session
+from .saying import put, say
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _WAYS = "give --passphrases DIR, with a file NAME in it for each person"

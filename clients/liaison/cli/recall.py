@@ -16,8 +16,9 @@ from liaison.recalling import recall as take_back
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.recall import read_recall_detail
 
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Session, json_option, pass_session, yes_option
 from .delivery import deliver
+from .saying import put, say
 
 _KIND = "RECALL"
 

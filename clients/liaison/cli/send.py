@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
@@ -15,27 +15,18 @@ from liaison.client import Client
 from liaison.composing import addressed
 from liaison.desk import Desk
 from liaison.lists import PREFIX, expand
-from liaison.outgoing import NOT_YET, Sent
 from liaison.plan import Plan
-from liaison.release import KEYLESS, UNKNOWN_ADDRESS, Verdict
+from liaison.release import UNKNOWN_ADDRESS, Verdict
 from liaison.waiting import Waiting
 from relay.protocol.errors import Refused, Unavailable
 from relay.protocol.header import MESSAGE_TYPES, Precedence
 
 from .blind import send_copies
 from .body import body_of, is_written_now
-from .common import (
-    Command,
-    Session,
-    check_label_file,
-    fail,
-    json_option,
-    pass_session,
-    put,
-    say,
-    yes_option,
-)
+from .common import Command, Session, check_label_file, json_option, pass_session, yes_option
 from .given import attachment, lifetime
+from .receipt import refused_json, show_sent
+from .saying import fail, put, say
 
 PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
@@ -157,7 +148,7 @@ def confirm_release(
         say(f"the policy demands that {each.address} gets it too, for recovery")
     _name_refused(client, plan.refused)
     if as_json and plan.is_for_nobody:
-        put({"message_id": None, "dtg": None, "released_to": [], "refused": _refused(plan.refused)})
+        put({"message_id": None, "dtg": None, "released_to": [], "refused": refused_json(plan.refused)})
     plan.require_reader(_name_unmapped(client, plan, yes=yes))
     if not yes:
         blind = ", ".join(copy.verdicts[0].addressee.address for copy in copies)
@@ -194,28 +185,6 @@ def _check_copies(client: Client, copies: Sequence[Plan], *, yes: bool) -> None:
             hint = _name_unmapped(client, copy, yes=yes)
             raise Refused(f"{address} may not be given a blind copy", rules=copy.verdicts[0].rules, hint=hint)
         copy.require_unaided()
-
-
-def show_sent(sent: Sent, *, as_json: bool) -> None:
-    waits = sent.index == NOT_YET
-    if as_json:
-        put({
-            "message_id": sent.message_id.hex(),
-            "dtg": render.dtg(sent.dtg),
-            "released_to": list(sent.released_to),
-            "refused": _refused(sent.refused),
-            **({"state": "waiting"} if waits else {}),
-        })  # fmt: skip
-        return
-    for verdict in sent.refused:
-        for rule, why in verdict.reasons if verdict.obstacle in KEYLESS else ():  # nobody could say so before
-            say(f"not released to {verdict.addressee.address}: {rule}: {why}")
-    click.echo(sent.message_id.hex())
-    if waits:  # the error that follows says so
-        return
-    say(f"released {render.dtg(sent.dtg)} to {', '.join(sent.released_to)}; logged as entry {sent.index}")
-    for address in sent.last_resort:
-        say(f"note: {address} had no one-time key left; its last-resort key was used")
 
 
 def _name_refused(client: Client, refused: Sequence[Verdict]) -> None:
@@ -268,12 +237,8 @@ def sender_json(plan: Plan) -> dict[str, Any]:
 def _outcome(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     return {
         "released_to": [v.addressee.address for v in verdicts if v.is_released],
-        "refused": _refused(v for v in verdicts if not v.is_released),
+        "refused": refused_json(v for v in verdicts if not v.is_released),
     }
-
-
-def _refused(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
-    return [{"address": v.addressee.address, "rules": list(v.rules)} for v in verdicts]
 
 
 def show_verdicts(

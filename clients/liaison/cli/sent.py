@@ -9,7 +9,8 @@ from liaison.client import Client
 from liaison.sent import SentItem, sent_items
 from relay.protocol.header import AddresseeKind
 
-from .common import Session, fail, label_json, put, say
+from .common import Session, label_json
+from .saying import fail, put, say
 
 
 def list_sent(session: Session, limit: int, *, as_json: bool) -> None:

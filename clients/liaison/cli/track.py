@@ -21,7 +21,8 @@ from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Malformed, Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
-from .common import Session, check_label_file, json_option, pass_session, put, say, seconds_of
+from .common import Session, check_label_file, json_option, pass_session, seconds_of
+from .saying import put, say
 from .send import sender_json, show_plan, show_verdicts
 from .sent import list_sent
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from liaison.profile import home_folder
+from liaison.home.profile import home_folder
 from liaison.witness import Witness, create_witness
 from liaison.witness import serve as bind
 from relay.protocol.errors import LiaisonError
 from relay.protocol.words import words_for
 
-from .common import json_option, put, say, text_in
+from .common import json_option, text_in
+from .saying import put, say
 
 
 @click.group()

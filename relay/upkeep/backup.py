@@ -3,7 +3,7 @@
     backup  = [head, rows..., chunk..., end], each behind its length in 4 octets
     head    = ["relay-backup/2", revision, relay's name]
     rows    = [table, [column...], [[value...]...]]                    in the order in which foreign keys allow
-    chunk   = ["chunk", upload, number, octets]                        of large parts: relay/backup_parts.py
+    chunk   = ["chunk", upload, number, octets]                        of large parts: relay/upkeep/backup_parts.py
     end     = [note]      the log keys' checkpoint of origin {relay}/backup: the octets before it, and their SHA-256
 
 The rules:
@@ -29,10 +29,8 @@ from typing import Any, BinaryIO
 
 from sqlalchemy import Connection, column, func, insert, inspect, make_url, select, table
 
-from relay.backup_parts import CHUNK_RECORD, TAKEN_UP, Unpacking, chunk_records, unpacking
 from relay.house import held_keys, held_relay, read_checkpoints, widths
 from relay.logkeys import LogKeys
-from relay.logwalk import LogWalk, Progress
 from relay.protocol.canonical import decode, encode, expect
 from relay.protocol.errors import Conflict, Malformed, Unverified
 from relay.protocol.tlog import Checkpoint
@@ -44,6 +42,9 @@ from relay.store.log import Log
 from relay.store.migrate import build, relay_name, revision_of
 from relay.store.partitions import change
 from relay.store.schema import document, message, metadata, part, upload
+
+from .backup_parts import CHUNK_RECORD, TAKEN_UP, Unpacking, chunk_records, unpacking
+from .logwalk import LogWalk, Progress
 
 _FORMAT = "relay-backup/2"
 _AT_ONCE = {part.name: 1, document.name: 4, message.name: 32}  # rows with long values

@@ -27,7 +27,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
 from relay import observe
-from relay.batch import Answer, Batch, Committed, Job
 from relay.logkeys import LogKeys
 from relay.protocol.directory import Directory
 from relay.protocol.errors import LiaisonError, Unavailable, Unverified
@@ -37,6 +36,8 @@ from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, unavailable, with_reader
 from relay.store.log import Log
 from relay.store.mail import notify
+
+from .batch import Answer, Batch, Committed, Job
 
 _NEAR = 4096  # entries of another process that are taken in one by one; beyond, the tree is restored from its edge
 

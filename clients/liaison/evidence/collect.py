@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
+from liaison.audit.pull import AuditPull
+from liaison.client import Client
+from liaison.exposure import exposures
+from liaison.record import HANDLED, IN, Record, read_record
+from liaison.tracking import receipt_rows
+from liaison.trust import ACCESS, DIRECTORY, relayed
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.canonical import encode, expect, read_array
 from relay.protocol.cose import parse_sign1, verify_sign1
@@ -32,15 +38,9 @@ from relay.protocol.identity import (
 from relay.protocol.label import label_of
 from relay.protocol.publication import POLICY, read_published_policy
 
-from .audit import AuditPull
-from .client import Client
-from .evidence import verify_evidence
-from .evidence_logs import signer_at
-from .exposure import exposures
+from .logs import signer_at
 from .package import GRANTS_FILE, MESSAGE_FILE, RELAY_FILE, SLOT_FILE, Package, write_package
-from .record import HANDLED, IN, Record, read_record
-from .tracking import receipt_rows
-from .trust import ACCESS, DIRECTORY, relayed
+from .verify import verify_evidence
 
 
 def collect(client: Client, message_id: bytes, *, hash_only: bool = False) -> bytes:

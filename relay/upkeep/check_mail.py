@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, func, or_, select, tuple_
 
-from relay.logwalk import PAGE, Fault, Progress
 from relay.protocol.canonical import expect
 from relay.protocol.cose import parse_sign1
 from relay.protocol.endorsement import ENDORSEMENT
@@ -27,6 +26,8 @@ from relay.store.holds import Standing
 from relay.store.log import Log
 from relay.store.schema import hold, message, part, recall, receipt, slot
 from relay.store.schema import message_place as place
+
+from .logwalk import PAGE, Fault, Progress
 
 
 def check_mail(connection: Connection, progress: Progress, blobs: Blobs) -> Iterator[Fault]:

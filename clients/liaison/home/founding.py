@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from liaison.keys import SigningKey
 from relay.protocol.errors import Malformed
 from relay.protocol.identity import REQUEST, STATEMENT, EnrolmentRequest, Statement
 
-from .keys import SigningKey
 from .profile import AUTHORITY, DEVICE, Pins, Profile, create_profile, has_profile, open_profile, read_public, taken
 
 

@@ -1,6 +1,6 @@
 """What of an evidence package its logs bear out: keys, checkpoints, entries under them, the directory they add up to.
 
-A part of verifying a package (evidence.py).
+A part of verifying a package (verify.py).
 """
 
 from __future__ import annotations

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
+from liaison.client import Client
 from relay.protocol.canonical import expect, expect_bytes
 from relay.protocol.entry import AccessEntry, parse_access_entry
 from relay.protocol.errors import Malformed
 from relay.protocol.merkle import leaf_hash
-
-from .client import Client
 
 _HIDDEN, _SHOWN, _ERASED = b"\x00", b"\x01", b"\x02"
 _TOLD = ("time", "event", "actor", "office", "message_id", "label", "decision", "rules", "detail")

@@ -24,8 +24,9 @@ from multiprocessing.connection import Connection
 
 import cbor2
 
-from relay.cores import set_free
 from relay.protocol.claim import Claim
+
+from .cores import set_free
 
 _WORTH_SENDING = 4  # claims
 _PATIENCE = 10  # seconds

@@ -18,11 +18,11 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from liaison.client import Client
+from liaison.safe_text import for_one_line
 from relay.protocol.entry import AccessEntry, Event
 
-from .client import Client
 from .pulled import PulledEntry, markings
-from .safe_text import for_one_line
 
 PRODUCT = "Liaison Relay"
 COLUMNS = (

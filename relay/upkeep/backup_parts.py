@@ -19,12 +19,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, select
 
-from relay.logwalk import Progress
 from relay.protocol.canonical import expect, expect_bytes
 from relay.protocol.errors import Conflict, Malformed, Unverified
 from relay.protocol.parts import chunk_count
 from relay.store.blobs import Blobs
 from relay.store.schema import part, upload
+
+from .logwalk import Progress
 
 CHUNK_RECORD: Final = "chunk"
 TAKEN_UP: Final = upload.c.upload_id.in_(select(part.c.upload_id).where(part.c.upload_id.is_not(None)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from .safe_text import for_one_line
+from liaison.safe_text import for_one_line
 
 Bar = tuple[str, Sequence[int]]  # a label, and one count per series
 

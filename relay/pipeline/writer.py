@@ -18,16 +18,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from relay.batch import Answer, Batch, Job, Needs
-from relay.checking import CheckingTogether, check_together, in_place
-from relay.committer import Committer, Outcome
-from relay.line import URGENT, Line
 from relay.observe import QUEUE
 from relay.protocol.claim import Checking
 from relay.protocol.errors import Unavailable
 from relay.protocol.header import Precedence
-from relay.verifier import Verifier
-from relay.way import Patience, Way
+
+from .batch import Answer, Batch, Job, Needs
+from .checking import CheckingTogether, check_together, in_place
+from .committer import Committer, Outcome
+from .line import URGENT, Line
+from .verifier import Verifier
+from .way import Patience, Way
 
 _MAX_BATCH = 64  # jobs in a transaction, a group at least; it is also what a newcomer may have to wait for
 _GROUP = 24  # requests that are checked together

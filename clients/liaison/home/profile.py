@@ -20,12 +20,12 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from platformdirs import user_data_path
 
+from liaison.keys import SigningKey
 from relay.protocol.canonical import encode, read_array
 from relay.protocol.errors import Conflict, Malformed, Unauthenticated
 from relay.protocol.identity import Statement, parse_statement
 
 from .cabinet import Cabinet, create_cabinet
-from .keys import SigningKey
 from .private_file import folder_lock, read_private, remove_beside, replace_private, sync_folder
 from .vault import Vault, create_vault, open_vault
 

@@ -13,19 +13,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 
+from liaison.client import Client
+from liaison.labels import SYSTEM_HIGH
+from liaison.safe_text import for_one_line
+from liaison.trust import ACCESS
+from liaison.witnessing import pinned_policy
 from relay.protocol.entry import AccessEntry
 from relay.protocol.header import Precedence
 
 from .charts import Bar, columns, rows, text
-from .client import Client
 from .expiry import SOON, Ending, ending
-from .labels import SYSTEM_HIGH
 from .pulled import PulledEntry
 from .report_style import style
-from .safe_text import for_one_line
 from .tally import DEVIATIONS, LISTED, MIN_DAYS, NOT_STATED, Tally, tally
-from .trust import ACCESS
-from .witnessing import pinned_policy
 
 CHARTED_DAYS = 92
 DAY = 86400

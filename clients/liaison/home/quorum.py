@@ -24,11 +24,11 @@ from shamir_mnemonic import (  # type: ignore[import-untyped]
     generate_mnemonics,
 )
 
+from liaison.keys import SigningKey
 from relay.protocol.canonical import decode, encode, expect, expect_bytes, expect_texts, read_array
 from relay.protocol.errors import Malformed, Refused, Unverified
 from relay.protocol.identity import Statement, parse_statement
 
-from .keys import SigningKey
 from .profile import AUTHORITY, Pins, Profile
 from .vault import create_vault, open_vault
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from relay.logwalk import Fault
 from relay.protocol.actor import verify_actor
 from relay.protocol.alarm import ALARM, read_alarm
 from relay.protocol.cose import parse_sign1
@@ -21,6 +20,8 @@ from relay.protocol.hold import read_hold_body
 from relay.protocol.recall import read_recall_detail
 from relay.protocol.warrant import Holders, counts, spent_by
 from relay.store.schema import alarm, hold, message, recall, receipt, slot
+
+from .logwalk import Fault
 
 
 class Spoken:

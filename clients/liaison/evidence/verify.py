@@ -26,7 +26,7 @@ from relay.protocol.label import Label, label_of
 from relay.protocol.note import NoteVerifier
 from relay.protocol.recall import read_recall_detail
 
-from .evidence_logs import check_authorities, directory_of, logged, relay_keys_of, signer_at
+from .logs import check_authorities, directory_of, logged, relay_keys_of, signer_at
 from .package import GRANTS_FILE, MESSAGE_FILE, Package, read_package
 from .sealed_to import READER, accepted_grants, holder_of_grants, own_grant
 

@@ -19,6 +19,9 @@ from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
+from liaison.client import Client
+from liaison.trust import ACCESS, DIRECTORY, relayed
+from liaison.witnessing import compare, fetch, log_of, pinned_policy
 from relay.protocol.canonical import decode, encode, expect, read_array
 from relay.protocol.dating import Dating, Mark
 from relay.protocol.errors import Conflict, LiaisonError, Unverified
@@ -27,12 +30,9 @@ from relay.protocol.tiles import TILE_WIDTH, tile_path
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
 from relay.protocol.witness_policy import cosigned_at
 
-from .client import Client
 from .pulled import PulledEntry, is_hidden, leaf_of, read_answer, read_row
-from .trust import ACCESS, DIRECTORY, relayed
 from .walk import Walk
 from .warranted import Warrants
-from .witnessing import compare, fetch, log_of, pinned_policy
 
 _PAGE = 1000
 _PIN = "audit-position"

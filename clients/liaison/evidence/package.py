@@ -22,11 +22,10 @@ import zipfile
 from dataclasses import dataclass, field
 from io import BytesIO
 
+from liaison.keys import SigningKey
 from relay.protocol.canonical import encode, expect, expect_bytes, expect_time, expect_version, read_array
 from relay.protocol.cose import Sign1, parse_sign1
 from relay.protocol.errors import Malformed, TooLarge, Unverified
-
-from .keys import SigningKey
 
 EVIDENCE = "evidence"
 MANIFEST, MESSAGE_FILE, RELAY_FILE = "manifest.cose", "message.cose", "relay.txt"

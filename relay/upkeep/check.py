@@ -15,10 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, Table, select
 
-from relay.check_entries import Spoken
-from relay.check_mail import check_mail, rows_of
 from relay.logkeys import LogKeys
-from relay.logwalk import PAGE, Fault, LogWalk, Progress
 from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import Directory
 from relay.protocol.errors import LiaisonError, Unverified
@@ -28,6 +25,10 @@ from relay.store.blobs import Blobs
 from relay.store.log import Log
 from relay.store.log_schema import checkpoint, log_entry, log_head, log_node
 from relay.store.schema import document, key_batch, key_package, metadata
+
+from .check_entries import Spoken
+from .check_mail import check_mail, rows_of
+from .logwalk import PAGE, Fault, LogWalk, Progress
 
 
 def check_database(

@@ -1,0 +1,1 @@
+"""What an operator does to the database beside serving it: back up, restore, check."""
