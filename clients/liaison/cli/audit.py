@@ -76,7 +76,7 @@ def verify(session: Session, checkpoint: Sequence[BinaryIO], *, as_json: bool) -
     """Fetch the whole log anew and verify every entry against the checkpoint and all earlier pulls."""
     with session.client() as client:
         client.sync()
-        size = AuditPull(client).verify([file.read() for file in checkpoint])
+        size = AuditPull(client).verify([(file.name, file.read()) for file in checkpoint])
         if as_json:
             put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
         else:

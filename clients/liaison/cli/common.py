@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -254,16 +254,6 @@ def text_in(file: Any) -> str:
     except UnicodeDecodeError:
         raise Malformed(f"{file.name}: not UTF-8") from None
     return text
-
-
-@contextmanager
-def named(file: str) -> Iterator[None]:
-    """What is wrong with what stands in a file says which file."""
-    try:
-        yield
-    except LiaisonError as problem:
-        problem.args = (f"{file}: {problem}",)
-        raise
 
 
 def check_label_file(label: str) -> None:

@@ -25,11 +25,11 @@ from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_policy, sync
 from relay.protocol.armor import armor, dearmor
-from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified, named
 from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, named, once, pass_session, put, say
+from .common import Session, json_option, once, pass_session, put, say
 from .delivery import whole
 
 _LOGS = click.Choice([DIRECTORY, ACCESS])
