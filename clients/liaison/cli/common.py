@@ -66,9 +66,13 @@ class Session:
     debug: bool
     as_json: bool = False  # of the command that is run
 
+    @property
+    def may_ask(self) -> bool:
+        return not self.no_input and sys.stdin.isatty()
+
     def confirm(self, question: str) -> None:
         """Ask on the terminal; raise Cancelled for anything but yes."""
-        if self.no_input or not sys.stdin.isatty():
+        if not self.may_ask:
             raise Cancelled(f"{question} - nobody to ask; give --yes to answer beforehand")
         if not click.confirm(question, err=True):
             raise Cancelled("cancelled")
