@@ -48,6 +48,11 @@ def unreachable(**_query):
     raise Unavailable("the relay cannot be reached")
 
 
+def test_who_reads_a_sealed_draft_is_told_what_releases_it(clients) -> None:
+    carrier = drafted(clients).sent.message_id.hex()
+    assert f"a sealed draft: liaison release {carrier[:12]}" in screen(clients[PIOTR], "read", carrier)
+
+
 # -- releasing a second time ------------------------------------------------------------------------------------------
 
 

@@ -221,7 +221,7 @@ def grant_audit(session: Session, /, whom: str, valid_days: int, *, end: bool, y
         voucher = office.trust.directory.authority_kid_of(auditor)
         say(f"{auditor.address}, device {auditor.device_id.hex()}, certified by {words_for([voucher])}")
         if not (yes or end):
-            session.confirm("were these words, and the device, compared with the auditor's office?")
+            session.confirm("Were these words, and the device, compared with the auditor's office?")
         grant = office.grant_audit(auditor, int(time.time()) + (0 if end else valid_days * DAY))
         in_scope = office.office in office.trust.directory.audit_scope(auditor.device_id, int(time.time()))
     if as_json:

@@ -96,7 +96,8 @@ def forward(session: Session, /, message_id: str, to: Sequence[str], file: str |
             beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
             if beyond:
                 office = beyond[0].addressee.address.partition("@")[2]
-                say(f"to ask the originator: liaison consent ask {message_id} --office {office}")
+                ask = f"liaison consent ask {message_id} --office {office}"
+                say(f"to ask the originator: {ask}; its consent counts once you have read it")
             _finish(session, client, plan, given)
 
 
