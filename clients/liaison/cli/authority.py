@@ -32,7 +32,7 @@ from relay.protocol.spif import read_spif
 from relay.protocol.words import are_words, words_for
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, put, say, yes_option
+from .common import Commands, Session, json_option, pass_session, put, say, yes_option
 from .delivery import whole
 from .people import relay_keys
 from .quorum import drill, recover, split
@@ -41,7 +41,7 @@ _ARMOR = "CERTIFICATE"
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])
 
 
-@click.group()
+@click.group(cls=Commands)
 def authority() -> None:
     """Act as an office's authority (its security officer)."""
 

@@ -166,6 +166,16 @@ json_option: Callable[[Command], Command] = click.option(
 yes_option: Callable[[Command], Command] = click.option("--yes", is_flag=True, help="Answer every question with yes.")
 
 
+class Commands(click.Group):
+    """Commands, each listed with its whole first sentence, which click would cut short."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(500)) for name, each in sorted(self.commands.items())])
+
+
 class LiaisonProgram(click.Group):
     """Loads a command when it is called; turns domain errors into a line, a hint and an exit code."""
 

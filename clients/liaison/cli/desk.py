@@ -29,7 +29,7 @@ from relay.protocol.errors import Refused
 from relay.protocol.header import Precedence
 
 from .body import body_of
-from .common import Session, json_option, pass_session, put, say, text_in, yes_option
+from .common import Commands, Session, json_option, pass_session, put, say, text_in, yes_option
 from .message import save_attachments, show_message
 from .send import (
     PRECEDENCES,
@@ -110,7 +110,7 @@ def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any])
     ask_for_mapping(client, plan)
 
 
-@click.group()
+@click.group(cls=Commands)
 def consent() -> None:
     """Leave to pass an originator-controlled message on: ask for it, give it."""
 
@@ -230,7 +230,7 @@ def release(session: Session, /, message_id: str, out: Path | None, *, yes: bool
         say(f"released as message {message_id}; logged as entry {index}")
 
 
-@click.group()
+@click.group(cls=Commands)
 def community() -> None:
     """Communities of interest: who is on a roster, and, for its manager, who shall be."""
 

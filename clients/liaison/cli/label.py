@@ -25,7 +25,7 @@ from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
-from .common import REFUSED, Session, check_label_file, json_option, label_json, pass_session, put, say
+from .common import REFUSED, Commands, Session, check_label_file, json_option, label_json, pass_session, put, say
 from .delivery import deliver
 
 _MAX_LABEL = 1 << 20
@@ -34,7 +34,7 @@ policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPI
 extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def label() -> None:
     """Confidentiality labels, offline."""
 
