@@ -26,7 +26,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one ob
 
 
 class OperatorProgram(click.Group):
-    """Turns domain errors into a line, a hint and an exit code."""
+    """Turns domain errors into a line, a hint and an exit code; lists each command with its whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(500)) for name, each in sorted(self.commands.items())])
 
     def invoke(self, context: click.Context) -> Any:
         try:
