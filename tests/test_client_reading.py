@@ -10,10 +10,11 @@ from acts import run
 from liaison import Attachment, Client
 from liaison.cli import mail
 from liaison.incoming import Incoming
+from liaison.portions import pack
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
 from relay.protocol.envelope import RECEIPT, Receipt
-from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown
+from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown, Unverified
 from relay.protocol.header import Precedence
 from simulator import lying
 from world import PASSPHRASE, clearance, world
@@ -227,6 +228,13 @@ def test_a_role_reaches_whoever_holds_it_now_and_a_lower_clearance_opens_nothing
     assert [verdict.rules for verdict in late.refused] == [("classification",)]
     assert text_of(zoe, late.message_id) == SECRET
     assert gets_nothing(max_after, late.message_id)
+
+
+def test_what_is_wrong_inside_a_part_is_the_senders_fault_and_not_the_relays(clients, monkeypatch):
+    monkeypatch.setattr("liaison.seal.pack", lambda portion: pack(portion)[:-1] + b"\1")
+    sent = send(clients, [EVE])
+    with pytest.raises(Unverified, match="^what the sender sealed does not hold: part: padding"):
+        clients[EVE].read(sent.message_id)
 
 
 # -- receipts and states ----------------------------------------------------------------------------------------------
