@@ -51,6 +51,14 @@ def test_every_operation_that_needs_the_writer_or_the_database_may_be_unavailabl
         assert ("503" in operation["responses"]) is not of_memory, name
 
 
+def test_an_answer_has_one_media_type_and_the_document_says_where_the_rest_is_written():
+    schema = json.loads(document())
+    for name, operation in operations(schema):
+        for status in operation["responses"].keys() & {"200", "201"}:
+            assert len(operation["responses"][status]["content"]) == 1, name
+    assert "SPEC.md" in schema["info"]["description"]
+
+
 def test_signed_bodies_are_declared_as_bytes():
     for name, operation in operations(json.loads(document())):
         body = operation.get("requestBody")

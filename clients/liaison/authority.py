@@ -29,6 +29,7 @@ from relay.protocol.identity import (
     Certificate,
     Kind,
     Revocation,
+    office_of,
     parse_request,
     read_certificate,
 )
@@ -124,6 +125,8 @@ class Authority:
                 hint="its holder ran init with another statement than yours: compare the words of both",
                 rules=("authority",),
             )
+        if office_of(wanted.address) != self.office:
+            raise Refused(f"{wanted.address} is no address of {self.office}", rules=("authority",))
         now = int(time.time())
         certificate = Certificate(
             device_id=wanted.device_id,

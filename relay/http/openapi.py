@@ -13,12 +13,19 @@ KEPT = Path(__file__).with_name("openapi.json")
 
 
 def schema() -> dict[str, Any]:
-    """The application's own schema and what a problem is, less the 422 that FastAPI adds: ours is a 400."""
+    """The application's own schema and what a problem is, less what FastAPI adds.
+
+    That is a 422, where ours is a 400, and JSON beside the one media type that an answer has.
+    """
     found = describe().openapi()
     for methods in found["paths"].values():
         for operation in methods.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                del operation["responses"]["422"]
+            responses = operation["responses"]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                del responses["422"]
+            for content in (response.get("content", {}) for response in responses.values()):
+                if len(content) > 1:
+                    content.pop("application/json", None)
     schemas = found["components"]["schemas"]
     del schemas["HTTPValidationError"], schemas["ValidationError"]
     schemas["Problem"] = PROBLEM

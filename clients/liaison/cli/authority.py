@@ -81,7 +81,7 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 
 @authority.command()
 @click.argument("request", type=click.File("rb"), metavar="REQUEST|CERTIFICATE")
-@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty; repeat for each.")
+@click.option("--role", multiple=True, help="Role this device also answers to: duty for duty@OFFICE; repeat for each.")
 @click.option(
     "--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 XML; repeat for each."
 )

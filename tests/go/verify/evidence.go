@@ -29,6 +29,7 @@ type certified struct {
 	public              []byte
 	notBefore, notAfter int64
 	revokedAt           int64
+	roles, clearances   any
 }
 
 type office struct{ kid, public []byte }
@@ -36,6 +37,7 @@ type office struct{ kid, public []byte }
 type published struct {
 	office, name, oid string
 	spif, extensions  []byte
+	version           int64
 }
 
 type evidence struct {
@@ -273,7 +275,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		if e.devices[string(octets(2))] != nil || !bytes.Equal(kid[:16], octets(2)) {
 			return fmt.Errorf("the device is known, or not named by its key")
 		}
-		e.devices[string(octets(2))] = &certified{text(3), text(4), name, octets(9), number(11), number(12), 1 << 62}
+		e.devices[string(octets(2))] = &certified{
+			text(3), text(4), name, octets(9), number(11), number(12), 1 << 62, fields[5], fields[6],
+		}
 		return by(name)
 	case "revocation":
 		device := e.devices[string(octets(2))]
@@ -283,7 +287,7 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		device.revokedAt = min(device.revokedAt, number(5))
 		return by(device.office)
 	case "policy":
-		e.policies = append(e.policies, published{text(2), text(3), text(4), octets(6), octets(7)})
+		e.policies = append(e.policies, published{text(2), text(3), text(4), octets(6), octets(7), number(5)})
 		return by(text(2))
 	case "agreement":
 		parties := must(asArray(fields[3], -1, "parties"))
