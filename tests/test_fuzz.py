@@ -23,8 +23,12 @@ import relay.protocol
 from fuzz import mutators
 from fuzz.target import Property, Slow, Target
 from fuzz.targets import TARGETS
+from relay.protocol.canonical import encode
+from relay.protocol.cose import format_sign1, protected_header
 from relay.protocol.errors import Malformed
+from relay.protocol.hold import HOLD
 from relay.protocol.memo import remember
+from relay.protocol.suite import SUITE_1
 
 CHANGES = 120
 READS = re.compile(r"_?(?:parse|read|decode|unpack|dearmor)(?:_\w+)?")
@@ -116,8 +120,16 @@ def test_the_harness_sees_what_is_wrong():
         slow.run_within_limits(b"", 1e-9)
 
 
+def signed(typ: str, payload: object) -> bytes:
+    """An object that nobody signed; targets take that as given."""
+    return format_sign1(protected_header(SUITE_1.signature_alg, bytes(32), typ), encode(payload), b"")
+
+
+LOGGED = [b"", 0, [], b"", []]
 RUNS = ",".join(f"{run}000-{run}255" for run in range(1, 2000))
 FOUND = {
+    "a hold whose action is no text": ("signed", signed(HOLD, [1, [], bytes(16), bytes(16), "a@b", 1, "Inquiry"])),
+    "a recall whose portions are no numbers": ("entries", encode([LOGGED, LOGGED[:3], [[bytes(16), [b"0"], None]]])),
     "a destruction record with an entry twice": ("details", b"messages=0 entries=3,3 policies="),
     "a destruction record of thousands of entries": ("details", f"messages=0 entries={RUNS} policies=".encode()),
     "a key of TOML with thousands of parts": ("extensions", b"a." * 20_000 + b"a = 1\n"),
