@@ -9,7 +9,7 @@ import inspect
 import pkgutil
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from random import Random
@@ -64,9 +64,15 @@ def readers() -> dict[CodeType, str]:
             if module.name.startswith("liaison.cli"):  # which reads what the person at the keyboard wrote
                 continue
             for name, function in inspect.getmembers(import_module(module.name), inspect.isfunction):
-                if function.__module__ == module.name and READS.fullmatch(name):
+                if function.__module__ == module.name and (READS.fullmatch(name) or _checks_a_body(function)):
                     found[inspect.unwrap(function).__code__] = f"{module.name}.{name}"
     return found
+
+
+def _checks_a_body(function: Callable[..., object]) -> bool:
+    """Whether it is the relay's and takes what was posted, before the database is asked."""
+    taken = inspect.signature(function).parameters.keys()
+    return function.__module__.startswith("relay.core.") and "body" in taken and "batch" not in taken
 
 
 @contextmanager
@@ -129,6 +135,7 @@ LOGGED = [b"", 0, [], b"", []]
 RUNS = ",".join(f"{run}000-{run}255" for run in range(1, 2000))
 FOUND = {
     "a hold whose action is no text": ("signed", signed(HOLD, [1, [], bytes(16), bytes(16), "a@b", 1, "Inquiry"])),
+    "recalls of which one is a number": ("checked", encode([5])),
     "a recall whose portions are no numbers": ("entries", encode([LOGGED, LOGGED[:3], [[bytes(16), [b"0"], None]]])),
     "a destruction record with an entry twice": ("details", b"messages=0 entries=3,3 policies="),
     "a destruction record of thousands of entries": ("details", f"messages=0 entries={RUNS} policies=".encode()),

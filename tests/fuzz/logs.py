@@ -179,6 +179,7 @@ TARGETS = (
         ),
         _details,
         mutators.text,
+        longest=1 << 12,
     ),
     Target(
         "note",
@@ -189,7 +190,7 @@ TARGETS = (
         ),
         _checkpoints,
         mutators.text,
-        longest=1 << 18,
+        longest=1 << 15,
         behind=True,
     ),
     Target(
@@ -204,7 +205,7 @@ TARGETS = (
         ),
         _logs,
         mutators.text,
-        longest=1 << 18,
+        longest=1 << 15,
         behind=True,
     ),
     Target(

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
-from hashlib import sha256
 from typing import Any
 
 from liaison.pulled import read_answer
 from liaison.tracking import receipt_rows
-from relay.core.register import read_publication
 from relay.protocol.actor import verify_actor
-from relay.protocol.agreement import AGREEMENT
-from relay.protocol.approval import APPROVAL
 from relay.protocol.canonical import decode, encode
-from relay.protocol.cose import format_sign1, parse_sign1, protected_header
+from relay.protocol.cose import parse_sign1
 from relay.protocol.directory import Directory
 from relay.protocol.endorsement import (
     ENDORSEMENT,
@@ -41,11 +36,6 @@ from relay.protocol.envelope import (
 from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.grants import format_grants, parse_grants
 from relay.protocol.header import parse_core
-from relay.protocol.hold import HOLD, hold_body, read_hold_body
-from relay.protocol.identity import (
-    CERTIFICATE,
-)
-from relay.protocol.publication import POLICY, read_published_policy
 from relay.protocol.recall import RECALL, parse_recalled, read_recall, verify_recalled
 from relay.protocol.suite import SUITE_1
 from relay.protocol.warrant import verify_warrant
@@ -99,11 +89,6 @@ def _recalled_holds(answer: Any, octets: bytes) -> None:
         verify_recalled(answer, read_recall(parse_sign1(seeds.of_kind(RECALL), RECALL)))
 
 
-def _publication_holds(publication: Any, octets: bytes) -> None:
-    fields = [publication.change.value, publication.payload, list(publication.files)]
-    assert encode([*fields, list(publication.approvals)] if publication.approvals else fields) == octets
-
-
 def _replay(octets: bytes) -> tuple[Directory, list[bytes]]:
     """A directory of these entries; of the first that does not hold, that it changed nothing."""
     replayed, held, failed = Directory(), list[bytes](), False
@@ -140,20 +125,6 @@ def _directory_holds(found: tuple[Directory, list[bytes]], _octets: bytes) -> No
     for left in replayed.offices:
         for right in replayed.offices:
             replayed.agreements_between(left, right)
-
-
-def _posted() -> list[bytes]:
-    policy, (spif, *_) = seeds.of_kind(POLICY), seeds.spifs()
-    published = replace(read_published_policy(parse_sign1(policy, POLICY)), spif_digest=sha256(spif).digest())
-    own = format_sign1(protected_header(SUITE_1.signature_alg, bytes(32), POLICY), published.payload(), b"")
-    hold = seeds.of_kind(HOLD)
-    return [
-        encode([CERTIFICATE, seeds.of_kind(CERTIFICATE), []]),
-        encode([AGREEMENT, seeds.of_kind(AGREEMENT), [], [seeds.of_kind(APPROVAL)]]),
-        encode([POLICY, own, [spif]]),
-        hold,
-        hold_body(hold, [seeds.of_kind(APPROVAL)]),
-    ]
 
 
 def _answers() -> list[bytes]:
@@ -211,16 +182,6 @@ TARGETS = (
     ),
     Target(
         "directory", (Property(_replay, _directory_holds),), _directories, mutators.cbor, behind=True, longest=1 << 18
-    ),
-    Target(
-        "posted",
-        (
-            Property(read_publication, _publication_holds),
-            spelled_once(read_hold_body, lambda found: hold_body(*found)),
-        ),
-        _posted,
-        mutators.cbor,
-        behind=True,
     ),
     Target(
         "answers",

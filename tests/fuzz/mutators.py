@@ -48,6 +48,7 @@ _WORDS = (
 )  # fmt: skip
 _LEAVES: tuple[Any, ...] = (None, True, False, 0, 1, -1, b"", bytes(16), bytes(32), "", "a", [], {}, [[]], {1: 1}, 1.5)
 _DEEPEST = 12
+_LONGEST = 1 << 17  # octets of what is repeated
 
 
 def octets(given: bytes, rng: Random) -> bytes:
@@ -65,7 +66,7 @@ def octets(given: bytes, rng: Random) -> bytes:
         case 3:
             return given[:at] + rng.choice(_OCTETS) + given[end:]
         case 4:
-            return given[:at] + piece * _many(rng) + given[end:]
+            return given[:at] + piece * _many(rng, len(piece)) + given[end:]
         case 5:
             other = rng.randrange(len(given) + 1)
             return given[:other] + piece + given[other:]
@@ -121,8 +122,9 @@ def package(given: bytes, rng: Random) -> bytes:
     return given[:at] + (value % (1 << 8 * width)).to_bytes(width, "little") + given[at + width :]
 
 
-def _many(rng: Random) -> int:
-    return rng.choice((2, 2, 3, 10, 100, 300, 3000))
+def _many(rng: Random, size: int) -> int:
+    """How often something of this size stands there in place of once: seldom often, and never without end."""
+    return min(rng.choice((2, 2, 2, 3, 3, 10, 100, 3000)), 2 + _LONGEST // (1 + size))
 
 
 def _changed(value: Any, rng: Random, depth: int) -> Any:
@@ -150,7 +152,7 @@ def _changed_list(items: list[Any], rng: Random, depth: int) -> list[Any]:
         case 0:
             return items[:at] + items[at + 1 :]
         case 1:
-            return items[:at] + [items[at]] * _many(rng) + items[at + 1 :]
+            return items[:at] + [items[at]] * _many(rng, len(repr(items[at]))) + items[at + 1 :]
         case 2:
             return [*items[:at], rng.choice(_LEAVES), *items[at:]]
         case 3:
@@ -204,7 +206,7 @@ def _changed_text(value: str, rng: Random) -> str:
         case 0:
             return value[:begin] + value[end:]
         case 1:
-            return value[:begin] + piece * _many(rng) + value[end:]
+            return value[:begin] + piece * _many(rng, len(piece)) + value[end:]
         case 2:
             return value[:begin] + rng.choice(_WORDS) + value[begin:]
         case 3:
@@ -222,7 +224,7 @@ def _change_element(element: Any, every: list[Any], rng: Random) -> None:
         case 0 if parent is not None:
             parent.remove(element)
         case 1 if parent is not None:
-            for _ in range(_many(rng)):
+            for _ in range(_many(rng, len(etree.tostring(element)))):
                 parent.append(etree.fromstring(etree.tostring(element)))
         case 2:
             other.append(etree.fromstring(etree.tostring(element)))

@@ -219,7 +219,7 @@ def _paragraphs_hold(found: list[tuple[Label, str]], octets: bytes) -> None:
 
 TARGETS = (
     Target("spif", (Property(read_spif, _spif_holds),), seeds.spifs, mutators.xml, longest=MAX_SPIF),
-    Target("extensions", (Property(parse_extensions, _extensions_hold),), _toml, mutators.text, longest=1 << 20),
+    Target("extensions", (Property(parse_extensions, _extensions_hold),), _toml, mutators.text, longest=1 << 14),
     Target(
         "label-xml",
         (
@@ -236,7 +236,7 @@ TARGETS = (
         (Property(lambda octets: read_label_ocl_json(octets, MERIDIAN), partial(_label_holds, MERIDIAN)),),
         _json,
         mutators.text,
-        longest=1 << 20,
+        longest=1 << 14,
     ),
     Target(
         "marking", _per_policy(partial(_typed, parse_marking), _marked_holds), _markings, mutators.text, longest=2000
