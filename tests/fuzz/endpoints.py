@@ -7,6 +7,7 @@ import io
 import json
 import re
 import unicodedata
+from datetime import timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +26,7 @@ from liaison.portions import PortionContent, PortionKind, pack, unpack
 from liaison.pulled import PulledEntry
 from liaison.record import Record
 from liaison.safe_text import distinct_file_name, for_one_line, for_terminal, safe_file_name
+from liaison.tally import tally
 from liaison.transport import _error, _events
 from liaison.trust import _directory_page
 from relay.protocol.alarm import ALARM
@@ -130,6 +132,7 @@ def _exports_hold(entry: AccessEntry, octets: bytes) -> None:
     assert len(head) == len(row)
     assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row)
     assert _SYSLOG.fullmatch(lines["syslog"]), lines["syslog"]
+    assert tally([pulled], timezone(timedelta(hours=14)), (8, 18)).entries == 1
 
 
 def _record(kind: PortionKind, content: bytes) -> Record:
