@@ -38,9 +38,6 @@ OWN = {
     "liaison.private_file.read_private": "any octets of a file of one's own",
     "liaison.profile.read_public": "of one's own profile",
     "liaison.record.read_record": "of the profile's own encrypted store",
-    "liaison.vault._parse_file": "one's own vault",
-    "liaison.vault._parse_header": "one's own vault",
-    "liaison.vault._parse_secrets": "one's own vault",
     "liaison.witness._parse": "of the witness's own folder",
 }  # what no stranger writes
 

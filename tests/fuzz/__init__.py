@@ -1,8 +1,8 @@
 """Hostile octets, made by the thousand, for every reader of what somebody else wrote.
 
-    PYTHONPATH=.:clients:tests python -m fuzz                       the targets
-    PYTHONPATH=.:clients:tests python -m fuzz core --seconds 60     coverage-guided, with atheris
-    PYTHONPATH=.:clients:tests python -m fuzz core FILE...          these inputs again, without it
+    PYTHONPATH=tests python -m fuzz                       the targets
+    PYTHONPATH=tests python -m fuzz core --seconds 60     coverage-guided, with atheris
+    PYTHONPATH=tests python -m fuzz core FILE...          these inputs again, without it
 
 The rules:
   - a target is a pure function of octets: it reads them, and what it read has properties;

@@ -32,25 +32,31 @@ def main() -> None:
     if given.target is None:
         _list()
     elif given.files:
-        _replay(given.target, given.files)
+        _replay(_named(given.target), given.files)
     else:
         with tempfile.TemporaryDirectory() as scratch:
             _fuzz(given.target, given.seconds, given.corpus or Path(scratch), given.found)
 
 
 def _list() -> None:
-    from .targets import TARGETS  # noqa: PLC0415
+    from .targets import TARGETS  # noqa: PLC0415 - as below
 
     for name, target in TARGETS.items():
         print(f"{name:14} {len(target.seeds())} seeds, {len(target.properties)} properties")  # noqa: T201
 
 
-def _replay(name: str, files: list[Path]) -> None:
-    from .targets import TARGETS  # noqa: PLC0415
+def _named(name: str) -> Target:
+    from .targets import TARGETS  # noqa: PLC0415 - after atheris, which looks at imports
 
-    with TARGETS[name].ready():
+    if name not in TARGETS:
+        sys.exit(f"fuzz: there is no target {name}; without one they are listed")
+    return TARGETS[name]
+
+
+def _replay(target: Target, files: list[Path]) -> None:
+    with target.ready():
         for file in files:
-            print(f"{file}: read by {TARGETS[name].run_within_limits(file.read_bytes())}")  # noqa: T201
+            print(f"{file}: read by {target.run_within_limits(file.read_bytes())}")  # noqa: T201
 
 
 def _fuzz(name: str, seconds: int, corpus: Path, found: Path) -> None:
@@ -58,8 +64,7 @@ def _fuzz(name: str, seconds: int, corpus: Path, found: Path) -> None:
     import atheris  # noqa: PLC0415 - by hand only: not among the tests' requirements
 
     with atheris.instrument_imports(include=["relay", "liaison", "zipfile", "tomllib"]):
-        from .targets import TARGETS  # noqa: PLC0415
-    target = TARGETS[name]
+        target = _named(name)
     corpus.mkdir(parents=True, exist_ok=True)
     found.mkdir(parents=True, exist_ok=True)
     with target.ready():

@@ -8,6 +8,7 @@ import json
 import re
 import unicodedata
 from datetime import timedelta, timezone
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,6 +30,7 @@ from liaison.safe_text import distinct_file_name, for_one_line, for_terminal, sa
 from liaison.tally import tally
 from liaison.transport import _error, _events
 from liaison.trust import _directory_page
+from liaison.vault import COST, FORMAT, MAX_COST, Cost, _parse_file, _parse_header, _parse_secrets
 from relay.protocol.alarm import ALARM
 from relay.protocol.approval import APPROVERS
 from relay.protocol.armor import armor
@@ -45,7 +47,7 @@ from relay.protocol.suite import SUITE_1
 from vector_world import ANNA, JEAN, KEYS, NOW, PACKAGE, Sender
 
 from . import mutators, seeds
-from .target import Property, Target, is_read, rewritten
+from .target import Property, Target, is_read, rewritten, spelled_once
 
 ANNA_KEY, JEAN_KEY = KEYS[ANNA], KEYS[JEAN]
 
@@ -221,7 +223,30 @@ def _answers() -> list[bytes]:
     ]
 
 
+def _vaults() -> list[bytes]:
+    """A file, the header and the secrets in it: a share of an authority comes from another's machine."""
+    header, secrets = encode([FORMAT, "argon2id", *COST, bytes(16)]), encode([["pins", b"a"], ["share", b"b"]])
+    body = encode({1: header, 2: bytes(12), 3: bytes(48), 4: bytes(12), 5: secrets})
+    return [encode([body, sha256(body).digest()]), header, secrets]
+
+
+def _header_holds(found: tuple[Cost, bytes], octets: bytes) -> None:
+    cost, salt = found
+    assert encode([FORMAT, "argon2id", *cost, salt]) == octets
+    assert all(number <= most for number, most in zip(cost, MAX_COST, strict=True))
+
+
 TARGETS = (
+    Target(
+        "vault",
+        (
+            spelled_once(_parse_file, encode),
+            Property(_parse_header, _header_holds),
+            spelled_once(_parse_secrets, lambda secrets: encode(list(secrets.items()))),
+        ),
+        _vaults,
+        mutators.cbor,
+    ),
     Target("package", (Property(read_package, _package_holds),), _packages, mutators.package, longest=1 << 18),
     Target("evidence", (Property(_members, _evidence_holds),), _evidence, mutators.cbor, behind=True, longest=1 << 18),
     Target("safe-text", (Property(_text_of_anybody, _safe_text_holds),), _texts, mutators.text, longest=1 << 12),
