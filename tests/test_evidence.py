@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -39,7 +40,7 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import RECEIPT, Receipt, read_receipt
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.identity import CERTIFICATE, Kind, parse_statement, read_certificate
 from relay.protocol.label import label_bytes, label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
@@ -248,6 +249,29 @@ def test_a_file_that_is_no_plain_package_is_refused_unread(right, verdict):
         assert not verdict(octets)
     for name in ("../message.cose", "/message.cose", "access/../message.cose", "MESSAGE.COSE", "policy/" + "0" * 63):
         assert not verdict(zip_of({**members, name: b""}))
+
+
+def test_octets_that_belong_to_no_member_are_refused_wherever_they_hide(right, verdict):
+    start = int.from_bytes(right[-6:-2], "little")  # of what lists the members
+    for moved in (start - 1, start + 1):
+        assert not verdict(right[:-6] + moved.to_bytes(4, "little") + right[-2:])
+    assert not verdict(right[:start] + b"hidden" + right[start:-6] + (start + 6).to_bytes(4, "little") + right[-2:])
+    with pytest.raises(Malformed, match="where the member before it ends"):
+        read_package(nested())
+
+
+def nested() -> bytes:
+    """One member inside another's content, and as many octets hidden behind both as it has."""
+    inner, outer = zip_of({"relay.txt": b"key"}), "policy/" + "0" * 64
+    size = inner.index(b"PK\1\2")
+    around = zip_of({outer: inner[:size]})
+    at = around.index(b"PK\1\2")
+    listed = around[at:-22] + inner[size : size + 42] + (30 + len(outer)).to_bytes(4, "little") + inner[size + 46 : -22]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(listed), at + size, 0)
+    octets = around[:at] + bytes(size) + listed + end
+    with zipfile.ZipFile(io.BytesIO(octets)) as archive:
+        assert archive.read("relay.txt") == b"key"
+    return octets
 
 
 # -- proofs and entries, repaired as far as the operator could

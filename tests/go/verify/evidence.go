@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"sort"
@@ -120,17 +121,20 @@ func (e *evidence) readFile(path string) {
 	archive := must(zip.OpenReader(path))
 	defer archive.Close()
 	refuse(len(archive.File) > 20_000 || archive.Comment != "", "package: too many members, or a comment")
-	var total uint64
+	at, listing := int64(0), int64(22) // each member begins where the one before it ends, and then comes what lists them
 	for _, file := range archive.File {
 		refuse(!memberName.MatchString(file.Name) || file.Method != zip.Store || file.Flags != 0 ||
 			file.CompressedSize64 != file.UncompressedSize64 || len(file.Extra) > 0 || file.Comment != "",
 			"package: %q does not belong into one, or is not stored as it is", file.Name)
 		_, twice := e.members[file.Name]
 		refuse(twice, "package: %s is there twice", file.Name)
-		total += file.UncompressedSize64
-		refuse(total > 64<<20, "package: larger than 64 MiB")
+		refuse(must(file.DataOffset()) != at+30+int64(len(file.Name)), "package: octets that belong to no member")
+		at += 30 + int64(len(file.Name)) + int64(file.UncompressedSize64)
+		listing += 46 + int64(len(file.Name))
+		refuse(at > 64<<20, "package: larger than 64 MiB")
 		e.members[file.Name] = must(io.ReadAll(must(file.Open())))
 	}
+	refuse(at+listing != must(os.Stat(path)).Size(), "package: octets that belong to no member")
 }
 
 func (e *evidence) member(name string) []byte {
