@@ -17,7 +17,7 @@ from relay.settings import Settings
 
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
-INTERRUPTED = 130
+CANCELLED, INTERRUPTED = 3, 130
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), help="Data folder; default: RELAY_DATA, or this account's own."
 )

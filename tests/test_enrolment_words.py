@@ -1,4 +1,4 @@
-"""A request that was swapped on its way to the security officer is certified by nobody who compares the words."""
+"""A request, or an office's statement, that was swapped on its way is certified or admitted by nobody who compares words."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ import pytest
 
 from acts import run
 from liaison.cli.saying import CANCELLED
-from liaison.home.founding import found_device
+from liaison.home.founding import found_authority, found_device
+from processes import relay, told
 from relay.protocol.armor import armor
 from relay.protocol.identity import parse_request, parse_statement
 from relay.protocol.words import are_words, words_for
 from world import PASSPHRASE
 
-LIAISON = Path(sys.prefix) / "bin" / "liaison"
+LIAISON, RELAY = (Path(sys.prefix) / "bin" / name for name in ("liaison", "relay"))
 EWA = "ewa.lis@lo-warsaw"
 ASKED = "Did its holder read out the same words"
 
@@ -58,14 +59,18 @@ def enrolled(authority, address=EWA):
 
 
 def at_a_terminal(authority, answer, *words):
-    """(exit code, what the screen has) of a command at a terminal where somebody types `answer`."""
+    """(exit code, what the screen has) of a `liaison` command at a terminal where somebody types `answer`."""
     secret = authority.profile.folder / "passphrase"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
-    told = {"LIAISON_HOME": str(authority.profile.folder), "LIAISON_PASSPHRASE_FILE": str(secret)}
+    home = str(authority.profile.folder)
+    return typed(answer, LIAISON, *words, LIAISON_HOME=home, LIAISON_PASSPHRASE_FILE=str(secret))
+
+
+def typed(answer, *words, **settings):
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [LIAISON, *words], env=os.environ | told, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        words, env=os.environ | settings, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as command:
         os.close(follower)
         os.write(leader, f"{answer}\n".encode())
@@ -140,3 +145,49 @@ def test_words_that_are_not_all_of_them_are_none() -> None:
     assert are_words(words, keys)
     for said in ("", words[:-1], words[:23], f"{words}-lusab", words.replace("a", "á")):
         assert not are_words(said, keys)
+
+
+# -- the operator admits an office --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def oslo(two_offices, tmp_path):
+    """(file, words) of a statement of an office that nobody has admitted yet."""
+    signed = found_authority(
+        tmp_path / "so-oslo", "lo-oslo", "NOR", two_offices.url, two_offices.relay.vkeys, PASSPHRASE
+    )
+    (tmp_path / "lo-oslo.statement").write_text(armor(signed, "STATEMENT"))
+    return tmp_path / "lo-oslo.statement", words_for([parse_statement(signed).kid])
+
+
+def admitted(authority):
+    authority.sync()
+    return "lo-oslo" in authority.trust.directory.offices
+
+
+def test_an_operator_admits_nobody_whose_words_are_others_than_he_was_told(two_offices, warsaw, oslo) -> None:
+    add, here = ("office", "add", oslo[0]), ("--data", two_offices.settings.data)
+    wrong = told(*add, *here, "--words", words_for([bytes(32)]), code=5)
+    assert "error: the authority of lo-oslo has other words than you were told: it is not admitted" in wrong.stderr
+    assert oslo[1] not in wrong.stderr
+    for answer in ("n", ""):
+        code, said = typed(answer, RELAY, *add, *here)
+        assert (code, "Did its security officer read out the same words" in said) == (CANCELLED, True), said
+        assert f"words of the authority of lo-oslo (NOR): {oslo[1]}" in said
+    assert not admitted(warsaw)
+    code, said = typed("y", RELAY, *add, *here)
+    assert code == 0, said
+    assert admitted(warsaw)
+
+
+@pytest.mark.parametrize("options", [(), ("--words", None)])
+def test_an_operator_at_no_terminal_is_not_asked(tmp_path, oslo, options) -> None:
+    relay("migrate", "--data", tmp_path / "relay")
+    given = [oslo[1].upper() if each is None else each for each in options]
+    assert "lo-oslo (NOR) admitted" in told("office", "add", oslo[0], "--data", tmp_path / "relay", *given).stderr
+
+
+def test_who_said_yes_beforehand_is_not_asked(tmp_path, oslo) -> None:
+    relay("migrate", "--data", tmp_path / "relay")
+    code, said = typed("n", RELAY, "office", "add", oslo[0], "--data", tmp_path / "relay", "--yes")
+    assert (code, "lo-oslo (NOR) admitted" in said) == (0, True), said
