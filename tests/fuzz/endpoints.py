@@ -71,9 +71,9 @@ def _members(octets: bytes) -> Evidence:
     members = {}
     for row in expect(rows, list, "members"):
         name, content = expect_items(row, 2, "member")
-        members[expect(name, str, "member: name").encode("ascii", "replace").decode()] = expect(
-            content, bytes, "member"
-        )
+        if not expect(name, str, "member: name").isascii() or len(name) > 200:
+            raise Malformed("a name that no ZIP file is written with here")
+        members[name] = expect(content, bytes, "member")
     package = Package(expect_bytes(message_id, 16, "id"), expect_bytes(ref, 32, "ref"), expect_time(at, "at"), members)
     protected = protected_header(SUITE_1.signature_alg, expect_bytes(kid, 32, "kid"), EVIDENCE)
     signed = format_sign1(protected, package.manifest(), b"")
