@@ -16,18 +16,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 from relay.protocol.access import Judge
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Submission, parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown, Unverified
-from relay.protocol.header import MESSAGE_TYPES, MessageHandling, Precedence
+from relay.protocol.header import Precedence
 from relay.protocol.label import Label
 
 from . import witnessing
 from .alarming import report
-from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed
+from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, Handling, addressed, composed, handled
 from .documents import Documents
 from .home.profile import DEVICE, Profile, home_folder, open_profile
 from .inbox import InboxItem, item_of, waiting
@@ -110,15 +110,9 @@ class Client:
         info: Sequence[str] = (),
         exempt: Sequence[str] = (),
         attachments: Iterable[Attachment | Path] = (),
-        precedence: Precedence = Precedence.ROUTINE,
         expires_in: int = DEFAULT_LIFETIME,
-        references: Sequence[bytes] = (),
-        require_ack: bool = False,
-        originator_controlled: bool = False,
-        purpose: str = "",
-        message_type: str = MESSAGE_TYPES[0],
-        supersedes: tuple[bytes, str] | None = None,
         enclosed: Enclosed = NOTHING,
+        **handling: Unpack[Handling],
     ) -> Plan:
         """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine.
 
@@ -127,20 +121,9 @@ class Client:
         self.sync()
         now = int(time.time())
         banner = self.labels.read(label) if isinstance(label, str) else label
-        handling = MessageHandling(
-            precedence=precedence,
-            info_precedence=min(precedence, Precedence.ROUTINE),
-            dtg=0,  # its own is given when it is sealed
-            references=tuple(references),
-            require_ack=require_ack,
-            originator_controlled=originator_controlled,
-            purpose=purpose,
-            message_type=message_type,
-            supersedes=supersedes,
-        )
         portions = composed(self.labels, banner, subject, body, attachments, enclosed)
         draft = Draft(
-            addressed(to, info, exempt), banner, portions, now + expires_in, handling,
+            addressed(to, info, exempt), banner, portions, now + expires_in, handled(**handling),
             passed_on=enclosed.originals, consents=enclosed.consents,
         )  # fmt: skip
         return plan_of(draft, self.profile, self.trust, self.judge, now)

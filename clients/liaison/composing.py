@@ -6,9 +6,10 @@ import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from relay.protocol.errors import Malformed, TooLarge
-from relay.protocol.header import Addressee, AddresseeKind
+from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
@@ -38,6 +39,26 @@ class Enclosed:
 
 
 NOTHING = Enclosed()
+
+
+class Handling(TypedDict, total=False):
+    """What a sender may say of a message's handling: the header's fields of these names."""
+
+    precedence: Precedence
+    references: Sequence[bytes]
+    require_ack: bool
+    originator_controlled: bool
+    purpose: str
+    message_type: str
+    supersedes: tuple[bytes, str] | None
+
+
+def handled(**stated: Unpack[Handling]) -> MessageHandling:
+    """The handling as stated, ROUTINE unless it is; without a DTG, which a message gets when it is sealed."""
+    precedence = stated.get("precedence", Precedence.ROUTINE)
+    unless_said = {"precedence": precedence, "info_precedence": min(precedence, Precedence.ROUTINE)}
+    fields: dict[str, Any] = {**unless_said, **stated, "references": tuple(stated.get("references", ()))}
+    return MessageHandling(dtg=0, **fields)
 
 
 def composed(
