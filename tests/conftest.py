@@ -10,6 +10,7 @@ import liaison.home.vault
 from forge import Forge
 from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
+from simulator import Forger, double
 from world import clearance, world
 
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
@@ -34,6 +35,34 @@ def two_offices(tmp_path_factory):
         built.device("jean.petit@lo-paris", clearances=[clearance(nations=["FRA"])], roles=["duty"])
         built.device("luc.bas@lo-paris", clearances=[clearance(levels=["OPEN"], nations=["FRA"])])
         yield built
+
+
+@pytest.fixture
+def anna(two_offices):
+    return two_offices.clients["anna.nowak@lo-warsaw"]
+
+
+@pytest.fixture
+def jean(two_offices):
+    return two_offices.clients["jean.petit@lo-paris"]
+
+
+@pytest.fixture
+def luc(two_offices):
+    return two_offices.clients["luc.bas@lo-paris"]
+
+
+@pytest.fixture
+def forger(two_offices):
+    return Forger(two_offices)
+
+
+@pytest.fixture
+def jeans_double(jean, tmp_path):
+    """Jean's profile once more, for lies that hold and would stay in it."""
+    jean.sync()
+    with double(jean, tmp_path / "double") as copy:
+        yield copy
 
 
 @pytest.fixture(scope="module")
