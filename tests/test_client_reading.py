@@ -15,7 +15,6 @@ from liaison.record import HANDLED
 from relay.protocol.canonical import decode
 from relay.protocol.envelope import RECEIPT, Receipt
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown, Unverified
-from relay.protocol.header import Precedence
 from simulator import lying
 from world import PASSPHRASE, clearance, world
 
@@ -119,12 +118,6 @@ def test_a_role_that_nobody_holds_is_refused_by_name(clients):
     with pytest.raises(Refused) as refused:
         send(clients, ["nobody@lo-paris"])
     assert refused.value.rules == ("unknown-address",)
-
-
-def test_info_addressees_are_served_no_faster_than_action_addressees(clients):
-    sent = send(clients, [JEAN], info=[EVE], precedence=Precedence.FLASH)
-    handling = clients[EVE].read(sent.message_id).message.core.handling
-    assert (handling.precedence, handling.info_precedence) == (Precedence.FLASH, Precedence.ROUTINE)
 
 
 # -- portions ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 import pytest
 
 import test_go
-from acts import run
+from acts import as_json, run, screen
 from liaison.approving import approve, read_asked
 from liaison.audit.pull import AuditPull
 from liaison.client import Client
@@ -32,6 +33,7 @@ from liaison.evidence.package import MANIFEST, read_package, write_package, zip_
 from liaison.evidence.verify import verify_evidence
 from liaison.home.founding import found_device
 from liaison.recalling import recall
+from liaison.render import SYSTEM_HIGH, dtg
 from octets import flipped
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.approval import Matter
@@ -49,7 +51,7 @@ from simulator import Forger, double, lying
 from test_go import built
 from world import PASSPHRASE, clearance, world
 
-LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
+LABEL, SHOWN = "TEST CLOSED RELEASABLE TO FRA, POL", "TEST CLOSED RELEASABLE TO POL, FRA"
 ANNA, PETIT, BAS = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
 AUDIT = "audit@lo-warsaw"
 
@@ -272,6 +274,17 @@ def nested() -> bytes:
     with zipfile.ZipFile(io.BytesIO(octets)) as archive:
         assert archive.read("relay.txt") == b"key"
     return octets
+
+
+@pytest.mark.parametrize("part", [0, 2, 100, 0.5, -30, -1, "flipped", "text"])
+def test_a_damaged_package_is_one_that_does_not_verify(setting, right, tmp_path, part):
+    file = tmp_path / "package.zip"
+    cut = part if isinstance(part, int) else len(right) // 2
+    file.write_bytes({"flipped": flipped(right), "text": b"Dear court,\n"}.get(part, right[:cut]))
+    told = run(setting.clients[ANNA], "evidence", "verify", str(file))
+    assert (told.exit_code, told.stdout) == (5, "")
+    assert "not a package, or a damaged one: " in told.stderr
+    assert run(setting.clients[ANNA], "evidence", "verify", str(file), "--json").stdout == ""
 
 
 # -- proofs and entries, repaired as far as the operator could
@@ -579,11 +592,36 @@ def test_the_command_writes_a_package_and_verifies_it_without_profile_or_network
         "policy": "TEST", "classification": "CLOSED",
         "categories": [{"tag": "Releasable To", "type": "PERMISSIVE", "values": ["FRA", "POL"]}],
     }  # fmt: skip
+    for words in ((message_id.hex(), "-o", str(file)), ("verify", str(file))):
+        shown = as_json(anna, "evidence", *words)
+        assert (shown["marking"], shown["dtg"]) == (SHOWN, dtg(anna.read(message_id).message.core.handling.dtg))
     statement = Path(tmp_path / "warsaw.statement")
     statement.write_bytes(b"nothing")
     assert run(anna, "evidence", "verify", str(file), "--authority", str(statement)).exit_code == 1
-    file.write_bytes(flipped(file.read_bytes()))
-    assert run(anna, "evidence", "verify", str(file)).exit_code in {1, 5}
+
+
+def test_who_verifies_is_shown_first_whose_message_it_is_and_under_which_marking(
+    setting, message_id, tmp_path, monkeypatch
+):
+    def unreadable(*_):
+        raise Malformed("no policy")
+
+    file, anna = tmp_path / "package.zip", setting.clients[ANNA]
+    handling = anna.read(message_id).message.core.handling
+    file.write_bytes(collect(anna, message_id))
+    *shown, last = screen(anna, "evidence", "verify", str(file))
+    assert shown[0] == last == SHOWN
+    assert [re.split(r":\s+", line, maxsplit=1) for line in shown[1:6]] == [
+        ["Message", message_id.hex()], ["From", ANNA], ["To", f"{PETIT}, {BAS}"],
+        ["Precedence", "ROUTINE"], ["DTG", dtg(handling.dtg)],
+    ]  # fmt: skip
+    assert [line.partition(" ")[0] for line in shown[6:]] == ["entry"] * 5
+    file.write_bytes(collect(anna, message_id, hash_only=True))
+    shown = screen(anna, "evidence", "verify", str(file))
+    assert [line.partition(":")[0] for line in shown[1:5]] == ["Message", "Posted by", "Precedence", "Header"]
+    assert ANNA in shown[2]
+    monkeypatch.setattr("liaison.evidence.shown.read_spif", unreadable)
+    assert screen(anna, "evidence", "verify", str(file))[0] == SYSTEM_HIGH
 
 
 def test_both_believe_a_package_of_a_sender_who_was_enrolled_with_approvals(setting, verdict, tmp_path):

@@ -18,7 +18,7 @@ from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
 from relay.protocol.errors import Malformed, Refused, Unverified
 from relay.protocol.grants import format_portions
-from relay.protocol.header import Precedence
+from relay.protocol.header import Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
@@ -82,6 +82,11 @@ class Incoming:
         self.trust.check_sender_view(core.directory)
         return message, sender
 
+    def precedence_for(self, core: Core) -> Precedence:
+        """The precedence that a message has for this profile's owner."""
+        own = self.trust.directory.devices.get(self.profile.signing.device_id)
+        return core.handling.precedence if own is None else self.judge.precedence_for(core, own)
+
     def open(
         self,
         message_id: bytes,
@@ -91,7 +96,7 @@ class Incoming:
     ) -> Opened:
         """Ask for the slot, check everything in order, store, delete the one-time key, send the receipt.
 
-        `precedence` is what the message's header says, where it is known: the relay serves the urgent first.
+        `precedence` is what it has for this reader, where the header is known: the relay serves the urgent first.
         `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
         device), Unverified, Refused, TooLarge.
         """

@@ -54,7 +54,7 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
         return _refuse(batch, judge, caller, submitted, rules)
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
-    _stage(batch, submitted, index, uploaded)
+    _stage(batch, judge, submitted, index, uploaded)
     return lambda committed: committed.prove(index, seen).encoded()
 
 
@@ -218,7 +218,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
     )
 
 
-def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
+def _stage(batch: Batch, judge: Judge, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
     core, message_id, day = submitted.message.core, submitted.message.core.message_id, batch.now // 86400
     batch.add(place, {
         "message_id": message_id, "sender_device": core.sender_device, "seq": core.seq,
@@ -233,11 +233,12 @@ def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, b
     for position, sealed in enumerate(submitted.parts):
         held = {"sealed": sealed, "upload_id": uploaded.get(position)}
         batch.add(part, {"message_id": message_id, "day": day, "idx": position, **held})
-    for position, (each, proof) in enumerate(zip(submitted.slots, submitted.proofs, strict=True)):
+    precedences = judge.precedences(core, (batch.directory.devices[each.device_id] for each in submitted.slots))
+    slots = zip(submitted.slots, submitted.proofs, precedences, strict=True)
+    for position, (each, proof, precedence) in enumerate(slots):
         batch.add(slot, {
             "message_id": message_id, "day": day, "device_id": each.device_id, "position": position,
-            "precedence": int(core.handling.precedence),
-            "encoded": each.encoded, "proof": proof, "released": None,
+            "precedence": int(precedence), "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
     uploads.bind(batch, uploaded)
     keyroom.use(batch, message_id, submitted.slots)

@@ -18,7 +18,7 @@ from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable
-from relay.protocol.header import Core, Precedence
+from relay.protocol.header import Precedence
 from relay.protocol.httpsig import check_request, parse_signature
 from relay.protocol.identity import Kind
 
@@ -122,10 +122,10 @@ def require_mailbox(caller: Caller) -> None:
         raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))
 
 
-def refuse_overstated(claimed: Precedence, core: Core) -> None:
-    """Raise Malformed for a place in line that was claimed above the message's own precedence."""
-    if claimed > core.handling.precedence:
-        raise Malformed(f"asked for as {claimed.name}, but the message is {core.handling.precedence.name}")
+def refuse_overstated(claimed: Precedence, precedence: Precedence) -> None:
+    """Raise Malformed for a place in line that was claimed above what the message has for the caller."""
+    if claimed > precedence:
+        raise Malformed(f"asked for as {claimed.name}, but the message is {precedence.name}")
 
 
 def current(directory: Directory, device_id: bytes, now: int) -> Device:

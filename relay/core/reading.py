@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Integer, bindparam, exists, select, text
 
@@ -25,15 +26,23 @@ from .limits import INBOX_PAGE, URGENT_AHEAD
 from .open import denials, not_available
 
 
+class Listed(NamedTuple):
+    """A message that waits for a device, and how urgent it is for its reader."""
+
+    cursor: int
+    message: bytes
+    precedence: Precedence
+
+
 @dataclass(frozen=True, slots=True)
 class InboxPage:
     """Messages after a cursor that this device could open now, and the cursor to go on from."""
 
     cursor: int
-    items: list[tuple[int, bytes]]  # (cursor, message)
+    items: list[Listed]
 
     def fields(self) -> list[object]:
-        return [self.cursor, [list(item) for item in self.items]]
+        return [self.cursor, [[item.cursor, item.message] for item in self.items]]
 
 
 def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
@@ -47,14 +56,17 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
     cursor = rows[-1][0] if rows else after
     if len(rows) == INBOX_PAGE:
         rows += _URGENT_WAITING.rows(connection, cursor=cursor, most=URGENT_AHEAD, **asked)
-    found = ((number, parse_message(encoded), sealed) for number, sealed, encoded in rows)
-    items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
-    items.sort(key=lambda item: (-item[1].core.handling.precedence, item[0]))
-    return InboxPage(cursor, [(number, each.encoded) for number, each in items])
+    items = [
+        Listed(number, encoded, Precedence(precedence))
+        for number, precedence, sealed, encoded in rows
+        if _may_list(judge, device, parse_message(encoded), sealed, now)
+    ]
+    items.sort(key=lambda item: (-item.precedence, item.cursor))
+    return InboxPage(cursor, items)
 
 
 _MAIL = (
-    select(slot.c.id, slot.c.encoded, message.c.encoded)
+    select(slot.c.id, slot.c.precedence, slot.c.encoded, message.c.encoded)
     .join(message, (message.c.message_id == slot.c.message_id) & (message.c.day == slot.c.day))
     .where(
         slot.c.device_id == bindparam("device_id"),

@@ -81,8 +81,8 @@ class ReadingRoom:
                 except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
                     return
                 is_end, after = page.cursor == after, page.cursor
-                fresh = [item for item in page.items if item[0] not in ahead]
-                ahead = {number for number in ahead.union(number for number, _ in fresh) if number > after}
+                fresh = [item for item in page.items if item.cursor not in ahead]
+                ahead = {number for number in ahead.union(item.cursor for item in fresh) if number > after}
                 if fresh:
                     yield reading.InboxPage(after, fresh)
                 elif not is_end:

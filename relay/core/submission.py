@@ -64,7 +64,7 @@ def check_submission(
     if len(submission.message) > MAX_MESSAGE:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
-    refuse_overstated(claimed, parsed.core)
+    refuse_overstated(claimed, parsed.core.handling.precedence)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
     for label in _labels(parsed.core):
         label_of(label)

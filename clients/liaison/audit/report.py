@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta, tzinfo
 
 from liaison.client import Client
-from liaison.labels import SYSTEM_HIGH
+from liaison.render import SYSTEM_HIGH
 from liaison.safe_text import for_one_line
 from liaison.trust import ACCESS
 from liaison.witnessing import pinned_policy

@@ -52,7 +52,7 @@ def _show_new(session: Session, client: Client, shown: set[bytes], state: str | 
 
 
 def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *, as_json: bool) -> None:
-    items = sorted(items, key=lambda item: (-item.message.core.handling.precedence, item.message.core.created))
+    items = sorted(items, key=lambda item: (-item.precedence, item.message.core.created))
     for item in items:
         if item.problem:
             say(f"{item.message_id.hex()}: not verified: {item.problem}")
@@ -66,7 +66,7 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
     rows = [
         [
             item.message_id.hex()[:12],
-            item.message.core.handling.precedence.name,
+            item.precedence.name,
             render.dtg(item.message.core.handling.dtg),
             item.message.core.sender if not item.problem else f"NOT VERIFIED {item.message.core.sender}",
             item.marking,
@@ -83,7 +83,7 @@ def _inbox_line(client: Client, item: InboxItem) -> dict[str, Any]:
     line = {
         "message_id": item.message_id.hex(),
         "from": core.sender,
-        "precedence": core.handling.precedence.name,
+        "precedence": item.precedence.name,
         "dtg": render.dtg(core.handling.dtg),
         "label": label_json(label),
         "marking": item.marking,

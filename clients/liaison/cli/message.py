@@ -60,7 +60,9 @@ def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict
         "marking": client.labels.marking(client.labels.heading(core)),
         "equivalent": _equivalent(client, core),
         "subject": head.name if head is not None else None,
-        "precedence": core.handling.precedence.name,
+        "precedence": client.precedence_of(record).name,
+        "action_precedence": core.handling.precedence.name,
+        "info_precedence": core.handling.info_precedence.name,
         "dtg": render.dtg(core.handling.dtg),
         **_handling_json(record, core),
         "portions": portions,
@@ -120,7 +122,7 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
         ("To", render.addressees(core, AddresseeKind.ACTION)),
         ("Info", render.addressees(core, AddresseeKind.INFO)),
         ("Exempted", render.addressees(core, AddresseeKind.EXEMPTED)),
-        ("Precedence", handling.precedence.name),
+        ("Precedence", _precedence(client, record)),
         ("DTG", render.dtg(handling.dtg)),
         ("Type", handling.message_type.upper() if handling.message_type != "operation" else ""),
         ("Expires", render.moment(core.expires)),
@@ -134,6 +136,14 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
         ("Protection", "" if record.one_time else last_resort),
         ("Subject", head.name if head is not None else _withheld(client, LabelReader.label_of(core.portions[0].label))),
     ]
+
+
+def _precedence(client: Client, record: Record) -> str:
+    """For this reader; of a message with both, both."""
+    handling, has_info = record.message.core.handling, bool(_of_kind(record.message.core, AddresseeKind.INFO))
+    own, stated, informed = client.precedence_of(record), handling.precedence, handling.info_precedence
+    both = f" (for action {stated.name}, for information {informed.name})"
+    return own.name + (both if has_info and stated is not informed else "")
 
 
 def _equivalent(client: Client, core: Core) -> str | None:
