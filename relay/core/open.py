@@ -110,6 +110,7 @@ def open_slot(
     held = _find(batch, caller, message_id)
     if held is None:
         quota.charge(batch, caller.device, Metered.OPEN, None)
+        batch.flush()  # the message, or its recall, may stand in front of this in the same commit
         found = stored_message(batch, message_id)
         return deny(batch, caller, message_id, found, _why_no_slot(batch, judge, caller, found))
     # 3. the decision, now and not as of submission, for every portion that the slot grants
