@@ -12,6 +12,8 @@ from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
 from world import clearance, world
 
+pytest.register_assert_rewrite("model")  # whose modules compare, too
+
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
 liaison.vault._stretch = functools.cache(liaison.vault._stretch)
 
