@@ -80,6 +80,7 @@ class Stage:
     room: int = 1  # so many go into it
     fate: str = "kept"
     turn: int = 0  # how many commits there were
+    is_sound: bool = True  # false where the model was left behind: what is seen then says nothing more
     told: Callable[[str], None] = lambda _words: None
 
     def __post_init__(self) -> None:
@@ -131,6 +132,7 @@ class Stage:
         if not acts:
             return
         self.turn += 1
+        self.is_sound = False
         told = self.run(together(self.relay, self.slates[self.turn % 2], acts, fate))
         for act, got in zip(acts, told, strict=True):
             answer = Answer(Unavailable) if fate == "lost" else act.expect()
@@ -140,6 +142,7 @@ class Stage:
                 assert isinstance(got, LiaisonError), act.words
             else:
                 self.compare(act, got, answer, alone=len(acts) == 1)
+        self.is_sound = True
 
     @staticmethod
     def compare(act: Act, got: Any, answer: Answer, *, alone: bool) -> None:
