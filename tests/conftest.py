@@ -18,6 +18,8 @@ from retained import JEAN, two_offices_with_periods
 from simulator import Forger, double
 from world import clearance, world
 
+pytest.register_assert_rewrite("model")  # whose modules compare, too
+
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
 liaison.home.vault._stretch = functools.cache(liaison.home.vault._stretch)
 

@@ -127,6 +127,7 @@ def _take(batch: Batch, caller: Caller, devices: Sequence[bytes]) -> dict[bytes,
         claimed = update(key_package).where(key_package.c.ref.in_(one_time), key_package.c.claimed_by.is_(None))
         if batch.connection.execute(claimed.values(claimed_by=caller.device.device_id)).rowcount != len(one_time):
             raise Conflict("a key package was claimed twice")
+        batch.forget(PACKAGES, set(one_time).__contains__)
     return {device_id: (package, signed) for device_id, _, _, package, signed in found}
 
 

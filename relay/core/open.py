@@ -107,7 +107,7 @@ def open_slot(
     # 1. the certificate, as of this transaction
     current(batch.directory, caller.device.device_id, batch.now)
     # 2. the slot exists
-    held = _find(batch, caller, message_id)
+    held = _find(batch, caller, message_id) or _find_anew(batch, caller, message_id)
     if held is None:
         quota.charge(batch, caller.device, Metered.OPEN, None)
         found = stored_message(batch, message_id)
@@ -192,6 +192,13 @@ def _find(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
         proof=tuple(proof[start : start + 32] for start in range(0, len(proof), 32)),
         endorsements=tuple(decode_list(bytes(row.endorsements), "endorsements")),
     )
+
+
+def _find_anew(batch: Batch, caller: Caller, message_id: bytes) -> Held | None:
+    """What was not there when this commit began: the message, or its recall, may stand in front of this in it."""
+    batch.flush()
+    batch.forget(ROWS, (message_id, caller.device.device_id).__eq__)
+    return _find(batch, caller, message_id)
 
 
 def deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None, rules: tuple[str, ...]) -> Answer:

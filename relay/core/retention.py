@@ -27,6 +27,7 @@ from relay.protocol.access import Judge, deciding_policy
 from relay.protocol.entry import NO_DEVICE, RELAY, AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import LiaisonError
+from relay.protocol.identity import office_of
 from relay.protocol.label import PolicyRef, readable_label
 from relay.protocol.retention import DEFAULT_RETENTION, EVERYONE, Destruction, entry_end, message_end
 from relay.store import log as log_rows
@@ -233,7 +234,8 @@ def _due_entries(
     kept = _expiries(connection, {entry.message_id for _, entry in labelled})
     due, again = [], NEVER
     for index, entry in labelled:
-        offices = [office for office in dict.fromkeys((entry.office, entry.concerns)) if office]
+        readers = [office for office in dict.fromkeys((entry.office, entry.concerns)) if office]
+        offices = readers or [office_of(entry.address)]  # the second of a denial inside one office goes with the first
         label = readable_label(entry.label or b"")
         policies = [judge.policy_of(office, label.policy) if label is not None else None for office in offices]
         end, expires = entry_end(policies, label, entry.time // 1000), kept.get(entry.message_id)
