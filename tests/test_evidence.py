@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import struct
 import subprocess
 import sys
 import time
@@ -261,6 +262,29 @@ def test_a_damaged_package_is_one_that_does_not_verify(setting, right, tmp_path,
     assert (told.exit_code, told.stdout) == (5, "")
     assert "not a package, or a damaged one: " in told.stderr
     assert run(setting.clients[ANNA], "evidence", "verify", str(file), "--json").stdout == ""
+
+
+def test_octets_that_belong_to_no_member_are_refused_wherever_they_hide(right, verdict):
+    start = int.from_bytes(right[-6:-2], "little")  # of what lists the members
+    for moved in (start - 1, start + 1):
+        assert not verdict(right[:-6] + moved.to_bytes(4, "little") + right[-2:])
+    assert not verdict(right[:start] + b"hidden" + right[start:-6] + (start + 6).to_bytes(4, "little") + right[-2:])
+    with pytest.raises(Malformed, match="where the member before it ends"):
+        read_package(nested())
+
+
+def nested() -> bytes:
+    """One member inside another's content, and as many octets hidden behind both as it has."""
+    inner, outer = zip_of({"relay.txt": b"key"}), "policy/" + "0" * 64
+    size = inner.index(b"PK\1\2")
+    around = zip_of({outer: inner[:size]})
+    at = around.index(b"PK\1\2")
+    listed = around[at:-22] + inner[size : size + 42] + (30 + len(outer)).to_bytes(4, "little") + inner[size + 46 : -22]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(listed), at + size, 0)
+    octets = around[:at] + bytes(size) + listed + end
+    with zipfile.ZipFile(io.BytesIO(octets)) as archive:
+        assert archive.read("relay.txt") == b"key"
+    return octets
 
 
 # -- proofs and entries, repaired as far as the operator could

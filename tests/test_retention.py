@@ -358,9 +358,9 @@ def test_a_record_says_what_it_covers_and_nothing_else():
     assert parse_destruction(record.detail()) == record
     assert " entries=3-5,9 " in record.detail()
     assert parse_destruction(Destruction(1, (), ()).detail()).entries == ()
-    for entries in ("5-3", "0-999999999", "9" * 5000, "٣"):
+    for entries in ("5-3", "0-999999999", "9" * 5000, "٣", "3,4", "9,3", "3,3", "03", "5-5", "0-255,257"):
         with pytest.raises(Malformed):
             parse_destruction(f"messages=1 entries={entries} policies=")
-    for wrong in ("", "messages=1"):
+    for wrong in ("", "messages=1", "messages=1 entries= policies=ab"):
         with pytest.raises(Malformed):
             parse_destruction(wrong)

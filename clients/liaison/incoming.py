@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
@@ -15,7 +16,7 @@ from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
-from relay.protocol.errors import Refused, Unverified
+from relay.protocol.errors import Malformed, Refused, Unverified
 from relay.protocol.grants import format_portions
 from relay.protocol.header import Core, Precedence
 from relay.protocol.identity import MAY_SEND
@@ -212,12 +213,14 @@ class Incoming:
         core, folder = message.core, self.profile.cabinet.parts
         if core.portions[index].length <= MAX_INLINE:
             sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
-            found = unseal_part(core, index, key, sealed)
+            with _sealed_by_the_sender():
+                found = unseal_part(core, index, key, sealed)
             if len(found.content) > room:
                 raise too_much()
             return found
         with downloaded(folder, core, index, self.transport, self.meter):
-            found = check_file(core, index, key, folder)
+            with _sealed_by_the_sender():
+                found = check_file(core, index, key, folder)
             return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)
 
     def _decide(
@@ -238,3 +241,12 @@ class Incoming:
         rules |= dict.fromkeys(self.judge.obligations_of(core, found))
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))
+
+
+@contextmanager
+def _sealed_by_the_sender() -> Iterator[None]:
+    """Inside, what opened under the sender's keys is read: where it is not the format, the relay is not at fault."""
+    try:
+        yield
+    except Malformed as problem:
+        raise Unverified(f"what the sender sealed does not hold: {problem}", hint=problem.hint) from problem

@@ -8,6 +8,7 @@ complete although it is only memory. A client signs again and goes on.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from relay.protocol.httpsig import check_request, parse_signature
 from relay.protocol.identity import Kind
 
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
+_DEVICE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class UnknownDevice(Unauthenticated):
@@ -103,10 +105,9 @@ def recognise(request: Request, directory: Directory, now: int) -> Checking[Call
 
 
 def _known_device(keyid: str, directory: Directory, now: int) -> Device:
-    try:
-        device = directory.device(bytes.fromhex(keyid), now)
-    except ValueError:
-        device = None
+    if not _DEVICE_ID.fullmatch(keyid):
+        raise Unauthenticated("request signature: keyid is not a device's id, 32 hexadecimal digits in lower case")
+    device = directory.device(bytes.fromhex(keyid), now)
     if device is None:
         raise UnknownDevice(
             "this device is not enrolled, no longer valid, or revoked",

@@ -13,6 +13,7 @@ from relay.protocol.access import Judge
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message, parse_slot
+from relay.protocol.errors import Unknown
 from relay.protocol.header import Precedence
 from relay.protocol.merkle import consistency_proof, inclusion_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
@@ -178,26 +179,30 @@ def _reader(connection: Connection, device: Device, message_id: bytes) -> bytes 
     return device.device_id
 
 
+def _beyond() -> Unknown:
+    return Unknown("the log does not reach that far")
+
+
 def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:
     """A hash tile of a log; partial only as wide as asked. Raises Unknown if the log does not reach that far."""
     level = int(wanted.level)
     _check_extent(connection, log, wanted)
     found = log_rows.hashes(connection, log, level, wanted.index * TILE_WIDTH, wanted.width)
     if len(found) != wanted.width:
-        raise not_available()
+        raise _beyond()
     return b"".join(bytes(digest) for digest in found)
 
 
 def _check_extent(connection: Connection, log: Log, wanted: Tile) -> None:
     # A path can name an index that no database column holds.
     if wanted.index * TILE_WIDTH >= log_rows.sizes(connection)[log]:
-        raise not_available()
+        raise _beyond()
 
 
 def consistency(connection: Connection, log: Log, old: int, new: int) -> list[bytes]:
     """Proof between two sizes, from stored hashes: anyone may ask, so it is none of the writer's time."""
     if not 0 < old <= new <= log_rows.sizes(connection)[log]:
-        raise not_available()
+        raise _beyond()
     return consistency_proof(old, new, _node_reader(connection, log))
 
 
@@ -215,7 +220,7 @@ def directory_bundle(connection: Connection, wanted: Tile) -> bytes:
     rows = log_rows.entries(connection, Log.DIRECTORY, wanted.index * TILE_WIDTH, wanted.width)
     found = [bytes(row[1]) for row in rows if row[1] is not None]
     if len(found) != wanted.width:
-        raise not_available()
+        raise _beyond()
     return entry_bundle(found)
 
 

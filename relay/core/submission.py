@@ -121,5 +121,7 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
     for index, (sealed, portion) in enumerate(zip(submission.parts, portions, strict=True)):
         if sealed is None:  # asked in the transaction: uploads.uploaded
             continue
-        if len(sealed) != portion.length or part_digest(sealed) != portion.digest:
-            raise Malformed(f"submission: part {index} is not the one that was signed")
+        if len(sealed) != portion.length:
+            raise Malformed(f"submission: part {index} has {len(sealed)} octets, not the {portion.length} signed")
+        if part_digest(sealed) != portion.digest:
+            raise Malformed(f"submission: part {index} has another digest than was signed")

@@ -16,14 +16,14 @@ from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Session, json_option, label_json, pass_session
+from .common import Commands, Session, json_option, label_json, pass_session
 from .delivery import deliver
 from .saying import put, say
 
 _MAX_FILE = 64 * 1024 * 1024
 
 
-class _VerifyOrId(click.Group):
+class _VerifyOrId(Commands):
     """`evidence verify FILE`, and `evidence ID`: whatever is no command's name is a message id."""
 
     def resolve_command(
