@@ -61,8 +61,6 @@ def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict
         "equivalent": _equivalent(client, core),
         "subject": head.name if head is not None else None,
         "precedence": client.precedence_of(record).name,
-        "action_precedence": core.handling.precedence.name,
-        "info_precedence": core.handling.info_precedence.name,
         "dtg": render.dtg(core.handling.dtg),
         **_handling_json(record, core),
         "portions": portions,
@@ -73,6 +71,8 @@ def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict
 def _handling_json(record: Record, core: Core) -> dict[str, Any]:
     handling, supersedes = core.handling, core.handling.supersedes
     return {
+        "action_precedence": handling.precedence.name,
+        "info_precedence": handling.info_precedence.name,
         "to": _of_kind(core, AddresseeKind.ACTION),
         "info": _of_kind(core, AddresseeKind.INFO),
         "exempted": _of_kind(core, AddresseeKind.EXEMPTED),
