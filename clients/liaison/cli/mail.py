@@ -6,17 +6,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from liaison import render
+from liaison.as_json import inbox_json, message_json
 from liaison.client import Client
 from liaison.inbox import InboxItem
 from relay.protocol.errors import Malformed, TooMany, Unavailable
 
-from .common import Session, json_option, label_json, pass_session
-from .message import message_json, save_attachments, show_message
+from .common import Session, json_option, pass_session
+from .message import save_attachments, show_message
 from .saying import put, say
 
 RECONNECT_SECONDS = 5
@@ -58,7 +58,7 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
             say(f"{item.message_id.hex()}: not verified: {item.problem}")
     if as_json:
         for item in items:
-            put(_inbox_line(client, item))
+            put(inbox_json(client, item))
         return
     if not items:
         return
@@ -75,21 +75,6 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
         for item in items
     ]
     render.marked_table(render.page(session.color), [item.marking for item in items], columns, rows)
-
-
-def _inbox_line(client: Client, item: InboxItem) -> dict[str, Any]:
-    core = item.message.core
-    label = client.labels.label_of(core.label)
-    line = {
-        "message_id": item.message_id.hex(),
-        "from": core.sender,
-        "precedence": core.handling.precedence.name,
-        "dtg": render.dtg(core.handling.dtg),
-        "label": label_json(label),
-        "marking": item.marking,
-        "state": item.state,
-    }
-    return line | ({"problem": item.problem} if item.problem else {})
 
 
 @click.command()
