@@ -41,12 +41,27 @@ def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
 
 
 def sent_json(sent: Sent) -> dict[str, Any]:
+    """The receipt of what has just been sent."""
+    return _receipt(sent.message_id, sent.dtg, sent.released_to, refused_json(sent.refused), waits=sent.waits)
+
+
+def kept_sent_json(record: Record, *, waits: bool) -> dict[str, Any]:
+    """The same receipt, of what was sent before, from its sender's own copy."""
+    core = record.message.core
+    released_to = [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED]
+    refused = [{"address": address, "rules": list(rules)} for address, rules in record.refused]
+    return _receipt(core.message_id, core.handling.dtg, released_to, refused, waits=waits)
+
+
+def _receipt(
+    message_id: bytes, dtg: int, released_to: Iterable[str], refused: list[dict[str, Any]], *, waits: bool
+) -> dict[str, Any]:
     return {
-        "message_id": sent.message_id.hex(),
-        "dtg": render.dtg(sent.dtg),
-        "released_to": list(sent.released_to),
-        "refused": refused_json(sent.refused),
-        **({"state": "waiting"} if sent.waits else {}),
+        "message_id": message_id.hex(),
+        "dtg": render.dtg(dtg),
+        "released_to": list(released_to),
+        "refused": refused,
+        **({"state": "waiting"} if waits else {}),
     }
 
 
@@ -132,3 +147,8 @@ def equivalent(client: Client, core: Core) -> str | None:
     translated = client.judge.translations(core.office, office, core.label, int(time.time()))
     markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
     return " / ".join(sorted(markings)) or None
+
+
+def acknowledged_json(message_id: bytes, at: int) -> dict[str, Any]:
+    """Once it is acknowledged; `at` is the time of the log entry in ms."""
+    return {"message_id": message_id.hex(), "state": "handled", "time": render.moment(at // 1000)}
