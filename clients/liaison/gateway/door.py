@@ -103,6 +103,7 @@ class _Visit(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self._is_read = False
         self._late = Timer(PATIENCE, self._end_reading)  # the socket's own timeout starts anew with each octet
         self._late.daemon = True
         self._late.start()
@@ -125,6 +126,7 @@ class _Visit(BaseHTTPRequestHandler):
         try:
             self._admit()
             body = self._body()
+            self._is_read = True
             self._late.cancel()
             key = self.headers.get("idempotency-key")
             status, content = self.server.answer(Asked(self.command, self.path, key, body))
@@ -179,7 +181,8 @@ class _Visit(BaseHTTPRequestHandler):
         if isinstance(problem, Unauthenticated):
             fields["www-authenticate"] = "Bearer"
         self._put(status, MEDIA_TYPE, content, fields)
-        self._take_rest()
+        if not self._is_read:
+            self._take_rest()
 
     def _take_rest(self) -> None:
         # Closed with octets unread, the system resets the connection, and the refusal may be lost on the way.
