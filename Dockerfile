@@ -4,6 +4,7 @@
 #     -e RELAY_PUBLIC_URL=https://relay.example -e RELAY_PROXIES=172.17.0.1 liaison-relay
 # TLS ends at a proxy in front; RELAY_PROXIES says where it comes from: here, over Docker's bridge. A relay has 20 seconds
 # to drain, and Docker alone would kill it after 10. PostgreSQL: RELAY_DATABASE, and `relay migrate` before the first start.
+# What it is made of, Debian's packages aside (CycloneDX): docker run --rm liaison-relay cat /opt/relay/sbom.json
 
 FROM python:3.13-slim AS build
 WORKDIR /src
@@ -13,7 +14,9 @@ COPY clients clients
 COPY migrations migrations
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
  && python -m venv /opt/relay \
- && /opt/relay/bin/pip install --no-cache-dir "$(ls /wheel/*.whl)[server,postgres,s3]"
+ && /opt/relay/bin/pip install --no-cache-dir "$(ls /wheel/*.whl)[server,postgres,s3]" \
+ && pip install --no-cache-dir cyclonedx-bom \
+ && cyclonedx-py environment --spec-version 1.6 --output-file /opt/relay/sbom.json /opt/relay
 
 FROM python:3.13-slim
 RUN useradd --system --uid 8440 --no-create-home --shell /usr/sbin/nologin relay \

@@ -88,7 +88,7 @@ class Server:
     def operate(self, *arguments: str) -> None:
         """An operator's command on this relay's data."""
         command = [RELAY, *arguments, *self.where()]
-        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if ran.returncode:
             raise Missing(f"relay {' '.join(arguments)}: {ran.stderr.strip()[-300:]}")
 

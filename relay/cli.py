@@ -133,7 +133,7 @@ def restore(file: Path, *, checkpoints: Any, accept_loss: bool, as_json: bool, *
     """Make an empty database what FILE holds, if its logs agree with what others hold of them. Wholly or not at all."""
     from relay.upkeep.backup import restore_backup  # noqa: PLC0415
 
-    notes = [each.read() for each in checkpoints]
+    notes = [(each.name, each.read()) for each in checkpoints]
     lost = restore_backup(settings_of(**given), file, notes, _told, accept_loss=accept_loss)
     if as_json:
         put({"restored": True, "lost": lost})
@@ -152,7 +152,8 @@ def check(*, checkpoints: Any, as_json: bool, **given: Any) -> None:
     from relay.house import check_all  # noqa: PLC0415
 
     faults = 0
-    for fault in check_all(settings_of(**given), [each.read() for each in checkpoints], _told):
+    notes = [(each.name, each.read()) for each in checkpoints]
+    for fault in check_all(settings_of(**given), notes, _told):
         if as_json:
             put({"fault": str(fault)})
         else:

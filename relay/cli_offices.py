@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from relay.program import data_option, database_option, json_option, put, say, settings_of
+from relay.program import CANCELLED, data_option, database_option, json_option, put, say, settings_of
 from relay.protocol.approval import Approvers, Matter, read_approvers
 from relay.protocol.armor import armor, dearmor
-from relay.protocol.identity import parse_statement
-from relay.protocol.words import words_for
+from relay.protocol.errors import Unverified
+from relay.protocol.identity import Statement, parse_statement
+from relay.protocol.words import are_words, words_for
 
 _LIST = "RELAY APPROVERS"
 approval_option = click.option(
@@ -31,11 +33,13 @@ def office() -> None:
 
 @office.command("add")
 @click.argument("statement", type=click.File("rb"))
+@click.option("--words", help="What its security officer read out to you: with other words, it is not admitted.")
+@click.option("--yes", is_flag=True, help="Answer every question with yes.")
 @approval_option
 @data_option
 @database_option
 @json_option
-def office_add(statement: Any, approvals: Any, *, as_json: bool, **given: Any) -> None:
+def office_add(statement: Any, approvals: Any, *, words: str | None, yes: bool, as_json: bool, **given: Any) -> None:
     """Admit the office whose authority made STATEMENT. Compare the words with its security officer first.
 
     Where `relay approvers` has a list, its people approve STATEMENT: liaison approve STATEMENT -o APPROVAL.
@@ -45,11 +49,26 @@ def office_add(statement: Any, approvals: Any, *, as_json: bool, **given: Any) -
 
     encoded = dearmor(statement.read(), "STATEMENT")
     stated, approved = parse_statement(encoded), [dearmor(file.read(), "APPROVAL") for file in approvals]
+    _compare(stated, words, yes=yes)
     commit_alone(settings_of(**given), lambda batch: register_office(batch, encoded, approved))
     if as_json:
         put({"office": stated.office, "nation": stated.nation, "authority": stated.kid.hex(), "admitted": True})
     say(f"office {stated.office} ({stated.nation}) admitted")
     say(f"words to compare: {words_for([stated.kid])}")
+
+
+def _compare(stated: Statement, words: str | None, *, yes: bool) -> None:
+    """Let through what its security officer stated, as far as somebody can be asked; a script is told afterwards."""
+    if words is not None and not are_words(words, [stated.kid]):
+        raise Unverified(
+            f"the authority of {stated.office} has other words than you were told: it is not admitted",
+            hint="hear them again, as `liaison authority init` has them; the statement may have been swapped",
+        )
+    if words is None and not yes and sys.stdin.isatty():
+        say(f"words of the authority of {stated.office} ({stated.nation}): {words_for([stated.kid])}")
+        if not click.confirm("Did its security officer read out the same words to you?", err=True):
+            say("cancelled")
+            sys.exit(CANCELLED)
 
 
 @office.command("list")

@@ -21,7 +21,7 @@ from relay.logkeys import LogKeys, load_log_keys
 from relay.pipeline.batch import Answer, Batch, Job
 from relay.pipeline.committer import Committer
 from relay.protocol.approval import Approvers, Matter, devices_of_people, read_approvers
-from relay.protocol.errors import LiaisonError, Unavailable, Unverified
+from relay.protocol.errors import LiaisonError, Unavailable, Unverified, named
 from relay.protocol.tlog import Checkpoint
 from relay.protocol.witness import WitnessKeys, parse_logs
 from relay.protocol.witness_policy import parse_witness_policy, require_own_logs
@@ -142,19 +142,20 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-def read_checkpoints(keys: LogKeys, name: str, notes: Sequence[bytes]) -> list[Checkpoint]:
-    """Checkpoints that others hold, each signed by this relay's keys for one of its logs."""
+def read_checkpoints(keys: LogKeys, name: str, notes: Sequence[tuple[str, bytes]]) -> list[Checkpoint]:
+    """Checkpoints that others hold, each with its file's name: signed by this relay's keys for one of its logs."""
     origins = [f"{name}/{log.name.lower()}" for log in Log]
     found = []
-    for note in notes:
-        origin = note.split(b"\n", 1)[0].decode(errors="replace")
-        if origin not in origins:
-            raise Unverified(f"a checkpoint of {origin!r:.80}, and this relay's logs are {' and '.join(origins)}")
-        found.append(keys.read_checkpoint(origin, note))
+    for file, note in notes:
+        with named(file):
+            origin = note.split(b"\n", 1)[0].decode(errors="replace")
+            if origin not in origins:
+                raise Unverified(f"a checkpoint of {origin!r:.80}, and this relay's logs are {' and '.join(origins)}")
+            found.append(keys.read_checkpoint(origin, note))
     return found
 
 
-def check_all(settings: Settings, notes: Sequence[bytes], progress: Progress) -> Iterator[Fault]:
+def check_all(settings: Settings, notes: Sequence[tuple[str, bytes]], progress: Progress) -> Iterator[Fault]:
     """Every fault of the database as it is now. A relay may be serving it."""
     keys, engine = held_relay(settings), open_snapshot(settings.database_url)
     try:

@@ -17,7 +17,7 @@ from relay.settings import Settings
 
 EXIT: dict[type[LiaisonError], int] = {Unauthenticated: 4, Unverified: 5, Refused: 6, TooMany: 7, Unavailable: 7}
 
-INTERRUPTED = 130
+CANCELLED, INTERRUPTED = 3, 130
 data_option = click.option(
     "--data", type=click.Path(path_type=Path), help="Data folder; default: RELAY_DATA, or this account's own."
 )
@@ -26,7 +26,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, one ob
 
 
 class OperatorProgram(click.Group):
-    """Turns domain errors into a line, a hint and an exit code."""
+    """Turns domain errors into a line, a hint and an exit code; lists each command with its whole first sentence."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(500)) for name, each in sorted(self.commands.items())])
 
     def invoke(self, context: click.Context) -> Any:
         try:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import functools
+import sqlite3
 
 import pytest
 
 import liaison.home.vault
+from databases import fresh_database
 from forge import Forge
 from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
+from relay.store.engine import open_writer
+from relay.store.migrate import upgrade
+from retained import JEAN, two_offices_with_periods
+from simulator import Forger, double
 from world import clearance, world
 
 # Argon2id is a pure function and most of what a world costs: the same passphrase and salt are stretched once a process.
@@ -36,6 +42,34 @@ def two_offices(tmp_path_factory):
         yield built
 
 
+@pytest.fixture
+def anna(two_offices):
+    return two_offices.clients["anna.nowak@lo-warsaw"]
+
+
+@pytest.fixture
+def jean(two_offices):
+    return two_offices.clients["jean.petit@lo-paris"]
+
+
+@pytest.fixture
+def luc(two_offices):
+    return two_offices.clients["luc.bas@lo-paris"]
+
+
+@pytest.fixture
+def forger(two_offices):
+    return Forger(two_offices)
+
+
+@pytest.fixture
+def jeans_double(jean, tmp_path):
+    """Jean's profile once more, for lies that hold and would stay in it."""
+    jean.sync()
+    with double(jean, tmp_path / "double") as copy:
+        yield copy
+
+
 @pytest.fixture(scope="module")
 def forge(two_offices):
     """Anna's, with a message to Jean planned."""
@@ -53,3 +87,38 @@ def auditor(two_offices):
     with pytest.raises(Unknown):
         jean.read(bytes(16))
     return made
+
+
+@pytest.fixture
+def fresh_offices(tmp_path, request):
+    """For the tests in which an auditor verifies: his log has no entry of a clock that was set back.
+
+    Over SQLite, or over the kind of database that a test names.
+    """
+    if not hasattr(request, "param"):
+        with two_offices_with_periods(tmp_path) as built:
+            yield built
+        return
+    with fresh_database(request.param, tmp_path / "database") as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        engine.dispose()
+        with two_offices_with_periods(tmp_path, url) as built:
+            yield built
+
+
+@pytest.fixture(scope="module")
+def offices_with_periods(tmp_path_factory):
+    with two_offices_with_periods(tmp_path_factory.mktemp("retention")) as built:
+        yield built
+
+
+@pytest.fixture
+def emptied_offices(offices_with_periods):
+    """Two offices without a message."""
+    offices_with_periods.clients[JEAN].inbox()  # brings new keys: a sweep long after now has forgotten the others
+    yield offices_with_periods
+    with sqlite3.connect(offices_with_periods.settings.data / "relay.sqlite", timeout=30) as connection:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("DELETE FROM message")
+    connection.close()

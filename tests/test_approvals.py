@@ -405,9 +405,10 @@ def test_the_relays_operator_admits_an_office_with_the_approvals_that_he_asked_f
         (tmp_path / "lo-oslo.statement").write_text(armor(statement, "STATEMENT"))
         alone = relay("office", "add", "lo-oslo.statement")
         assert (alone.exit_code, "admission: this takes the approval of 2" in alone.output) == (6, True)
+        assert "hint: the office's statement is FILE; each" in alone.output
         assert relay("office", "add", "lo-oslo.statement", *approved("lo-oslo.statement")).exit_code == 0
         fewer = ["approvers", "set", "--person", EWA_, "--needed", "1"]
-        assert relay(*fewer).exit_code == 6
+        assert (relay(*fewer).exit_code, "hint: --ask writes FILE; each" in relay(*fewer).output) == (6, True)
         assert relay(*fewer, "--ask", "fewer").exit_code == 0
         assert relay("approvers", "set", "fewer", *approved("fewer")).exit_code == 0
         # what the relay has done alone no client believes

@@ -22,7 +22,7 @@ from liaison.audit.report import Cover, page
 from liaison.audit.report_style import style
 from liaison.audit.tally import tally
 from liaison.keys import SigningKey
-from liaison.labels import SYSTEM_HIGH
+from liaison.render import SYSTEM_HIGH
 from relay.protocol.changes import _admit
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event

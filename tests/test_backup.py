@@ -110,6 +110,11 @@ def test_a_backup_under_load_is_served_on_elsewhere_and_an_old_one_is_refused(tm
         again = told("restore", file, *there, "--checkpoint", held, code=1).stderr
         assert "needs an empty" in again
         told("check", *there, "--checkpoint", held)
+        foreign = tmp_path / "foreign"
+        foreign.write_bytes(held.read_bytes().replace(b"/access", b"/excess"))
+        for words in (("check",), ("restore", file)):
+            refused = told(*words, *there, "--checkpoint", held, "--checkpoint", foreign, code=5).stderr
+            assert f"error: {foreign}: a checkpoint of " in refused
         with Serving(tmp_path / "two", second, port=serving.port) as restored:
             after = anna.send([JEAN], label="TEST OPEN", body="After.\n")
             assert jean.read(after.message_id).portions[0].text == "After.\n"

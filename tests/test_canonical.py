@@ -32,7 +32,7 @@ def shared() -> bytes:
 @pytest.mark.parametrize("content", [b"\x00", b"\x41a", b"\x61a", b"\x80"])
 def test_every_tag_is_refused_before_its_content_is_read(content):
     for tag in (*range(300), 1004, 43000, 55799, 1 << 31, 1 << 63):
-        with pytest.raises(Malformed, match=f"semantic tag {tag}"):
+        with pytest.raises(Malformed, match=f"a tag is not permitted .*semantic tag {tag}"):
             decode(head(6, tag) + content)
 
 

@@ -81,6 +81,7 @@ HARMS = {
     "a slot that opens again": ("opens, and was recalled", "UPDATE slot SET encoded = kept WHERE kept IS NOT NULL"),
     "a slot of no octets": ("opens, and was recalled", f"UPDATE slot SET encoded = x'' WHERE message_id IN {RECALLED}"),
     "a slot that is kept for nothing": ("is kept, and no recall", "UPDATE slot SET kept = encoded"),
+    "a slot that goes before others": ("a precedence that was not signed", "UPDATE slot SET precedence = 5"),
     "slots where nobody looks": ("has slots [], and", "UPDATE slot SET day = day + 1"),
     "parts where nobody looks": ("has parts [], and 1", "UPDATE part SET day = day + 1"),
     "an empty slot that was another's": (

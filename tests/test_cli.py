@@ -58,6 +58,8 @@ def test_every_command_explains_itself(words, _command) -> None:
     told = CliRunner().invoke(PROGRAMS[words[0]], [*words[1:], "--help"])
     assert told.exit_code == 0, told.output
     assert told.output.startswith("Usage: ")
+    listed = told.output.partition("\nCommands:\n")[2].splitlines()
+    assert not [line for line in listed if line.endswith("...")], "what a command is for is said whole"
     assert "\\b" not in told.output
     explained = told.output.split("\n\n")[1].strip()
     assert explained, "no sentence says what it does"

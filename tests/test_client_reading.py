@@ -10,10 +10,11 @@ from acts import run
 from liaison import Attachment, Client
 from liaison.cli import mail
 from liaison.incoming import Incoming
+from liaison.portions import pack
 from liaison.record import HANDLED
 from relay.protocol.canonical import decode
-from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown
-from relay.protocol.header import Precedence
+from relay.protocol.envelope import RECEIPT, Receipt
+from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable, Unknown, Unverified
 from simulator import lying
 from world import PASSPHRASE, clearance, world
 
@@ -119,12 +120,6 @@ def test_a_role_that_nobody_holds_is_refused_by_name(clients):
     assert refused.value.rules == ("unknown-address",)
 
 
-def test_info_addressees_are_served_no_faster_than_action_addressees(clients):
-    sent = send(clients, [JEAN], info=[EVE], precedence=Precedence.FLASH)
-    handling = clients[EVE].read(sent.message_id).message.core.handling
-    assert (handling.precedence, handling.info_precedence) == (Precedence.FLASH, Precedence.ROUTINE)
-
-
 # -- portions ---------------------------------------------------------------------------------------------------------
 
 
@@ -228,6 +223,13 @@ def test_a_role_reaches_whoever_holds_it_now_and_a_lower_clearance_opens_nothing
     assert gets_nothing(max_after, late.message_id)
 
 
+def test_what_is_wrong_inside_a_part_is_the_senders_fault_and_not_the_relays(clients, monkeypatch):
+    monkeypatch.setattr("liaison.seal.pack", lambda portion: pack(portion)[:-1] + b"\1")
+    sent = send(clients, [EVE])
+    with pytest.raises(Unverified, match="what the sender sealed does not hold: part: padding"):
+        clients[EVE].read(sent.message_id)
+
+
 # -- receipts and states ----------------------------------------------------------------------------------------------
 
 
@@ -276,6 +278,18 @@ def test_an_acknowledgement_is_the_readers_signed_word_and_said_once(clients):
     assert first == second
     assert _receipts(clients, sent.message_id) == ["opened", "acknowledged"]
     assert clients[EVE].read(sent.message_id).state == HANDLED
+
+
+def test_who_has_opened_a_message_is_told_that_a_receipt_is_for_another_and_nobody_else_is(clients):
+    sent, eve = send(clients, [EVE]), clients[EVE]
+    key, path = eve.profile.signing, f"/v1/messages/{sent.message_id.hex()}/receipts"
+    receipt = Receipt(sent.message_id, bytes(32), key.device_id, "acknowledged", int(time.time()))
+    with pytest.raises(Unknown, match="no such message"):
+        eve.transport.post(path, key.sign_object(RECEIPT, receipt.payload()))
+    eve.read(sent.message_id)
+    with pytest.raises(Malformed, match="another message_ref"):
+        eve.transport.post(path, key.sign_object(RECEIPT, receipt.payload()))
+    assert _receipts(clients, sent.message_id) == ["opened"]
 
 
 def test_the_relay_takes_a_receipt_that_comes_late_and_none_of_the_future(clients):

@@ -48,6 +48,11 @@ def unreachable(**_query):
     raise Unavailable("the relay cannot be reached")
 
 
+def test_who_reads_a_sealed_draft_is_told_what_releases_it(clients) -> None:
+    carrier = drafted(clients).sent.message_id.hex()
+    assert f"a sealed draft: liaison release {carrier[:12]}" in screen(clients[PIOTR], "read", carrier)
+
+
 # -- releasing a second time ------------------------------------------------------------------------------------------
 
 
@@ -74,9 +79,22 @@ def test_who_releases_what_another_officer_has_released_is_told_so(clients) -> N
     release(clients[OLGA], draft)
     told = run(clients[PIOTR], "release", draft.sent.message_id.hex(), "--yes")
     assert told.exit_code == 1
-    assert "liaison: error: another officer has released this draft already (relay: message" in told.stderr
-    assert f"hint: {ANNA} sees by whom and when: liaison track {draft.message_id.hex()[:12]}" in told.stderr
+    assert "liaison: error: another officer has released this draft already: nothing goes twice\n" in told.stderr
+    assert f"hint: by whom and when, {ANNA} sees: liaison track {draft.message_id.hex()[:12]}\n" in told.stderr
     assert clients[PIOTR].profile.cabinet.outbox() == []
+
+
+def test_who_released_while_the_relay_was_away_is_told_that_another_officer_was_faster(clients) -> None:
+    draft, piotr = drafted(clients), clients[PIOTR]
+    found, told = open_draft(piotr, draft.sent.message_id), []
+    with lying(piotr) as relay:
+        relay.invent("POST", r"^/v1/messages$", unreachable)
+        with pytest.raises(Waiting):
+            release_draft(piotr, found)
+    release(clients[OLGA], draft)
+    assert piotr.outgoing().post_waiting(told.append) == [draft.message_id]
+    why = "another officer has released this draft already: nothing goes twice"
+    assert told == [f"message {draft.message_id.hex()} will not be posted again: {why}"]
 
 
 def test_another_conflict_at_the_release_is_not_taken_for_an_earlier_one(clients) -> None:

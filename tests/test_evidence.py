@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import struct
 import subprocess
 import sys
 import time
@@ -22,7 +24,7 @@ from pathlib import Path
 import pytest
 
 import test_go
-from acts import run
+from acts import as_json, run, screen
 from liaison.approving import approve, read_asked
 from liaison.audit.pull import AuditPull
 from liaison.client import Client
@@ -31,6 +33,7 @@ from liaison.evidence.package import MANIFEST, read_package, write_package, zip_
 from liaison.evidence.verify import verify_evidence
 from liaison.home.founding import found_device
 from liaison.recalling import recall
+from liaison.render import SYSTEM_HIGH, dtg
 from octets import flipped
 from relay.protocol.agreement import AGREEMENT, read_agreement
 from relay.protocol.approval import Matter
@@ -39,7 +42,7 @@ from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, DirectoryEntry, Event, parse_access_entry, parse_directory_entry
 from relay.protocol.envelope import RECEIPT, Receipt, read_receipt
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.identity import CERTIFICATE, Kind, parse_statement, read_certificate
 from relay.protocol.label import label_bytes, label_of
 from relay.protocol.merkle import MerkleTree, leaf_hash
@@ -48,7 +51,7 @@ from simulator import Forger, double, lying
 from test_go import built
 from world import PASSPHRASE, clearance, world
 
-LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
+LABEL, SHOWN = "TEST CLOSED RELEASABLE TO FRA, POL", "TEST CLOSED RELEASABLE TO POL, FRA"
 ANNA, PETIT, BAS = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
 AUDIT = "audit@lo-warsaw"
 
@@ -248,6 +251,40 @@ def test_a_file_that_is_no_plain_package_is_refused_unread(right, verdict):
         assert not verdict(octets)
     for name in ("../message.cose", "/message.cose", "access/../message.cose", "MESSAGE.COSE", "policy/" + "0" * 63):
         assert not verdict(zip_of({**members, name: b""}))
+
+
+def test_octets_that_belong_to_no_member_are_refused_wherever_they_hide(right, verdict):
+    start = int.from_bytes(right[-6:-2], "little")  # of what lists the members
+    for moved in (start - 1, start + 1):
+        assert not verdict(right[:-6] + moved.to_bytes(4, "little") + right[-2:])
+    assert not verdict(right[:start] + b"hidden" + right[start:-6] + (start + 6).to_bytes(4, "little") + right[-2:])
+    with pytest.raises(Malformed, match="where the member before it ends"):
+        read_package(nested())
+
+
+def nested() -> bytes:
+    """One member inside another's content, and as many octets hidden behind both as it has."""
+    inner, outer = zip_of({"relay.txt": b"key"}), "policy/" + "0" * 64
+    size = inner.index(b"PK\1\2")
+    around = zip_of({outer: inner[:size]})
+    at = around.index(b"PK\1\2")
+    listed = around[at:-22] + inner[size : size + 42] + (30 + len(outer)).to_bytes(4, "little") + inner[size + 46 : -22]
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 2, 2, len(listed), at + size, 0)
+    octets = around[:at] + bytes(size) + listed + end
+    with zipfile.ZipFile(io.BytesIO(octets)) as archive:
+        assert archive.read("relay.txt") == b"key"
+    return octets
+
+
+@pytest.mark.parametrize("part", [0, 2, 100, 0.5, -30, -1, "flipped", "text"])
+def test_a_damaged_package_is_one_that_does_not_verify(setting, right, tmp_path, part):
+    file = tmp_path / "package.zip"
+    cut = part if isinstance(part, int) else len(right) // 2
+    file.write_bytes({"flipped": flipped(right), "text": b"Dear court,\n"}.get(part, right[:cut]))
+    told = run(setting.clients[ANNA], "evidence", "verify", str(file))
+    assert (told.exit_code, told.stdout) == (5, "")
+    assert "not a package, or a damaged one: " in told.stderr
+    assert run(setting.clients[ANNA], "evidence", "verify", str(file), "--json").stdout == ""
 
 
 # -- proofs and entries, repaired as far as the operator could
@@ -555,11 +592,36 @@ def test_the_command_writes_a_package_and_verifies_it_without_profile_or_network
         "policy": "TEST", "classification": "CLOSED",
         "categories": [{"tag": "Releasable To", "type": "PERMISSIVE", "values": ["FRA", "POL"]}],
     }  # fmt: skip
+    for words in ((message_id.hex(), "-o", str(file)), ("verify", str(file))):
+        shown = as_json(anna, "evidence", *words)
+        assert (shown["marking"], shown["dtg"]) == (SHOWN, dtg(anna.read(message_id).message.core.handling.dtg))
     statement = Path(tmp_path / "warsaw.statement")
     statement.write_bytes(b"nothing")
     assert run(anna, "evidence", "verify", str(file), "--authority", str(statement)).exit_code == 1
-    file.write_bytes(flipped(file.read_bytes()))
-    assert run(anna, "evidence", "verify", str(file)).exit_code in {1, 5}
+
+
+def test_who_verifies_is_shown_first_whose_message_it_is_and_under_which_marking(
+    setting, message_id, tmp_path, monkeypatch
+):
+    def unreadable(*_):
+        raise Malformed("no policy")
+
+    file, anna = tmp_path / "package.zip", setting.clients[ANNA]
+    handling = anna.read(message_id).message.core.handling
+    file.write_bytes(collect(anna, message_id))
+    *shown, last = screen(anna, "evidence", "verify", str(file))
+    assert shown[0] == last == SHOWN
+    assert [re.split(r":\s+", line, maxsplit=1) for line in shown[1:6]] == [
+        ["Message", message_id.hex()], ["From", ANNA], ["To", f"{PETIT}, {BAS}"],
+        ["Precedence", "ROUTINE"], ["DTG", dtg(handling.dtg)],
+    ]  # fmt: skip
+    assert [line.partition(" ")[0] for line in shown[6:]] == ["entry"] * 5
+    file.write_bytes(collect(anna, message_id, hash_only=True))
+    shown = screen(anna, "evidence", "verify", str(file))
+    assert [line.partition(":")[0] for line in shown[1:5]] == ["Message", "Posted by", "Precedence", "Header"]
+    assert ANNA in shown[2]
+    monkeypatch.setattr("liaison.evidence.shown.read_spif", unreadable)
+    assert screen(anna, "evidence", "verify", str(file))[0] == SYSTEM_HIGH
 
 
 def test_both_believe_a_package_of_a_sender_who_was_enrolled_with_approvals(setting, verdict, tmp_path):

@@ -156,12 +156,20 @@ def test_wherever_the_making_of_a_witness_was_killed_the_next_one_makes_it_whole
     logs = "\n".join(LogKeys(Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate()).vkeys(("relay/access",)))
     homes, whole = killed(tmp_path, "witness", logs)
     for home in homes:
-        try:
-            made = create_witness(home, "witness.example", logs)
-        except Conflict:  # it was killed once it was made
-            made = Witness.open(home).keys
+        made = create_witness(home, "witness.example", logs)
         assert Witness.open(home).keys.vkeys() == made.vkeys()
         assert {path.name for path in home.iterdir()} == whole, home
+
+
+def test_a_witness_is_made_once_and_given_again_in_the_same_words_only(tmp_path):
+    logs = ["\n".join(LogKeys(Ed25519PrivateKey.generate(), MLDSA44PrivateKey.generate()).vkeys(("relay/access",)))
+            for _relay in range(2)]  # fmt: skip
+    made = create_witness(tmp_path, "witness.example", logs[0])
+    assert create_witness(tmp_path, "witness.example", logs[0]).vkeys() == made.vkeys()
+    for name, keys in (("other.example", logs[0]), ("witness.example", logs[1])):
+        with pytest.raises(Conflict):
+            create_witness(tmp_path, name, keys)
+    assert Witness.open(tmp_path).keys.vkeys() == made.vkeys()
 
 
 @pytest.mark.parametrize("lost", ["witness.json", "witnessed.json"])

@@ -161,9 +161,19 @@ def test_a_signature_by_another_key_or_by_nobody_known_is_refused(two_offices, a
     jean = two_offices.clients[JEAN].profile.keyid
     borrowed = headers["signature-input"].replace(anna.profile.keyid, jean)
     unauthenticated(two_offices, body, {**headers, "signature-input": borrowed})
-    for keyid in ("00" * 16, "anna", "zz"):
+    for keyid, why in (("00" * 16, "not enrolled"), ("anna", "keyid"), (anna.profile.keyid.upper(), "keyid")):
         named = headers["signature-input"].replace(anna.profile.keyid, keyid)
-        assert "not enrolled" in unauthenticated(two_offices, body, {**headers, "signature-input": named})
+        assert why in unauthenticated(two_offices, body, {**headers, "signature-input": named})
+
+
+def test_who_signed_something_else_is_told_what_the_relay_was_asked_and_which_form_a_signature_has(
+    two_offices, anna, body
+):
+    headers = signed_headers(anna, "POST", "/v1/keys", body)
+    hint = problem(post(two_offices, body, headers))["hint"]
+    assert hint == f"held against POST, authority {two_offices.url[7:]}, target {two_offices.url}{PATH}"
+    first = headers["signature-input"].replace('"@method" ', "")
+    assert '("@method"' in problem(post(two_offices, body, {**headers, "signature-input": first}))["hint"]
 
 
 def test_a_relay_with_a_public_address_answers_under_no_other(two_offices, anna):

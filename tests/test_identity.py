@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -12,7 +13,7 @@ from liaison.keys import SigningKey
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import format_sign1, parse_sign1, protected_header, verify_sign1
-from relay.protocol.errors import Malformed, Unverified
+from relay.protocol.errors import Malformed, Refused, Unverified
 from relay.protocol.identity import (
     CERTIFICATE,
     REQUEST,
@@ -242,3 +243,15 @@ def test_the_reference_of_an_object_does_not_depend_on_its_signature():
     one, two = (parse_sign1(KEY.sign_object(STATEMENT, SIGNED[2]), STATEMENT) for _ in range(2))
     assert one.signature != two.signature
     assert one.ref == two.ref
+
+
+def test_an_authority_certifies_no_address_of_another_office_and_says_so_itself(two_offices):
+    paris, key = two_offices.authorities["lo-paris"], SigningKey.generate()
+    asked = EnrolmentRequest(
+        "anna@lo-warsaw", key.suite.number, key.public, bytes(32), paris.profile.statement.kid, int(time.time())
+    )
+    with pytest.raises(Refused, match="anna@lo-warsaw is no address of lo-paris"):
+        paris.certify(
+            key.sign_object(REQUEST, asked.payload()),
+            kind=Kind.OFFICER, roles=(), clearances=(), scope=(), valid_days=30,
+        )  # fmt: skip

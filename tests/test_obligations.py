@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from liaison.labels import SYSTEM_HIGH, LabelReader
+from liaison.labels import LabelReader
 from liaison.passing import derived_label
+from liaison.render import SYSTEM_HIGH
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import Sign1
 from relay.protocol.directory import Device

@@ -21,6 +21,7 @@ from forge import signed_headers
 from relay.http.app import describe
 from relay.http.openapi import KEPT, document
 from relay.protocol.problem import STATUS
+from test_relay_authorization import TABLE
 
 
 def operations(schema):
@@ -52,6 +53,14 @@ def test_every_operation_that_needs_the_writer_or_the_database_may_be_unavailabl
         assert ("503" in operation["responses"]) is not of_memory, name
 
 
+def test_an_answer_has_one_media_type_and_the_document_says_where_the_rest_is_written():
+    schema = json.loads(document())
+    for name, operation in operations(schema):
+        for status in operation["responses"].keys() & {"200", "201"}:
+            assert len(operation["responses"][status]["content"]) == 1, name
+    assert "SPEC.md" in schema["info"]["description"]
+
+
 def test_signed_bodies_are_declared_as_bytes():
     for name, operation in operations(json.loads(document())):
         body = operation.get("requestBody")
@@ -59,6 +68,15 @@ def test_signed_bodies_are_declared_as_bytes():
             # The one body whose form C2SP tlog-witness prescribes: lines, with a signed note.
             media = "text/plain" if name == "POST /add-checkpoint" else "application/cbor"
             assert body["content"] == {media: {"schema": {"type": "string", "format": "binary"}}}, name
+
+
+def test_which_requests_are_signed_is_what_the_authorization_matrix_says():
+    kept = json.loads(document())
+    assert kept["components"]["securitySchemes"].keys() == {"device"}
+    signed = {name for name, (_path, (anonymous, *_others)) in TABLE.items() if anonymous == 401}
+    assert {name for name, operation in operations(kept) if operation["security"]} == {
+        name.replace(":path", "") for name in signed
+    }
 
 
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json"])

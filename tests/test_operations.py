@@ -75,7 +75,8 @@ def test_the_log_is_json_of_known_fields_and_names_nothing(served, tmp_path):
     assert served.stop() == 0
     lines = [json.loads(line) for line in served.said]
     assert {"serving", "request", "draining", "stopped"} <= {line["event"] for line in lines}
-    assert {"time", "level", "event"} | FIELDS >= {name for line in lines for name in line}
+    assert {"v", "time", "level", "event"} | FIELDS >= {name for line in lines for name in line}
+    assert {line["v"] for line in lines} == {1}
     told = "".join(served.said)
     assert [word for word in words if word in told] == []
 

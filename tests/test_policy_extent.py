@@ -43,6 +43,12 @@ def test_groups_within_groups_do_not_multiply_without_end():
         read_spif(spif, parse_extensions(b"[memberships]\n" + chain.encode()))
 
 
+def test_a_key_of_thousands_of_parts_is_refused_unread(monkeypatch):
+    monkeypatch.setattr(policy_extensions.tomllib, "loads", lambda _: pytest.fail("read"))  # for minutes
+    with pytest.raises(Malformed, match="full stops"):
+        parse_extensions(b"a." * 100_000 + b"a = 1\n")
+
+
 def test_requirements_do_not_multiply_with_the_values_that_they_name():
     every = f"{ALL_RELEASES}/>"
     start = SOURCE.index(ALL_RELEASES)

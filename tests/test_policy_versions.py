@@ -11,8 +11,9 @@ import pytest
 
 from acts import gets_nothing, no_rules_at_the_relay
 from forge import Forge, problem
-from liaison.labels import SYSTEM_HIGH, LabelReader
+from liaison.labels import LabelReader
 from liaison.passing import derived_label
+from liaison.render import SYSTEM_HIGH
 from relay.protocol.access import Judge
 from relay.protocol.aggregate import join
 from relay.protocol.envelope import parse_message

@@ -74,6 +74,20 @@ def test_a_malformed_header_is_refused_with_a_reason_and_leaves_no_trace(two_off
     assert (response.status_code, problem(response)["type"][-9:]) == (400, "malformed")
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda f: f[13].pop(9), "handling: field 9 is missing"),
+        (lambda f: f[13].__setitem__(10, ""), "handling: field 10 is unknown"),
+        (lambda f: f[8][0].__setitem__(0, f[8][0][0] + 1), "octets, not the"),
+        (set_portion(1, bytes(32)), "another digest"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_place(two_offices, forge, sound, change, told):
+    with stored(two_offices):
+        assert told in problem(forge.post(forge.alter(sound, change)))["detail"]
+
+
 def test_bytes_that_are_not_the_one_encoding_of_a_submission_are_refused(two_offices, forge, sound):
     whole = sound.encoded()
     head, slots, parts = whole[:1], sound.slots, sound.parts
@@ -100,11 +114,12 @@ def test_another_type_or_algorithm_in_the_signed_object_is_refused(two_offices, 
         assert posted(_4=bytes(32)) == 400
 
 
-@pytest.mark.parametrize("half", [LATTICE, CURVE], ids=["lattice", "curve"])
-def test_either_half_of_the_signature_broken_breaks_the_whole(two_offices, forge, sound, half):
+@pytest.mark.parametrize(("half", "name"), [(LATTICE, "ML-DSA"), (CURVE, "Ed25519")], ids=["lattice", "curve"])
+def test_either_half_of_the_signature_broken_breaks_the_whole_and_is_named(two_offices, forge, sound, half, name):
     with stored(two_offices):
         response = forge.post(with_signature(sound, lambda signature: flipped(signature, half + 5)))
     assert problem(response)["type"].endswith("unverified")
+    assert name in problem(response)["detail"]
     assert response.status_code == 422
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -69,6 +70,14 @@ def test_no_line_of_a_page_steers_anything_and_a_marking_keeps_its_colour(
     render.text(out, EVIL)
     marking = style.format(SHOWN)
     assert capsys.readouterr().out.splitlines() == [marking, SHOWN, f"From:  {SHOWN}", *SHOWN.split("\\n")]
+
+
+def test_a_name_that_is_one_row_of_accents_is_cut_before_it_is_put_in_order() -> None:
+    began = time.process_time()
+    name = safe_file_name("e" + "\u0301\u0323" * 30_000 + ".pdf")
+    assert time.process_time() - began < 0.5  # seconds; it took three
+    assert len(name.encode()) <= 200
+    assert name.endswith(".pdf")
 
 
 @given(st.text(st.characters(codec=None)))

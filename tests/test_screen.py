@@ -108,6 +108,17 @@ def test_peers_of_an_office_without_an_agreement_says_so_and_shows_its_key(anna,
     assert "lo-oslo: authority key " in told.stderr
 
 
+def test_peers_of_an_office_has_the_words_that_each_of_its_devices_says_of_itself(two_offices, anna, jean):
+    tablet = two_offices.device("jean.petit@lo-paris", name="jean's tablet")
+    told, own = run(anna, "peers", "lo-paris"), {each: as_json(each, "status") for each in (jean, tablet)}
+    for status in own.values():
+        assert f"jean.petit@lo-paris, device {status['device'][:12]}: {status['words']}\n" in told.stderr
+    assert "device " not in run(anna, "peers").stderr
+    rows = [json.loads(line) for line in screen(anna, "peers", "lo-paris", "--json")]
+    words = {each["device"]: each["words"] for row in rows for each in row["device_ids"]}
+    assert {status["device"]: status["words"] for status in own.values()}.items() <= words.items()
+
+
 def test_an_agreement_that_is_over_is_not_in_force_for_anybody_who_looks(two_offices, anna, jean):
     agreement = two_offices.agreement("lo-warsaw", "lo-oslo", days=0)
     two_offices.device("olav@lo-oslo", clearances=[])

@@ -72,7 +72,8 @@ def test_the_releasing_officer_sees_all_that_the_readers_will_and_can_save_what_
     rows = dict(line.split(":", 1) for line in shown.stdout.splitlines() if ":" in line)
     seen = {name: rows[name].strip() for name in ("Draft of", "Exempted", "Precedence", "Purpose", "Acknowledge")}
     assert seen == {
-        "Draft of": ANNA, "Exempted": OLGA, "Precedence": "FLASH", "Purpose": "exercise", "Acknowledge": "asked for",
+        "Draft of": ANNA, "Exempted": OLGA, "Purpose": "exercise", "Acknowledge": "asked for",
+        "Precedence": "FLASH (for action FLASH, for information ROUTINE)",
     }  # fmt: skip
     assert rows["References"].strip() == before.hex()[:12]
     assert rows["Originator"].strip().startswith("controlled")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,7 @@ from relay.protocol.policy_elements import ClassEquivalence
 from relay.protocol.spif import MAX_SPIF, read_spif
 from relay.protocol.spif_lint import lint_mapping
 
+SPEC = Path(__file__).parents[1] / "relay" / "protocol" / "SPEC.md"
 SOURCE = (VECTORS / "label" / "meridian.spif.xml").read_text()
 
 
@@ -235,6 +238,16 @@ def test_a_standards_prose_holds_beside_the_extensions_of_a_policy():
     assert policy.extensions.retention == ((None, 60),)
     assert policy.extensions.mandatory == ("Context",)
     assert policy.extensions.portion_marks == (("SECRET", "S"),)
+
+
+def test_the_specification_names_every_key_of_the_extensions_file():
+    with pytest.raises(Malformed) as told:
+        parse_extensions(b"nothing = 1")
+    known = told.value.hint.removeprefix("known: ").split(", ")
+    rows = [line for line in SPEC.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    named = {name for line in rows for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert len(known) > 10
+    assert set(known) <= named
 
 
 @pytest.mark.parametrize("name", ["Top Secret", "COSMIC TOP SECRET"])

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
 
 from liaison import render
+from liaison.audit.pulled import PulledEntry
+from liaison.audit.tally import tally
 from liaison.keys import SigningKey
 from relay.protocol.agreement import Agreement, Party, Withdrawal, read_agreement, read_withdrawal
 from relay.protocol.alarm import Alarm, read_alarm
@@ -16,6 +19,7 @@ from relay.protocol.audit_scope import AuditGrant, read_audit_grant
 from relay.protocol.canonical import LAST_SECOND
 from relay.protocol.community import Community, Roster, read_community, read_roster
 from relay.protocol.endorsement import Consent, Endorsement, read_consent, read_endorsement
+from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Receipt, read_receipt
 from relay.protocol.errors import Malformed
 from relay.protocol.hold import Action, Hold, read_hold
@@ -91,3 +95,10 @@ def test_a_time_beyond_every_calendar_is_shown_as_its_number():
     assert (render.dtg(LAST_SECOND), render.moment(LAST_SECOND)) == ("312359Z DEC 99", "9999-12-31 23:59Z")
     for beyond in (-1, LAST_SECOND + 1, 1 << 60, 1 << 80):
         assert render.dtg(beyond) == render.moment(beyond) == str(beyond)
+
+
+def test_the_last_second_is_shown_in_every_zone():
+    entry = AccessEntry(Event.OPEN, LAST_SECOND * 1000 + 999, ID, ID, ANNA, OFFICE)
+    for hours in (-12, 0, 1, 14):
+        sums = tally([PulledEntry(0, REF, entry)], timezone(timedelta(hours=hours)), (8, 18))
+        assert [day.isoformat() for day in sums.permitted_days] == ["9999-12-31"]

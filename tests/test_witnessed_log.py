@@ -441,7 +441,7 @@ def test_two_histories_shown_to_two_auditors_are_found_by_comparing(offices, tmp
         AuditPull(deceived).verify()  # nothing to see
         theirs, true = exported(deceived), exported(warsaw)
         with pytest.raises(Unverified, match=f"forked: others were shown {size_of(true)} entries, we"):
-            AuditPull(deceived).verify([true])
+            AuditPull(deceived).verify([("theirs", true)])
         (alarm,) = deceived.profile.cabinet.alarms()
         assert theirs in alarm.evidence
         assert true in alarm.evidence
@@ -450,7 +450,8 @@ def test_two_histories_shown_to_two_auditors_are_found_by_comparing(offices, tmp
         (tmp_path / "file").write_bytes(theirs)
         told = run(copy, "audit", "verify", "--checkpoint", str(tmp_path / "file"))
         assert told.exit_code == 5
-        assert f"forked: others were shown {size_of(theirs)} entries" in told.output
+        forked = f"error: {tmp_path / 'file'}: the access log was forked: others were shown {size_of(theirs)} entries"
+        assert forked in told.output
         assert run(copy, "inbox").exit_code == 5  # and every command after it
 
 
@@ -477,6 +478,25 @@ def test_a_checkpoint_that_the_relay_did_not_sign_is_refused_and_no_alarm(office
         (tmp_path / "file").write_bytes(content)
         assert run(anna, "status", "--compare", str(tmp_path / "file")).exit_code == 5
         assert anna.profile.cabinet.alarms() == []
+
+
+@pytest.mark.parametrize(
+    ("true", "false", "code", "why"),
+    [
+        (b"\n", b"\r", 1, "note"),
+        (b"/access", b"/excess", 5, "a checkpoint of "),
+        (b"\xe2\x80\x94 ", b"\xe2\x80\x94 x", 5, "note: not signed by"),
+    ],
+)
+def test_an_audit_names_the_checkpoint_file_that_it_refuses(offices, tmp_path, true, false, code, why):
+    auditor = auditors(offices)[0]
+    AuditPull(auditor).pull()
+    own, theirs = tmp_path / "own", tmp_path / "theirs"
+    own.write_bytes(exported(auditor))
+    theirs.write_bytes(own.read_bytes().replace(true, false))
+    told = run(auditor, "audit", "verify", "--checkpoint", str(own), "--checkpoint", str(theirs))
+    assert told.exit_code == code, told.output
+    assert f"error: {theirs}: {why}" in told.stderr
 
 
 def test_an_auditor_with_a_policy_holds_the_pulled_log_to_the_witnesses(offices, tmp_path):
@@ -538,6 +558,6 @@ def test_a_cosignature_that_does_not_verify_dates_nothing_and_stops_nobody(offic
     with double(offices.clients["audit@lo-warsaw"], tmp_path / "double") as auditor:
         hold(auditor, offices)
         with pytest.raises(Unverified, match=f"signature of {name}"):
-            AuditPull(auditor).verify([forged])
+            AuditPull(auditor).verify([("theirs", forged)])
         assert auditor.profile.cabinet.alarms() == []
-        AuditPull(auditor).verify([cosigned(offices)])
+        AuditPull(auditor).verify([("theirs", cosigned(offices))])

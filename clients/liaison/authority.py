@@ -29,6 +29,7 @@ from relay.protocol.identity import (
     Certificate,
     Kind,
     Revocation,
+    office_of,
     parse_request,
     read_certificate,
 )
@@ -119,7 +120,13 @@ class Authority:
         """Sign a certificate for a device that asked for it; nothing holds before it is published."""
         wanted = parse_request(request)
         if wanted.authority_kid != self.profile.statement.kid:
-            raise Refused("the request is addressed to another authority", rules=("authority",))
+            raise Refused(
+                "the request is addressed to another authority",
+                hint="its holder ran init with another statement than yours: compare the words of both",
+                rules=("authority",),
+            )
+        if office_of(wanted.address) != self.office:
+            raise Refused(f"{wanted.address} is no address of {self.office}", rules=("authority",))
         now = int(time.time())
         certificate = Certificate(
             device_id=wanted.device_id,

@@ -16,18 +16,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Self, Unpack
 
 from relay.protocol.access import Judge
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Submission, parse_message
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unknown, Unverified
-from relay.protocol.header import MESSAGE_TYPES, MessageHandling, Precedence
+from relay.protocol.header import Core, Precedence
 from relay.protocol.label import Label
 
 from . import witnessing
 from .alarming import report
-from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, addressed, composed
+from .composing import DEFAULT_LIFETIME, NOTHING, Attachment, Enclosed, Handling, addressed, composed, handled
 from .documents import Documents
 from .home.profile import DEVICE, Profile, home_folder, open_profile
 from .inbox import InboxItem, item_of, waiting
@@ -57,7 +57,7 @@ class Client:
         self.trust = Trust(profile.cabinet, profile.statement.kid, profile.pins.relay_keys, watch=Watch(profile).look)
         self.documents = Documents(profile.folder / "documents", transport)
         self.labels = LabelReader(self.documents, self.trust, profile.statement.office)
-        self._stated: dict[bytes, Precedence] = {}  # by verified headers in the inbox: an opening takes its turn
+        self._seen: dict[bytes, Core] = {}  # verified headers in the inbox: an opening takes its turn
 
     @classmethod
     def open(cls, folder: Path | None = None, *, passphrase: str) -> Self:
@@ -110,15 +110,9 @@ class Client:
         info: Sequence[str] = (),
         exempt: Sequence[str] = (),
         attachments: Iterable[Attachment | Path] = (),
-        precedence: Precedence = Precedence.ROUTINE,
         expires_in: int = DEFAULT_LIFETIME,
-        references: Sequence[bytes] = (),
-        require_ack: bool = False,
-        originator_controlled: bool = False,
-        purpose: str = "",
-        message_type: str = MESSAGE_TYPES[0],
-        supersedes: tuple[bytes, str] | None = None,
         enclosed: Enclosed = NOTHING,
+        **handling: Unpack[Handling],
     ) -> Plan:
         """Draft a message and ask the rules about every addressee and portion. Nothing leaves this machine.
 
@@ -127,20 +121,9 @@ class Client:
         self.sync()
         now = int(time.time())
         banner = self.labels.read(label) if isinstance(label, str) else label
-        handling = MessageHandling(
-            precedence=precedence,
-            info_precedence=min(precedence, Precedence.ROUTINE),
-            dtg=0,  # its own is given when it is sealed
-            references=tuple(references),
-            require_ack=require_ack,
-            originator_controlled=originator_controlled,
-            purpose=purpose,
-            message_type=message_type,
-            supersedes=supersedes,
-        )
         portions = composed(self.labels, banner, subject, body, attachments, enclosed)
         draft = Draft(
-            addressed(to, info, exempt), banner, portions, now + expires_in, handling,
+            addressed(to, info, exempt), banner, portions, now + expires_in, handled(**handling),
             passed_on=enclosed.originals, consents=enclosed.consents,
         )  # fmt: skip
         return plan_of(draft, self.profile, self.trust, self.judge, now)
@@ -176,13 +159,15 @@ class Client:
         records = dict(self.records())
         opened = {message_id: record for message_id, record in records.items() if record.direction == IN}
         self._send_due_receipts(opened)
+        incoming = self._incoming()
         found = {
-            message_id: item_of(record.message, record.state, self.labels) for message_id, record in opened.items()
+            message_id: item_of(incoming, self.labels, record.message, record.state)
+            for message_id, record in opened.items()
         }
-        for item in waiting(self._incoming(), self.labels, wait, records):
+        for item in waiting(incoming, self.labels, wait, records):
             found.setdefault(item.message_id, item)
             if not item.problem:
-                self._stated[item.message_id] = item.message.core.handling.precedence
+                self._seen[item.message_id] = item.message.core
         return sorted(found.values(), key=lambda item: (item.message.core.created, item.message_id))
 
     def find(self, prefix: str) -> bytes:
@@ -214,7 +199,8 @@ class Client:
             self.trust.load()  # offline too, its labels have markings
             return record
         self.sync()
-        precedence = self._stated.get(message_id, Precedence.ROUTINE)
+        incoming, header = self._incoming(), self._seen.get(message_id)
+        precedence = incoming.precedence_for(header) if header is not None else Precedence.ROUTINE
         own: list[Record] = []
 
         def store(opened: Opened) -> None:
@@ -222,7 +208,7 @@ class Client:
             keep(cabinet, message_id, own[0])
 
         try:
-            self._incoming().open(message_id, int(time.time()), store, precedence)
+            incoming.open(message_id, int(time.time()), store, precedence)
         except Unverified:
             if own or (record := kept(cabinet, message_id)) is None:
                 raise
@@ -231,6 +217,11 @@ class Client:
         record = kept(cabinet, message_id)
         assert record is not None  # noqa: S101 - `open` stored it in the same transaction that deleted its key
         return record
+
+    def precedence_of(self, record: Record) -> Precedence:
+        """The precedence that a message has for this reader; for its sender, that for action."""
+        core = record.message.core
+        return self._incoming().precedence_for(core) if record.direction == IN else core.handling.precedence
 
     def acknowledge(self, message_id: bytes) -> int:
         """Tell the originator, signed, that a person has taken the message in; the time of the log entry in ms."""

@@ -6,9 +6,10 @@ import mimetypes
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from relay.protocol.errors import Malformed, TooLarge
-from relay.protocol.header import Addressee, AddresseeKind
+from relay.protocol.header import Addressee, AddresseeKind, MessageHandling, Precedence
 from relay.protocol.identity import parse_address
 from relay.protocol.label import Label, label_bytes
 
@@ -38,6 +39,36 @@ class Enclosed:
 
 
 NOTHING = Enclosed()
+
+
+class Handling(TypedDict, total=False):
+    """What a sender may say of a message's handling: the header's fields of these names."""
+
+    precedence: Precedence
+    info_precedence: Precedence  # not above the other
+    references: Sequence[bytes]
+    require_ack: bool
+    originator_controlled: bool
+    purpose: str
+    message_type: str
+    supersedes: tuple[bytes, str] | None
+
+
+def handled(**stated: Unpack[Handling]) -> MessageHandling:
+    """The handling as stated, ROUTINE unless it is, and for information ROUTINE at most unless it is.
+
+    Without a DTG, which a message gets when it is sealed. Raises Malformed.
+    """
+    precedence = stated.get("precedence", Precedence.ROUTINE)
+    unless_said = {"precedence": precedence, "info_precedence": min(precedence, Precedence.ROUTINE)}
+    fields: dict[str, Any] = {**unless_said, **stated, "references": tuple(stated.get("references", ()))}
+    handling = MessageHandling(dtg=0, **fields)
+    if handling.info_precedence > precedence:
+        raise Malformed(
+            f"for information as {handling.info_precedence.name}, and for action only {precedence.name}",
+            hint="nobody has a message more urgent for information than it is for action: raise --precedence too",
+        )
+    return handling
 
 
 def composed(

@@ -45,7 +45,7 @@ class Desk:
     def plan_reply(
         self, message_id: bytes, body: str, *, label: str | None, quote: bool, precedence: Precedence | None = None
     ) -> Plan:
-        """A reply to the sender, under at least the label of what it answers."""
+        """A reply to the sender, under at least the label of what it answers, as urgent as that was here."""
         record = self._received(message_id)
         core = record.message.core
         head = record.portions.get(0)
@@ -56,7 +56,7 @@ class Desk:
             body=body,
             subject=subject,
             references=[message_id],
-            precedence=core.handling.precedence if precedence is None else precedence,
+            precedence=self.client.precedence_of(record) if precedence is None else precedence,
             purpose=core.handling.purpose,
             message_type=core.handling.message_type,
             enclosed=Enclosed(tuple(quoted_portions(record))) if quote else NOTHING,
@@ -73,7 +73,6 @@ class Desk:
     ) -> Plan:
         """A forward of everything readable, each portion under its own label, with the originals' signed headers."""
         record = self._received(message_id)
-        stated = record.message.core.handling.precedence
         originals = originals_of(record)
         directory, now = self.client.trust.directory, int(time.time())
         consents = consents_for(directory, refs_of(originals), self.client.records(), now)
@@ -85,7 +84,7 @@ class Desk:
             body=note,
             subject=f"Fwd: {head.name}" if head is not None and head.name else "",
             references=[message_id],
-            precedence=stated if precedence is None else precedence,
+            precedence=self.client.precedence_of(record) if precedence is None else precedence,
             enclosed=Enclosed(tuple(forwarded_portions(record)), originals, consents),
             purpose=record.message.core.handling.purpose,
             message_type=record.message.core.handling.message_type,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from relay.protocol.canonical import expect, read_array
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import LiaisonError, Malformed
+from relay.protocol.header import Precedence
 
 from .incoming import Incoming
 from .labels import LabelReader
@@ -25,14 +26,16 @@ class InboxItem:
     message_id: bytes
     message: Message
     state: str  # unread, open, handled
+    precedence: Precedence  # for this reader
     marking: str
     problem: str = ""
 
 
-def item_of(message: Message, state: str, labels: LabelReader, problem: str = "") -> InboxItem:
+def item_of(incoming: Incoming, labels: LabelReader, message: Message, state: str, problem: str = "") -> InboxItem:
     """The line of a message in this state, with the marking of the whole of it."""
-    marking = labels.marking(labels.heading(message.core))
-    return InboxItem(message.core.message_id, message, state, marking, problem)
+    core = message.core
+    marking = labels.marking(labels.heading(core))
+    return InboxItem(core.message_id, message, state, incoming.precedence_for(core), marking, problem)
 
 
 def waiting(incoming: Incoming, labels: LabelReader, wait: float, kept: Collection[bytes]) -> Iterator[InboxItem]:
@@ -48,7 +51,7 @@ def waiting(incoming: Incoming, labels: LabelReader, wait: float, kept: Collecti
             unread = [each for each in map(parse_message, page) if each.core.message_id not in kept]
         for message in unread:
             wait = 0
-            yield item_of(message, UNREAD, labels, _problem(incoming, message))
+            yield item_of(incoming, labels, message, UNREAD, _problem(incoming, message))
         if not page or cursor <= after:
             return
         after = cursor
@@ -56,7 +59,7 @@ def waiting(incoming: Incoming, labels: LabelReader, wait: float, kept: Collecti
 
 def urgent_first(items: Iterable[InboxItem]) -> list[InboxItem]:
     """As they are listed: the most urgent first, then the oldest."""
-    return sorted(items, key=lambda item: (-item.message.core.handling.precedence, item.message.core.created))
+    return sorted(items, key=lambda item: (-item.precedence, item.message.core.created))
 
 
 def _problem(incoming: Incoming, message: Message) -> str:

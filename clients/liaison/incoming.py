@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from relay.protocol.access import Circle, Judge
@@ -15,9 +16,9 @@ from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Message, Receipt, Slot, parse_delivery, parse_message, parse_slot
-from relay.protocol.errors import Refused, Unverified
+from relay.protocol.errors import Malformed, Refused, Unverified
 from relay.protocol.grants import format_portions
-from relay.protocol.header import Precedence
+from relay.protocol.header import Core, Precedence
 from relay.protocol.identity import MAY_SEND
 from relay.protocol.merkle import leaf_hash, verify_inclusion
 from relay.protocol.obligations import Circumstances
@@ -81,6 +82,11 @@ class Incoming:
         self.trust.check_sender_view(core.directory)
         return message, sender
 
+    def precedence_for(self, core: Core) -> Precedence:
+        """The precedence that a message has for this profile's owner."""
+        own = self.trust.directory.devices.get(self.profile.signing.device_id)
+        return core.handling.precedence if own is None else self.judge.precedence_for(core, own)
+
     def open(
         self,
         message_id: bytes,
@@ -90,7 +96,7 @@ class Incoming:
     ) -> Opened:
         """Ask for the slot, check everything in order, store, delete the one-time key, send the receipt.
 
-        `precedence` is what the message's header says, where it is known: the relay serves the urgent first.
+        `precedence` is what it has for this reader, where the header is known: the relay serves the urgent first.
         `store` writes the message in the transaction that deletes the key. Raises Unknown (not available to this
         device), Unverified, Refused, TooLarge.
         """
@@ -207,12 +213,14 @@ class Incoming:
         core, folder = message.core, self.profile.cabinet.parts
         if core.portions[index].length <= MAX_INLINE:
             sealed = self.transport.get(f"/v1/messages/{core.message_id.hex()}/parts/{index}")
-            found = unseal_part(core, index, key, sealed)
+            with _sealed_by_the_sender():
+                found = unseal_part(core, index, key, sealed)
             if len(found.content) > room:
                 raise too_much()
             return found
         with downloaded(folder, core, index, self.transport, self.meter):
-            found = check_file(core, index, key, folder)
+            with _sealed_by_the_sender():
+                found = check_file(core, index, key, folder)
             return found if found.kind is PortionKind.ATTACHMENT else into_memory(found, room)
 
     def _decide(
@@ -233,3 +241,12 @@ class Incoming:
         rules |= dict.fromkeys(self.judge.obligations_of(core, found))
         if rules:
             raise Refused("the rules do not permit you to read this", rules=tuple(rules))
+
+
+@contextmanager
+def _sealed_by_the_sender() -> Iterator[None]:
+    """Inside, what opened under the sender's keys is read: where it is not the format, the relay is not at fault."""
+    try:
+        yield
+    except Malformed as problem:
+        raise Unverified(f"what the sender sealed does not hold: {problem}", hint=problem.hint) from problem

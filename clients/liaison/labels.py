@@ -19,9 +19,8 @@ from relay.protocol.policy import Policy
 
 from .documents import Documents
 from .marks import paragraphs
+from .render import SYSTEM_HIGH
 from .trust import Trust
-
-SYSTEM_HIGH = "SYSTEM HIGH - NO READABLE LABEL"
 
 
 @dataclass(slots=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from relay.protocol.access import Judge
@@ -187,7 +188,8 @@ class Outgoing:
                     known = chunks.get(portion.digest, ())
                     upload(self.profile.cabinet.parts, portion, self.transport, self.meter, known)
             precedence = message.core.handling.precedence
-            with folder_lock(self.profile.folder, shared=True):  # a recall in another process waits until it is posted
+            # a recall in another process waits until it is posted
+            with folder_lock(self.profile.folder, shared=True), _overtaken(posted, message.core):
                 self._require_wanted(message_id)
                 answer = self.transport.post("/v1/messages", submission, self.trust.seen(), precedence)
         except FINAL:
@@ -224,6 +226,20 @@ class Outgoing:
         with cabinet.transaction():
             cabinet.drop_outbox(message_id)
             change(cabinet, message_id, state=FAILED)
+
+
+@contextmanager
+def _overtaken(posted: Submission, core: Core) -> Iterator[None]:
+    """Where the relay has the message of a draft with other signatures, another officer was faster: say so."""
+    try:
+        yield
+    except Conflict as answer:
+        if not posted.endorsements or core.message_id.hex() not in str(answer):  # it names only what it has
+            raise
+        raise Conflict(
+            "another officer has released this draft already: nothing goes twice",
+            hint=f"by whom and when, {core.sender} sees: liaison track {core.message_id.hex()[:12]}",
+        ) from answer
 
 
 def _precedence(submission: bytes) -> Precedence:

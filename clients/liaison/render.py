@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from relay.protocol.header import AddresseeKind, Core
 
+SYSTEM_HIGH = "SYSTEM HIGH - NO READABLE LABEL"  # the marking of what has no label that can be read
+
 
 @dataclass(frozen=True, slots=True)
 class Page:

@@ -18,6 +18,7 @@ _SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # Format characters that carry meaning in ordinary writing: the joiners of Persian, Indic scripts and emoji,
 # and the Arabic and Syriac signs that have a shape of their own (Prepended_Concatenation_Mark).
 _WRITING = frozenset("\u200c\u200d\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u08e2")
+_FILE_NAME_CHARACTERS = 1000  # of which more than enough are left
 _FILE_NAME_OCTETS = 200  # of the 255 that file systems allow: room for a number and for a temporary suffix
 
 
@@ -46,7 +47,9 @@ def safe_file_name(name: str) -> str:
     No separators, controls or hidden characters, no leading dot or dash, no trailing dot or space, not over
     200 octets of UTF-8, the extension kept.
     """
-    kept = "".join("_" if _is_unfit(character) else character for character in unicodedata.normalize("NFC", name))
+    stem, dot, extension = _split(name)
+    short = stem[:_FILE_NAME_CHARACTERS] + dot + extension  # to normalise takes the square of a row of accents
+    kept = "".join("_" if _is_unfit(character) else character for character in unicodedata.normalize("NFC", short))
     kept = kept.lstrip(".-_ ").rstrip(". ")
     return _shortened(kept, _FILE_NAME_OCTETS) or "attachment"
 

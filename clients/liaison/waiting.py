@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relay.protocol.errors import LiaisonError, Unavailable
 
-from .release import Verdict
+if TYPE_CHECKING:
+    from .release import Verdict  # which loads the HTTP client: help does without
 
 NOT_YET = -1  # the index of a message without an accept entry
 

@@ -54,7 +54,8 @@ _STATUS: dict[type[LiaisonError], int] = {Malformed: 400, Refused: 403, Unknown:
 def create_witness(folder: Path, name: str, logs: str) -> WitnessKeys:
     """Make a witness in `folder`, in the place of one whose making was cut off: that has no keys yet.
 
-    Raises Conflict if there is one, or what is left of one; Malformed for logs or a name that are none.
+    In the same words again, it is the one that is there. Raises Conflict if there is another, or what is left of one;
+    Malformed for logs or a name that are none.
     """
     if not parse_logs(logs):
         raise Malformed("logs: no verifier key", hint="give what `relay key` prints")
@@ -65,6 +66,10 @@ def create_witness(folder: Path, name: str, logs: str) -> WitnessKeys:
     secret["mldsa44"] = keys.mldsa44.private_bytes_raw().hex()
     with folder_lock(folder):
         memory = folder / _MEMORY
+        if memory.exists() and (folder / _KEYS).exists():
+            made = Witness.open(folder)
+            if (made.keys.name, made.logs) == (name, parse_logs(logs)):
+                return made.keys
         if (folder / _KEYS).exists() or (memory.exists() and memory.read_bytes() != _NOTHING):
             raise Conflict(f"there is a witness in {folder} already", hint="set LIAISON_HOME to another folder")
         for file, content in ((_LOGS, logs.encode()), (_MEMORY, _NOTHING), (_KEYS, json.dumps(secret).encode())):

@@ -14,7 +14,7 @@ from sqlalchemy import BigInteger, BindParameter, LargeBinary, bindparam, select
 from relay.pipeline.batch import Answer, Batch, Committed, Lookup, Needs
 from relay.protocol.access import Circle, Judge, deciding_policy
 from relay.protocol.canonical import encode
-from relay.protocol.decision import Action
+from relay.protocol.decision import Action, Decision
 from relay.protocol.directory import Device
 from relay.protocol.endorsement import verify_endorsements, verify_passed_on
 from relay.protocol.entry import AccessEntry, Event
@@ -51,13 +51,14 @@ def accept(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, see
     # 7. to 9. the rules
     rules = _failing(batch, judge, caller, submitted, one_time=one_time)
     if rules:
-        return _refuse(batch, caller, submitted, rules)
+        return _refuse(batch, judge, caller, submitted, rules)
     # 10. one transaction: message, slots, parts, entry
     index = batch.log(_entry(batch, caller, submitted, Event.ACCEPT, ()))
-    _stage(batch, submitted, index, uploaded)
+    _stage(batch, judge, submitted, index, uploaded)
     return lambda committed: committed.prove(index, seen).encoded()
 
 
+_LONG = 1000  # characters of a hint: a label can name more than an answer should repeat
 _KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _BY_ID: Lookup[bytes, tuple[bytes, int]] = Lookup(
     Prepared(select(place.c.message_id, place.c.digest, place.c.entry).where(place.c.message_id.in_(_KEYS))),
@@ -153,11 +154,16 @@ def _against_sender(judge: Judge, sender: Device, core: Core, now: int) -> tuple
         return ("sender:kind",)
     if core.expires <= now:
         return ("handling",)
+    denial = _denial_of_sender(judge, sender, core, now)
+    return tuple(f"sender:{rule}" for rule in denial.failing) if denial is not None else ()
+
+
+def _denial_of_sender(judge: Judge, sender: Device, core: Core, now: int) -> Decision | None:
     for label in dict.fromkeys((core.label, *(portion.label for portion in core.portions))):
         for decision in (judge.judge_sender(label, sender, now), judge.judge_sender_then(core, label, sender)):
             if not decision.permitted:
-                return tuple(f"sender:{rule}" for rule in decision.failing)
-    return ()
+                return decision
+    return None
 
 
 def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: int) -> tuple[str, ...]:
@@ -179,11 +185,15 @@ def _against_readers(judge: Judge, submitted: Submitted, circle: Circle, now: in
     return ()
 
 
-def _refuse(batch: Batch, caller: Caller, submitted: Submitted, rules: tuple[str, ...]) -> Answer:
+def _refuse(batch: Batch, judge: Judge, caller: Caller, submitted: Submitted, rules: tuple[str, ...]) -> Answer:
+    """In words a sender is told of his own labels and clearance; what stands against others is a rule's name."""
     batch.log(_entry(batch, caller, submitted, Event.REFUSE, rules))
+    core = submitted.message.core
+    denial = _denial_of_sender(judge, batch.directory.devices[core.sender_device], core, batch.now)
+    why = "; ".join(rule.why for rule in denial.rules if not rule.ok) if denial is not None else ""
 
     def answer(_committed: Committed) -> bytes:
-        raise Refused("the rules do not permit this message", rules=rules)
+        raise Refused("the rules do not permit this message", hint=why[:_LONG], rules=rules)
 
     return answer
 
@@ -208,7 +218,7 @@ def _entry(batch: Batch, caller: Caller, submitted: Submitted, event: Event, rul
     )
 
 
-def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
+def _stage(batch: Batch, judge: Judge, submitted: Submitted, index: int, uploaded: dict[int, bytes]) -> None:
     core, message_id, day = submitted.message.core, submitted.message.core.message_id, batch.now // 86400
     batch.add(place, {
         "message_id": message_id, "sender_device": core.sender_device, "seq": core.seq,
@@ -223,11 +233,12 @@ def _stage(batch: Batch, submitted: Submitted, index: int, uploaded: dict[int, b
     for position, sealed in enumerate(submitted.parts):
         held = {"sealed": sealed, "upload_id": uploaded.get(position)}
         batch.add(part, {"message_id": message_id, "day": day, "idx": position, **held})
-    for position, (each, proof) in enumerate(zip(submitted.slots, submitted.proofs, strict=True)):
+    precedences = judge.precedences(core, (batch.directory.devices[each.device_id] for each in submitted.slots))
+    slots = zip(submitted.slots, submitted.proofs, precedences, strict=True)
+    for position, (each, proof, precedence) in enumerate(slots):
         batch.add(slot, {
             "message_id": message_id, "day": day, "device_id": each.device_id, "position": position,
-            "precedence": int(core.handling.precedence),
-            "encoded": each.encoded, "proof": proof, "released": None,
+            "precedence": int(precedence), "encoded": each.encoded, "proof": proof, "released": None,
         })  # fmt: skip
     uploads.bind(batch, uploaded)
     keyroom.use(batch, message_id, submitted.slots)

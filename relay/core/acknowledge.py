@@ -63,8 +63,10 @@ def acknowledge(batch: Batch, caller: Caller, stated: Receipt, encoded: bytes, s
     device_id, key = stated.device_id, (stated.message_id, stated.device_id, stated.state)
     row = batch.find(ROWS, (stated.message_id, device_id))
     # Only a holder of the keys can say that a message was opened; to everyone else it does not exist.
-    if row is None or row.released is None or bytes(row.ref) != stated.message_ref:
+    if row is None or row.released is None:
         raise not_available()
+    if bytes(row.ref) != stated.message_ref:
+        raise Malformed("receipt: for another message_ref than the message's")
     if (index := batch.find(_EARLIER, key)) is not None:
         return earlier_receipt(batch, index, seen)
     if stated.at > batch.now + CLOCKS_APART:  # late is no fault: readers are offline at times

@@ -8,6 +8,7 @@ complete although it is only memory. A client signs again and goes on.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from relay.protocol.claim import Checking
 from relay.protocol.directory import Device, Directory
 from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Malformed, Refused, Unauthenticated, Unavailable
-from relay.protocol.header import Core, Precedence
+from relay.protocol.header import Precedence
 from relay.protocol.httpsig import check_request, parse_signature
 from relay.protocol.identity import Kind
 
 _MAIL = frozenset({Kind.OFFICER, Kind.SYSTEM})
+_DEVICE_ID = re.compile(r"[0-9a-f]{32}")
 
 
 class UnknownDevice(Unauthenticated):
@@ -103,10 +105,9 @@ def recognise(request: Request, directory: Directory, now: int) -> Checking[Call
 
 
 def _known_device(keyid: str, directory: Directory, now: int) -> Device:
-    try:
-        device = directory.device(bytes.fromhex(keyid), now)
-    except ValueError:
-        device = None
+    if not _DEVICE_ID.fullmatch(keyid):
+        raise Unauthenticated("request signature: keyid is not a device's id, 32 hexadecimal digits in lower case")
+    device = directory.device(bytes.fromhex(keyid), now)
     if device is None:
         raise UnknownDevice(
             "this device is not enrolled, no longer valid, or revoked",
@@ -121,10 +122,10 @@ def require_mailbox(caller: Caller) -> None:
         raise Refused(f"a device of kind {caller.device.kind} has no mailbox", rules=("kind",))
 
 
-def refuse_overstated(claimed: Precedence, core: Core) -> None:
-    """Raise Malformed for a place in line that was claimed above the message's own precedence."""
-    if claimed > core.handling.precedence:
-        raise Malformed(f"asked for as {claimed.name}, but the message is {core.handling.precedence.name}")
+def refuse_overstated(claimed: Precedence, precedence: Precedence) -> None:
+    """Raise Malformed for a place in line that was claimed above what the message has for the caller."""
+    if claimed > precedence:
+        raise Malformed(f"asked for as {claimed.name}, but the message is {precedence.name}")
 
 
 def current(directory: Directory, device_id: bytes, now: int) -> Device:

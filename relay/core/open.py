@@ -118,9 +118,10 @@ def open_slot(
         # as if there were none: which bucket has run out must not tell that there is an urgent one
         quota.charge(batch, caller.device, Metered.OPEN, None)
         return deny(batch, caller, message_id, held.message, rules)
-    quota.charge(batch, caller.device, Metered.OPEN, held.message.core.handling.precedence)
+    precedence = judge.precedence_for(held.message.core, caller.device)
+    quota.charge(batch, caller.device, Metered.OPEN, precedence)
     # said only to who may open it: to everybody else there is no such message
-    refuse_overstated(claimed, held.message.core)
+    refuse_overstated(claimed, precedence)
     # 4. one transaction: the entry and the slot's state
     entry = _entry(batch, caller, message_id, held.message, Event.OPEN, ())
     index = batch.log(replace(entry, detail=format_portions(held.slot.granted)))

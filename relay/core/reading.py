@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from sqlalchemy import Connection, Integer, bindparam, exists, select, text
 
@@ -12,6 +13,7 @@ from relay.protocol.access import Judge
 from relay.protocol.decision import Action
 from relay.protocol.directory import Device
 from relay.protocol.envelope import Message, parse_message, parse_slot
+from relay.protocol.errors import Unknown
 from relay.protocol.header import Precedence
 from relay.protocol.merkle import consistency_proof, inclusion_proof, root_of
 from relay.protocol.tiles import TILE_WIDTH, Tile, entry_bundle
@@ -24,15 +26,23 @@ from .limits import INBOX_PAGE, URGENT_AHEAD
 from .open import denials, not_available
 
 
+class Listed(NamedTuple):
+    """A message that waits for a device, and how urgent it is for its reader."""
+
+    cursor: int
+    message: bytes
+    precedence: Precedence
+
+
 @dataclass(frozen=True, slots=True)
 class InboxPage:
     """Messages after a cursor that this device could open now, and the cursor to go on from."""
 
     cursor: int
-    items: list[tuple[int, bytes]]  # (cursor, message)
+    items: list[Listed]
 
     def fields(self) -> list[object]:
-        return [self.cursor, [list(item) for item in self.items]]
+        return [self.cursor, [[item.cursor, item.message] for item in self.items]]
 
 
 def inbox(connection: Connection, judge: Judge, device: Device, after: int, now: int) -> InboxPage:
@@ -46,14 +56,17 @@ def inbox(connection: Connection, judge: Judge, device: Device, after: int, now:
     cursor = rows[-1][0] if rows else after
     if len(rows) == INBOX_PAGE:
         rows += _URGENT_WAITING.rows(connection, cursor=cursor, most=URGENT_AHEAD, **asked)
-    found = ((number, parse_message(encoded), sealed) for number, sealed, encoded in rows)
-    items = [(number, each) for number, each, sealed in found if _may_list(judge, device, each, sealed, now)]
-    items.sort(key=lambda item: (-item[1].core.handling.precedence, item[0]))
-    return InboxPage(cursor, [(number, each.encoded) for number, each in items])
+    items = [
+        Listed(number, encoded, Precedence(precedence))
+        for number, precedence, sealed, encoded in rows
+        if _may_list(judge, device, parse_message(encoded), sealed, now)
+    ]
+    items.sort(key=lambda item: (-item.precedence, item.cursor))
+    return InboxPage(cursor, items)
 
 
 _MAIL = (
-    select(slot.c.id, slot.c.encoded, message.c.encoded)
+    select(slot.c.id, slot.c.precedence, slot.c.encoded, message.c.encoded)
     .join(message, (message.c.message_id == slot.c.message_id) & (message.c.day == slot.c.day))
     .where(
         slot.c.device_id == bindparam("device_id"),
@@ -166,26 +179,30 @@ def _reader(connection: Connection, device: Device, message_id: bytes) -> bytes 
     return device.device_id
 
 
+def _beyond() -> Unknown:
+    return Unknown("the log does not reach that far")
+
+
 def tile(connection: Connection, log: Log, wanted: Tile) -> bytes:
     """A hash tile of a log; partial only as wide as asked. Raises Unknown if the log does not reach that far."""
     level = int(wanted.level)
     _check_extent(connection, log, wanted)
     found = log_rows.hashes(connection, log, level, wanted.index * TILE_WIDTH, wanted.width)
     if len(found) != wanted.width:
-        raise not_available()
+        raise _beyond()
     return b"".join(bytes(digest) for digest in found)
 
 
 def _check_extent(connection: Connection, log: Log, wanted: Tile) -> None:
     # A path can name an index that no database column holds.
     if wanted.index * TILE_WIDTH >= log_rows.sizes(connection)[log]:
-        raise not_available()
+        raise _beyond()
 
 
 def consistency(connection: Connection, log: Log, old: int, new: int) -> list[bytes]:
     """Proof between two sizes, from stored hashes: anyone may ask, so it is none of the writer's time."""
     if not 0 < old <= new <= log_rows.sizes(connection)[log]:
-        raise not_available()
+        raise _beyond()
     return consistency_proof(old, new, _node_reader(connection, log))
 
 
@@ -203,7 +220,7 @@ def directory_bundle(connection: Connection, wanted: Tile) -> bytes:
     rows = log_rows.entries(connection, Log.DIRECTORY, wanted.index * TILE_WIDTH, wanted.width)
     found = [bytes(row[1]) for row in rows if row[1] is not None]
     if len(found) != wanted.width:
-        raise not_available()
+        raise _beyond()
     return entry_bundle(found)
 
 

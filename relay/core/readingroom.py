@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, func, select
 from relay.protocol.access import Judge
 from relay.protocol.canonical import encode
 from relay.protocol.directory import Device, Directory
-from relay.protocol.errors import LiaisonError, Unavailable
+from relay.protocol.errors import LiaisonError, Unavailable, Unknown
 from relay.protocol.parts import CHUNK
 from relay.protocol.tiles import parse_tile_path
 from relay.store import log as log_rows
@@ -81,8 +81,8 @@ class ReadingRoom:
                 except LiaisonError:  # a stream that has begun can only end; asking again gets the reason
                     return
                 is_end, after = page.cursor == after, page.cursor
-                fresh = [item for item in page.items if item[0] not in ahead]
-                ahead = {number for number in ahead.union(number for number, _ in fresh) if number > after}
+                fresh = [item for item in page.items if item.cursor not in ahead]
+                ahead = {number for number in ahead.union(item.cursor for item in fresh) if number > after}
                 if fresh:
                     yield reading.InboxPage(after, fresh)
                 elif not is_end:
@@ -146,14 +146,14 @@ class ReadingRoom:
             lambda c: c.scalar(select(document.c.content).where(document.c.digest == digest)), caller
         )
         if found is None:
-            raise open.not_available()
+            raise Unknown("there is no document with this digest")
         return bytes(found)
 
     async def tile(self, log: Log, path: str) -> bytes:
         """A hash tile by its tlog-tiles path below the log's prefix."""
         wanted = parse_tile_path(path)
         if wanted.level == "entries":
-            raise open.not_available()
+            raise Unknown("entries of this log are not public")
         return await self.look(lambda connection: reading.tile(connection, log, wanted))
 
     async def directory_bundle(self, caller: Caller, path: str) -> bytes:
@@ -214,5 +214,5 @@ async def reading_database(run: Callable[[], T]) -> T:
 def newest_checkpoint(connection: Connection, log: Log) -> bytes:
     note = log_rows.checkpoint_at(connection, log, log_rows.sizes(connection)[log])
     if note is None:
-        raise open.not_available()
+        raise Unknown("the log has no checkpoint yet")
     return bytes(note)

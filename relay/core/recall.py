@@ -16,6 +16,7 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from relay.pipeline.batch import Answer, Batch, Committed
+from relay.protocol.canonical import expect
 from relay.protocol.claim import Checking
 from relay.protocol.cose import check_sign1, parse_sign1
 from relay.protocol.dating import CLOCKS_APART
@@ -68,7 +69,7 @@ def check_recalls(
         raise Malformed(f"recalls: expected 1 to {MAX_SIGNERS} signatures")
     signers, asked, refs = dict[bytes, Device](), dict[bytes, Recall](), list[bytes]()
     for each in encoded:
-        signed = parse_sign1(each, RECALL)
+        signed = parse_sign1(expect(each, bytes, "recall"), RECALL)
         stated, device = read_recall(signed), directory.device(signed.kid[:16], now)
         if device is None or device.device_id != stated.device_id:
             raise Unauthenticated("a recall by a device that is not enrolled, no longer valid, or revoked")

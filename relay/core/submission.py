@@ -64,7 +64,7 @@ def check_submission(
     if len(submission.message) > MAX_MESSAGE:
         raise TooLarge(f"message of {len(submission.message)} octets; the limit is {MAX_MESSAGE}")
     parsed = parse_message(submission.message)
-    refuse_overstated(claimed, parsed.core)
+    refuse_overstated(claimed, parsed.core.handling.precedence)
     slots = tuple(parse_slot(encoded, parsed.core) for encoded in submission.slots)
     for label in _labels(parsed.core):
         label_of(label)
@@ -121,5 +121,7 @@ def _check_parts(parsed: Message, submission: Submission) -> None:
     for index, (sealed, portion) in enumerate(zip(submission.parts, portions, strict=True)):
         if sealed is None:  # asked in the transaction: uploads.uploaded
             continue
-        if len(sealed) != portion.length or part_digest(sealed) != portion.digest:
-            raise Malformed(f"submission: part {index} is not the one that was signed")
+        if len(sealed) != portion.length:
+            raise Malformed(f"submission: part {index} has {len(sealed)} octets, not the {portion.length} signed")
+        if part_digest(sealed) != portion.digest:
+            raise Malformed(f"submission: part {index} has another digest than was signed")

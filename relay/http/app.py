@@ -96,6 +96,7 @@ def describe() -> Application:
         title="Liaison Relay",
         version=__version__,
         summary="Secure message relay between liaison offices",
+        description="A route that can answer 401 takes signed requests. Formats, signatures: relay/protocol/SPEC.md.",
         docs_url=None,
         redoc_url=None,
         openapi_url=None,

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from relay.core.reading import InboxPage
+from relay.core.reading import InboxPage, Listed
 from relay.protocol.envelope import parse_message
 
 from .asked import TheCaller, TheRelay, TheRequest, cbor, the_request
@@ -72,24 +72,24 @@ async def events(
 ) -> AsyncIterator[ServerSentEvent]:
     """New mail as server-sent events; `Last-Event-ID` resumes. An event names the message, nothing of its content."""
     async for page in relay.room.new_mail(caller, after if last_event_id is None else last_event_id):
-        for encoded, resume in resumable(page):
-            core = parse_message(encoded).core
-            told = {"v": 1, "message_id": core.message_id.hex(), "precedence": core.handling.precedence.name}
+        for item, resume in resumable(page):
+            message_id = parse_message(item.message).core.message_id
+            told = {"v": 1, "message_id": message_id.hex(), "precedence": item.precedence.name}
             yield ServerSentEvent(raw_data=json.dumps(told), event="message", id=resume)
 
 
-def resumable(page: InboxPage) -> Iterator[tuple[bytes, str | None]]:
+def resumable(page: InboxPage) -> Iterator[tuple[Listed, str | None]]:
     """The messages of a page, each with the cursor up to which nothing is missing once it is told, if it moves that.
 
     The urgent come before their turn: to resume after one of them would leave out what it overtook.
     """
-    waiting, told = sorted(number for number, _ in page.items), set[int]()
-    for number, encoded in page.items:
-        told.add(number)
+    waiting, told = sorted(item.cursor for item in page.items), set[int]()
+    for item in page.items:
+        told.add(item.cursor)
         reached = None
         while waiting and waiting[0] in told and waiting[0] <= page.cursor:
             reached = waiting.pop(0)
-        yield encoded, None if reached is None else str(reached)
+        yield item, None if reached is None else str(reached)
 
 
 @busy.post(

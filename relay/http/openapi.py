@@ -7,21 +7,35 @@ from pathlib import Path
 from typing import Any
 
 from .app import describe
-from .responses import PROBLEM
+from .responses import PROBLEM, SIGNED
 
 KEPT = Path(__file__).with_name("openapi.json")
+_LOG = "/v1/log/{log}"
+PUBLIC = {  # asked by anybody, signed by nobody
+    "/health", "/ready", "/v1/relay", "/add-checkpoint",
+    f"{_LOG}/checkpoint", f"{_LOG}/consistency", f"{_LOG}/tile/{{level}}/{{path}}",
+}  # fmt: skip
 
 
 def schema() -> dict[str, Any]:
-    """The application's own schema and what a problem is, less the 422 that FastAPI adds: ours is a 400."""
+    """The application's own schema, what a problem is and how a request is signed, less what FastAPI adds.
+
+    That is a 422, where ours is a 400, and JSON beside the one media type that an answer has.
+    """
     found = describe().openapi()
-    for methods in found["paths"].values():
+    for path, methods in found["paths"].items():
         for operation in methods.values():
-            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
-                del operation["responses"]["422"]
+            responses = operation["responses"]
+            operation["security"] = [] if path in PUBLIC else [{"device": []}]
+            if "application/json" in responses.get("422", {}).get("content", {}):
+                del responses["422"]
+            for content in (response.get("content", {}) for response in responses.values()):
+                if len(content) > 1:
+                    content.pop("application/json", None)
     schemas = found["components"]["schemas"]
     del schemas["HTTPValidationError"], schemas["ValidationError"]
     schemas["Problem"] = PROBLEM
+    found["components"]["securitySchemes"] = {"device": SIGNED}
     return found
 
 

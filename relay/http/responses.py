@@ -21,6 +21,13 @@ PROBLEM = {
         "rules": {"type": "array", "items": {"type": "string"}},
     },
 }
+SIGNED = {  # OpenAPI has no word for it
+    "type": "apiKey",
+    "in": "header",
+    "name": "signature",
+    "description": "HTTP Message Signature (RFC 9421) of the device's request key, with `signature-input` and, for a"
+    " body, `content-digest`: SPEC.md, section 21; examples in tests/vectors/request.",
+}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 

@@ -31,7 +31,7 @@ async def ready(relay: TheRelay) -> dict[str, Any]:
 
 @router.get("/v1/relay")
 async def about(relay: TheRelay) -> dict[str, Any]:
-    """The relay's name, the origins of its logs, and the keys that sign their checkpoints."""
+    """`name`, the `origins` of its logs (`directory`, `access`), and the `keys` that sign their checkpoints."""
     return {
         "v": 1,
         "version": __version__,

@@ -6,7 +6,7 @@ another's word for a clearance, an agreement or a rule. A missing fact is passed
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ from .directory import Device, Directory
 from .endorsement import PassedOn
 from .equivalence import Direction, translate
 from .errors import LiaisonError
-from .header import Addressee, AddresseeKind, Core
+from .header import Addressee, AddresseeKind, Core, Precedence
 from .label import Clearance, Label, PolicyRef, label_bytes, label_of, readable_label
 from .obligations import Circumstances, failing_obligations
 from .policy import Policy
@@ -135,6 +135,23 @@ class Judge:
         found = {device.address: "addressee"}
         found |= {f"{role}@{device.office}": "role" for role in roles}
         return found | dict.fromkeys(self.directory.communities_of(device.address, named), "coi")
+
+    def precedence_for(self, core: Core, device: Device) -> Precedence:
+        """The precedence that a message has for this device's holder."""
+        return self.precedences(core, [device])[0]
+
+    def precedences(self, core: Core, devices: Iterable[Device]) -> list[Precedence]:
+        """For each device: that for information where its holder is addressed for nothing but information."""
+        stated = core.handling
+        if stated.precedence is stated.info_precedence:
+            return [stated.precedence for _ in devices]
+        named = {each.address: each.kind for each in core.addressees}
+
+        def is_informed(device: Device) -> bool:
+            kinds = {named.get(address) for address in self.bases(device, named.keys())}
+            return AddresseeKind.INFO in kinds and AddresseeKind.ACTION not in kinds
+
+        return [stated.info_precedence if is_informed(device) else stated.precedence for device in devices]
 
     def _decide_under(
         self,

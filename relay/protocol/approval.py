@@ -191,8 +191,9 @@ def verify_approvals(
         verify_sign1(signed, device.signature_public)
         agreed.add(stated.address)
     if len(agreed) < needed:
+        file = "the office's statement is FILE" if question.matter is Matter.ADMISSION else "--ask writes FILE"
         raise Refused(
             f"{question.matter}: this takes the approval of {needed} of the named people, and has {len(agreed)}",
-            hint="write what is asked for with --ask FILE; each of them runs: liaison approve FILE -o APPROVAL",
+            hint=f"{file}; each of them runs: liaison approve FILE -o APPROVAL; then again, with --approval APPROVAL",
             rules=("approvals",),
         )

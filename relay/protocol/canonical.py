@@ -45,7 +45,8 @@ def decode(encoded: bytes, what: str = "value") -> Any:
     except Malformed:
         raise
     except Exception as problem:  # of many kinds, and other ones in each version: every one means malformed
-        raise Malformed(f"{what}: not CBOR ({problem!s:.80})") from problem
+        fault = "a tag is not permitted" if isinstance(problem.__cause__, Malformed) else "not CBOR"
+        raise Malformed(f"{what}: {fault} ({problem!s:.80})") from problem
     if again != encoded:
         raise Malformed(f"{what}: not in its one canonical encoding")
     return value
@@ -130,7 +131,11 @@ def expect_items(value: Any, count: int, what: str) -> list[Any]:
 
 def read_map(encoded: bytes, required: frozenset[int], optional: frozenset[int], what: str) -> dict[int, Any]:
     """Decode a map that has every required key and no key outside required and optional."""
-    value = decode(encoded, what)
+    return expect_fields(decode(encoded, what), required, optional, what)
+
+
+def expect_fields(value: Any, required: frozenset[int], optional: frozenset[int], what: str) -> dict[int, Any]:
+    """A decoded value, if it is a map with every required key and no key outside required and optional."""
     if type(value) is not dict:
         raise Malformed(f"{what}: expected a map")
     if missing := required - value.keys():

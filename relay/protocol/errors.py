@@ -16,6 +16,9 @@ The message says what is wrong and where; `hint` says what to do about it. Both 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LiaisonError(Exception):
     """The root: `str(error)` is the message, `hint` the advice or the empty string."""
@@ -69,3 +72,13 @@ class TooMany(LiaisonError):
     def __init__(self, message: str, *, hint: str = "", retry_after: int = 1) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+@contextmanager
+def named(file: str) -> Iterator[None]:
+    """What is wrong with what stands in a file says which file."""
+    try:
+        yield
+    except LiaisonError as problem:
+        problem.args = (f"{file}: {problem}",)
+        raise

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
-from .canonical import encode, expect, expect_bytes, expect_items, expect_time, read_map
+from .canonical import encode, expect, expect_bytes, expect_fields, expect_items, expect_time, read_map
 from .errors import Malformed
 from .identity import office_of, parse_address
 from .suite import Suite, suite_numbered
@@ -216,9 +216,7 @@ def _portions(value: Any) -> tuple[Portion, ...]:
 
 
 def _handling(value: Any) -> MessageHandling:
-    fields = expect(value, dict, "message core: handling")
-    if fields.keys() != _HANDLING_FIELDS:
-        raise Malformed("message core: handling has missing or unknown fields")
+    fields = expect_fields(value, _HANDLING_FIELDS, frozenset(), "message core: handling")
     for key in (1, 2):
         if type(fields[key]) is not int or fields[key] not in _PRECEDENCES:
             raise Malformed("message core: precedence is unknown")

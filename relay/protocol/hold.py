@@ -65,7 +65,7 @@ def read_hold(signed: Sign1) -> Hold:
     """The statement in a signed object; who signed it is the caller's to verify. Raises Malformed."""
     version, action, message_id, device_id, address, at, reason = read_array(signed.payload, 7, "hold")
     expect_version(version, "hold")
-    if action not in set(Action):
+    if expect(action, str, "hold: action") not in set(Action):
         raise Malformed(f"hold: {action!r:.40} is neither place nor lift")
     parse_address(address)
     return Hold(

@@ -113,7 +113,10 @@ def parse_signature(signature_input: str | None, signature: str | None) -> Reque
         raise Unauthenticated("request signature: there is none", hint="sign it with the device's request key")
     stated, signed = _INPUT.fullmatch(signature_input), _SIGNATURE.fullmatch(signature)
     if stated is None:
-        raise Unauthenticated("request signature: Signature-Input is not the one signature of this profile")
+        raise Unauthenticated(
+            "request signature: Signature-Input is not the one signature of this profile",
+            hint=f"sig1={_BARE} or, with a body, sig1={_WITH_BODY}, then six parameters: SPEC.md, 21.1",
+        )
     if signed is None:
         raise Unauthenticated("request signature: Signature is not one Ed25519 signature labelled sig1")
     parameters = _read_parameters(stated["parameters"])
@@ -186,7 +189,10 @@ def check_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and t
     digest = digest_header if has_body else None
     base = _signature_base(method, authority, target_uri, digest, content_type, sig.base_params)
     if (yield Claim(ED25519, public_key, base, sig.signature)) is not None:
-        raise Unauthenticated("request signature: does not verify under this device's request key")
+        raise Unauthenticated(
+            "request signature: does not verify under this device's request key",
+            hint=f"held against {method}, authority {authority.lower()}, target {target_uri}",
+        )
     return b64decode(digest[9:-1]) if digest is not None else sha256().digest()
 
 

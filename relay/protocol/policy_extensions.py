@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 ABSENT_MEANS = frozenset({"unrestricted", "owner_only", "invalid"})
 WITHHOLD_STYLES = frozenset({"marked", "silent"})
 FORBIDDABLE = frozenset({"DEFERRED", "OVERRIDE"})  # every policy has the other precedences
+MAX_DOTS = 4096  # in names and numbers too; a key of as many parts takes TOML's reader the square of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ def parse_extensions(toml_text: bytes) -> PolicyExtensions:
     """Read extensions from TOML in UTF-8. Raises Malformed naming the key."""
     if len(toml_text) > 1 << 20:
         raise Malformed("policy extensions: over 1 MiB")
+    if toml_text.count(b".") > MAX_DOTS:
+        raise Malformed(f"policy extensions: more than {MAX_DOTS} full stops")
     try:
         table = tomllib.loads(toml_text.decode("utf-8"))
     except (ValueError, RecursionError) as problem:

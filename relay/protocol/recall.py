@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .canonical import decode, encode, expect, expect_bytes, expect_time, expect_version, read_array
 from .cose import Sign1
@@ -160,11 +160,15 @@ def parse_recalled(encoded: bytes) -> Recalled:
     return Recalled(
         recall=recall,
         accept=_proven(fields[1], recall.checkpoint),
-        grants=tuple(
-            (expect_bytes(row[0], 16, "recalled: device"), tuple(expect(row[1], list, "recalled: portions")))
-            for row in rows
-        ),
+        grants=tuple(map(_grant, rows)),
         openings=tuple(_proven(row[2], recall.checkpoint) if row[2] is not None else None for row in rows),
+    )
+
+
+def _grant(row: list[Any]) -> tuple[bytes, tuple[int, ...]]:
+    portions = expect(row[1], list, "recalled: portions")
+    return expect_bytes(row[0], 16, "recalled: device"), tuple(
+        expect(each, int, "recalled: portion") for each in portions
     )
 
 

@@ -27,8 +27,10 @@ DEFAULT_RETENTION = 30 * 86400
 EVERYONE = "*"
 """In an entry's `office`: every auditor may read it. No office has that name."""
 
-_RUN = r"[0-9]{1,18}(?:-[0-9]{1,18})?"
-_RECORD = re.compile(rf"messages=(0|[1-9][0-9]{{0,8}}) entries=((?:{_RUN}(?:,{_RUN})*)?) policies=([0-9a-f,]*)")
+_RUN, _DIGEST = r"[0-9]{1,18}(?:-[0-9]{1,18})?", r"[0-9a-f]{64}"
+_RECORD = re.compile(
+    rf"messages=(0|[1-9][0-9]{{0,8}}) entries=((?:{_RUN}(?:,{_RUN})*)?) policies=((?:{_DIGEST}(?:,{_DIGEST})*)?)"
+)
 
 
 def message_end(policy: Policy | None, label: Label | None, expires: int) -> int | None:
@@ -71,16 +73,17 @@ class Destruction:
 
 
 def parse_destruction(detail: str) -> Destruction:
-    """Read the detail of a `destroy` entry. Raises Malformed."""
+    """Read the detail of a `destroy` entry. Raises Malformed for any but the one way to write it."""
     found = _RECORD.fullmatch(detail)
     if found is None:
         raise Malformed("destruction record: not in its form")
     messages, runs, policies = found.groups()
-    try:
-        digests = tuple(bytes.fromhex(each) for each in policies.split(",") if each)
-    except ValueError as problem:
-        raise Malformed("destruction record: a policy that is no digest") from problem
-    return Destruction(int(messages), tuple(_indexes(run for run in runs.split(",") if run)), digests)
+    digests = tuple(bytes.fromhex(each) for each in policies.split(",") if each)
+    entries = tuple(sorted(set(_indexes(run for run in runs.split(",") if run))))
+    record = Destruction(int(messages), entries, digests)
+    if record.detail() != detail:
+        raise Malformed("destruction record: entries not in ascending order, or twice")
+    return record
 
 
 class Erased:
@@ -128,13 +131,17 @@ def _runs(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
         yield first, last
 
 
-def _indexes(runs: Iterable[str]) -> Iterator[int]:
+def _indexes(runs: Iterable[str]) -> list[int]:
+    found: list[int] = []
     for run in runs:
         first, _, last = run.partition("-")
         start, end = int(first), int(last or first)
-        if not 0 <= end - start < MAX_DESTROYED:
-            raise Malformed("destruction record: a run of entries that no record names")
-        yield from range(start, end + 1)
+        if not 0 <= end - start < MAX_DESTROYED - len(found):
+            raise Malformed(
+                f"destruction record: more than {MAX_DESTROYED} entries, or a run that ends before it begins"
+            )
+        found += range(start, end + 1)
+    return found
 
 
 MAX_DESTROYED = 256  # entries in one record

@@ -49,12 +49,13 @@ class Composite:
         if len(signature) != self.signature_size:
             raise Unverified(f"signature of {len(signature)} octets, expected {self.signature_size}")
         lattice, curve = _public_halves(self, public)
-        representative = self.representative(message, context)
+        representative, half = self.representative(message, context), "Ed25519"
         try:
             curve.verify(signature[self.mldsa_signature :], representative)
+            half = "ML-DSA"
             lattice.verify(signature[: self.mldsa_signature], representative, self.label)
         except InvalidSignature:
-            raise Unverified("the signature does not verify") from None
+            raise Unverified(f"the signature does not verify: its {half} half") from None
 
 
 # Parsing the lattice key costs a good part of verifying with it, and the same few devices sign again and again.

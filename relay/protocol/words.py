@@ -19,6 +19,11 @@ def words_for(keys: Iterable[bytes | str]) -> str:
     return "-".join(_word(int.from_bytes(digest[start : start + 2], "big")) for start in range(0, 2 * _WORDS, 2))
 
 
+def are_words(said: str, keys: Iterable[bytes | str]) -> bool:
+    """Whether a person has said the words for a set of keys, in any case, with any spaces or hyphens between them."""
+    return "".join(said.lower().replace("-", " ").split()) == words_for(keys).replace("-", "")
+
+
 def _word(bits: int) -> str:
     return (
         _CONSONANTS[bits >> 12]

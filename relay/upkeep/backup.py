@@ -159,7 +159,7 @@ def _settle(folder: Path) -> None:
 
 
 def restore_backup(
-    settings: Settings, path: Path, notes: Sequence[bytes], progress: Progress, *, accept_loss: bool
+    settings: Settings, path: Path, notes: Sequence[tuple[str, bytes]], progress: Progress, *, accept_loss: bool
 ) -> list[str]:
     """Fill an empty database from `path`; what is lost, if that was accepted. Raises Unverified if it was not."""
     keys = held_keys(settings)

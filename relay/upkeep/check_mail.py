@@ -183,11 +183,7 @@ def _check_slots(connection: Connection, place: str, day: int, found: Message, g
             if (row.kept if recalled is None else row.encoded) is not None:
                 yield Fault(where, "is kept, and no recall says so" if recalled is None else "opens, and was recalled")
             if (stored := row.kept if row.encoded is None else row.encoded) is not None:
-                leaf, proof = bytes(stored), bytes(row.proof)
-                hashes = [proof[start : start + 32] for start in range(0, len(proof), 32)]
-                verify_inclusion(leaf_hash(leaf), row.position, found.slot_count, hashes, found.slot_root)
-                if parse_slot(leaf, found.core).device_id != bytes(row.device_id):
-                    yield Fault(where, "is another device's than its column says")
+                _verify_sealed(row, bytes(stored), found)
             else:
                 empty.append(where)
             if row.released is not None:
@@ -201,6 +197,16 @@ def _check_slots(connection: Connection, place: str, day: int, found: Message, g
         yield Fault(place, f"has slots {positions}, and {found.slot_count} were signed")
     if {bytes(row.device_id) for row in rows} != granted:
         yield Fault(place, "has slots of other devices than were granted anything")
+
+
+def _verify_sealed(row: Row[Any], leaf: bytes, found: Message) -> None:
+    proof, handling = bytes(row.proof), found.core.handling
+    hashes = [proof[start : start + 32] for start in range(0, len(proof), 32)]
+    verify_inclusion(leaf_hash(leaf), row.position, found.slot_count, hashes, found.slot_root)
+    if parse_slot(leaf, found.core).device_id != bytes(row.device_id):
+        raise Unverified("is another device's than its column says")
+    if row.precedence not in {handling.precedence, handling.info_precedence}:
+        raise Unverified("waits under a precedence that was not signed")
 
 
 def _check_parts(connection: Connection, place: str, day: int, found: Message, blobs: Blobs) -> Iterator[Fault]:

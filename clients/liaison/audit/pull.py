@@ -24,7 +24,7 @@ from liaison.trust import ACCESS, DIRECTORY, relayed
 from liaison.witnessing import compare, fetch, log_of, pinned_policy
 from relay.protocol.canonical import decode, encode, expect, read_array
 from relay.protocol.dating import Dating, Mark
-from relay.protocol.errors import Conflict, LiaisonError, Unverified
+from relay.protocol.errors import Conflict, LiaisonError, Unverified, named
 from relay.protocol.note import MLDSA44, signed_at, verify_note
 from relay.protocol.tiles import TILE_WIDTH, tile_path
 from relay.protocol.tlog import Checkpoint, parse_checkpoint_body
@@ -37,6 +37,16 @@ from .warranted import Warrants
 _PAGE = 1000
 _PIN = "audit-position"
 _SHOWN = "audit-shown"
+
+
+class Foreign(NamedTuple):
+    """A checkpoint that others were shown; where it is from, and what it says of the time."""
+
+    place: str
+    log: str
+    note: bytes
+    whose: str
+    marks: Sequence[Mark]
 
 
 class Position(NamedTuple):
@@ -67,30 +77,31 @@ class AuditPull:
         self._retrace(walk, position)
         self._take_in(walk, position.size, [])
 
-    def verify(self, exchanged: Sequence[bytes] = ()) -> int:
+    def verify(self, exchanged: Sequence[tuple[str, bytes]] = ()) -> int:
         """Fetch the whole log anew and check it against the checkpoint and against every earlier pull; its size.
 
         Against the checkpoint that witnesses have cosigned, where a policy is pinned, and against those `exchanged`
-        with others. Raises Unverified naming the first entry that does not hold, or the sizes of a fork.
+        with others, each with the name of its file. Raises Unverified naming the first entry that does not hold, or the
+        file, and the sizes of a fork.
         """
         client, pinned = self._client, pinned_policy(self._cabinet)
-        foreign = [(log_of(client.trust, note), note, "others") for note in exchanged]
+        foreign = [self._exchanged(*each) for each in exchanged]
         if pinned is not None:
-            foreign.append((ACCESS, fetch(client.trust, client.transport, ACCESS, pinned), "the witnesses"))
-        marks = [mark for log, note, _whose in foreign if log == ACCESS for mark in self._marks(note)]
+            note = fetch(client.trust, client.transport, ACCESS, pinned)
+            foreign.append(Foreign("the witnesses' checkpoint", ACCESS, note, "the witnesses", self._marks(note)))
+        marks = [mark for each in foreign for mark in each.marks]
         walk = Walk(Dating(self.position().marks), Warrants(self._changes), client.trust.directory, Dating(marks))
         self._take_in(walk, 0, foreign, marks)
         return walk.size
 
-    def _take_in(
-        self, walk: Walk, start: int, foreign: Sequence[tuple[str, bytes, str]], marks: Sequence[Mark] = ()
-    ) -> None:
+    def _take_in(self, walk: Walk, start: int, foreign: Sequence[Foreign], marks: Sequence[Mark] = ()) -> None:
         client = self._client
         try:
             with relayed():
                 note = self._follow(walk, start)
-            for log, theirs, whose in foreign:  # the head they are held against is now that of all leaves above
-                compare(client.trust, client.transport, log, theirs, whose)
+            for each in foreign:  # the head they are held against is now that of all leaves above
+                with named(each.place):
+                    compare(client.trust, client.transport, each.log, each.note, each.whose)
             if walk.others.misdated is not None:  # not before: theirs may be of another history
                 raise self._alarm(walk.others.misdated, note)
         except Unverified:
@@ -194,6 +205,11 @@ class AuditPull:
     def _changes(self, start: int) -> Iterator[bytes]:
         """The verified entries of the directory log, from `start` on."""
         return self._cabinet.entries(DIRECTORY, start)
+
+    def _exchanged(self, file: str, note: bytes) -> Foreign:
+        with named(file):
+            log = log_of(self._client.trust, note)
+            return Foreign(file, log, note, "others", self._marks(note) if log == ACCESS else [])
 
     def _marks(self, note: bytes) -> list[Mark]:
         """What the signatures of a checkpoint say of its time: the log's, and those of the pinned witnesses."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Any
 
@@ -54,6 +54,15 @@ def _told(entry: AccessEntry, marking: Callable[[bytes], str]) -> dict[str, Any]
 def utc(time: int) -> str:
     """Milliseconds since 1970 as an instant of ISO 8601."""
     return datetime.fromtimestamp(time / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def local(time: int, zone: tzinfo) -> datetime:
+    """Milliseconds since 1970 in this zone; in the last hours of 9999, which not every zone has, in UTC."""
+    at = datetime.fromtimestamp(time / 1000, UTC)
+    try:
+        return at.astimezone(zone)
+    except OverflowError:
+        return at
 
 
 def markings(client: Client) -> Callable[[bytes], str]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta, tzinfo
+from datetime import date, timedelta, tzinfo
 
 from liaison.client import Client
-from liaison.labels import SYSTEM_HIGH
+from liaison.render import SYSTEM_HIGH
 from liaison.safe_text import for_one_line
 from liaison.trust import ACCESS
 from liaison.witnessing import pinned_policy
@@ -23,7 +23,7 @@ from relay.protocol.header import Precedence
 
 from .charts import Bar, columns, rows, text
 from .expiry import SOON, Ending, ending
-from .pulled import PulledEntry
+from .pulled import PulledEntry, local
 from .report_style import style
 from .tally import DEVIATIONS, LISTED, MIN_DAYS, NOT_STATED, Tally, tally
 
@@ -280,4 +280,4 @@ def _cell(value: object) -> str:
 
 
 def _moment(milliseconds: int, zone: tzinfo) -> str:
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC).astimezone(zone):%Y-%m-%d %H:%M}"
+    return f"{local(milliseconds, zone):%Y-%m-%d %H:%M}"

@@ -19,7 +19,7 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.errors import Malformed
 from relay.protocol.grants import read_accept_detail
 
-from .pulled import PulledEntry
+from .pulled import PulledEntry, local
 
 MIN_DAYS = 5  # fewer active days say nothing about what is usual for a device
 DEVIATIONS = 5
@@ -71,8 +71,8 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
             sums.erased += found.is_erased
             sums.withheld += not found.is_erased
             continue
-        local = datetime.fromtimestamp(entry.time / 1000, zone)
-        _count(sums, entry, local, hours)
+        at = local(entry.time, zone)
+        _count(sums, entry, at, hours)
         if not entry.permitted:
             before, denial = denial, (entry.device_id, entry.request or found.index)
             again = denial == before
@@ -80,11 +80,11 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
             rules = frozenset(entry.rules)
             if again:
                 continue
-        sums.denied_days[local.date()] += not entry.permitted
-        sums.permitted_days[local.date()] += entry.permitted
+        sums.denied_days[at.date()] += not entry.permitted
+        sums.permitted_days[at.date()] += entry.permitted
         sums.denied[_office(entry)] += not entry.permitted
         if entry.event is not Event.OPERATOR:
-            daily[entry.device_id][local.date()] += 1
+            daily[entry.device_id][at.date()] += 1
             addresses[entry.device_id] = entry.address
     sums.volumes = [
         each for device, days in sorted(daily.items()) for each in _unusual(device, addresses[device], days)
@@ -92,7 +92,7 @@ def tally(pulled: Iterable[PulledEntry], zone: tzinfo, hours: tuple[int, int]) -
     return sums
 
 
-def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, int]) -> None:
+def _count(sums: Tally, entry: AccessEntry, at: datetime, hours: tuple[int, int]) -> None:
     sums.first = entry.time if sums.first is None else min(sums.first, entry.time)
     sums.last = entry.time if sums.last is None else max(sums.last, entry.time)
     if entry.label is not None:
@@ -104,10 +104,10 @@ def _count(sums: Tally, entry: AccessEntry, local: datetime, hours: tuple[int, i
             sums.labels[entry.label] += 1
     elif entry.event is Event.OPEN and entry.permitted:
         sums.opened[_office(entry)] += 1
-        if not hours[0] <= local.hour < hours[1]:
+        if not hours[0] <= at.hour < hours[1]:
             sums.out_of_hours_count += 1
             if len(sums.out_of_hours) < LISTED:
-                sums.out_of_hours.append((local, entry))
+                sums.out_of_hours.append((at, entry))
 
 
 def _precedence(entry: AccessEntry) -> str:

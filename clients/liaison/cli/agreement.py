@@ -17,12 +17,12 @@ from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.errors import Unknown
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, pass_session, yes_option
+from .common import Commands, Session, json_option, pass_session, yes_option
 from .saying import put, say
 from .terms import read_terms
 
 
-@click.group()
+@click.group(cls=Commands)
 def agreement() -> None:
     """Information-sharing agreements between offices."""
 

@@ -16,7 +16,7 @@ from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, yes_option
+from .common import Commands, Session, json_option, pass_session, yes_option
 from .delivery import deliver
 from .saying import put, say
 
@@ -52,7 +52,7 @@ def approve(session: Session, file: Any, out: Path | None, *, yes: bool, as_json
         say(f"give {out} to whoever asked, who adds: --approval {out}")
 
 
-@click.group()
+@click.group(cls=Commands)
 def approvers() -> None:
     """Who has to approve what: M of N named people."""
 

@@ -21,12 +21,12 @@ from liaison.exposure import exposure as find_exposure
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Session, json_option, pass_session
+from .common import Commands, Session, json_option, pass_session
 from .delivery import whole
 from .saying import put, say
 
 
-@click.group()
+@click.group(cls=Commands)
 def audit() -> None:
     """Pull and verify the access log."""
 
@@ -78,7 +78,7 @@ def verify(session: Session, checkpoint: Sequence[BinaryIO], *, as_json: bool) -
     """Fetch the whole log anew and verify every entry against the checkpoint and all earlier pulls."""
     with session.client() as client:
         client.sync()
-        size = AuditPull(client).verify([file.read() for file in checkpoint])
+        size = AuditPull(client).verify([(file.name, file.read()) for file in checkpoint])
         if as_json:
             put({"verified": True, "entries": size, "directory_entries": client.trust.tree.size})
         else:

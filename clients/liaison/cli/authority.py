@@ -13,26 +13,36 @@ from liaison.authority import DAY, Authority
 from liaison.cleared import cleared_for
 from liaison.home.founding import found_authority
 from liaison.home.profile import home_folder
+from liaison.render import day
 from relay.protocol.armor import armor, dearmor, kinds_in
-from relay.protocol.errors import LiaisonError, Malformed
-from relay.protocol.identity import Kind, check_nation, check_office, parse_statement
+from relay.protocol.cose import parse_sign1
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
+from relay.protocol.identity import (
+    CERTIFICATE,
+    Certificate,
+    Kind,
+    check_nation,
+    check_office,
+    parse_statement,
+    read_certificate,
+)
 from relay.protocol.label import Clearance
 from relay.protocol.label_xml import read_clearance_xml
 from relay.protocol.spif import read_spif
-from relay.protocol.words import words_for
+from relay.protocol.words import are_words, words_for
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session, yes_option
+from .common import Commands, Session, json_option, pass_session, yes_option
 from .delivery import whole
 from .people import relay_keys
 from .quorum import drill, recover, split
 from .saying import put, say
 
-_CERTIFICATE = "CERTIFICATE"
+_ARMOR = "CERTIFICATE"
 _KINDS = click.Choice([Kind.OFFICER.value, Kind.SYSTEM.value, Kind.AUDITOR.value])
 
 
-@click.group()
+@click.group(cls=Commands)
 def authority() -> None:
     """Act as an office's authority (its security officer)."""
 
@@ -71,7 +81,7 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 
 @authority.command()
 @click.argument("request", type=click.File("rb"), metavar="REQUEST|CERTIFICATE")
-@click.option("--role", multiple=True, help="Role address this device also answers to, such as duty; repeat for each.")
+@click.option("--role", multiple=True, help="Role this device also answers to: duty for duty@OFFICE; repeat for each.")
 @click.option(
     "--clearance", multiple=True, type=click.File("rb"), metavar="FILE", help="ADatP-4774 XML; repeat for each."
 )
@@ -85,6 +95,8 @@ def init(session: Session, office: str, nation: str, relay_url: str, *, as_json:
 @click.option(
     "--valid-days", type=click.IntRange(1, 3650), default=365, show_default=True, help="Certificate and clearances."
 )
+@click.option("--words", help="What the device's holder read out to you: with other words, nothing is certified.")
+@yes_option
 @takes_approvals
 @json_option
 @pass_session
@@ -93,8 +105,9 @@ def enrol(session: Session, /, request: Any, asking: Asking, **given: Any) -> No
     text = request.read()
     with session.authority() as office:
         office.sync()
-        signed = _certified(office, text, given)
-        if asking.writes(signed, _CERTIFICATE):
+        signed = _certified(office, text, given)  # which nobody has before the words are compared
+        _compare(session, read_certificate(parse_sign1(signed, CERTIFICATE)), given["words"], yes=given["yes"])
+        if asking.writes(signed, _ARMOR):
             return
         made = office.publish_certificate(signed, asking.approvals())
     device, words, cleared = made.device_id.hex(), words_for([made.kid]), cleared_for(made)
@@ -109,10 +122,10 @@ def enrol(session: Session, /, request: Any, asking: Asking, **given: Any) -> No
 
 
 def _certified(office: Authority, text: bytes, given: Mapping[str, Any]) -> bytes:
-    if _CERTIFICATE in kinds_in(text):
+    if _ARMOR in kinds_in(text):
         if given["role"] or given["clearance"] or given["scope"]:
             raise Malformed("the certificate is signed already, with its roles, clearances and scope")
-        return dearmor(text, _CERTIFICATE)
+        return dearmor(text, _ARMOR)
     return office.certify(
         dearmor(text, "REQUEST"),
         kind=Kind(given["kind"]),
@@ -121,6 +134,22 @@ def _certified(office: Authority, text: bytes, given: Mapping[str, Any]) -> byte
         scope=given["scope"],
         valid_days=given["valid_days"],
     )
+
+
+def _compare(session: Session, stated: Certificate, words: str | None, *, yes: bool) -> None:
+    """Raise unless the device is its holder's, as far as somebody can be asked; scripts are warned after the fact."""
+    if words is not None:
+        if not are_words(words, [stated.kid]):  # which they are is not said here: it would be copied
+            raise Unverified(
+                f"the device of {stated.address} has other words than you were told: nothing is certified",
+                hint="hear them again, as its holder's `liaison status` has them; the request may have been swapped",
+            )
+    elif session.may_ask and not yes:
+        terms = [stated.address, stated.kind.value, *stated.roles, *stated.scope]
+        say(f"{', '.join(terms)}, until {day(stated.not_after)}")
+        say(f"cleared for {'; '.join(cleared_for(stated)) or 'nothing'}")
+        say(f"words of the device: {words_for([stated.kid])}")
+        session.confirm("Did its holder read out the same words to you, by telephone or in person?")
 
 
 def _clearance(office: Authority, clearance_xml: bytes, valid_days: int) -> Clearance:
@@ -193,7 +222,7 @@ def grant_audit(session: Session, /, whom: str, valid_days: int, *, end: bool, y
         voucher = office.trust.directory.authority_kid_of(auditor)
         say(f"{auditor.address}, device {auditor.device_id.hex()}, certified by {words_for([voucher])}")
         if not (yes or end):
-            session.confirm("were these words, and the device, compared with the auditor's office?")
+            session.confirm("Were these words, and the device, compared with the auditor's office?")
         grant = office.grant_audit(auditor, int(time.time()) + (0 if end else valid_days * DAY))
         in_scope = office.office in office.trust.directory.audit_scope(auditor.device_id, int(time.time()))
     if as_json:

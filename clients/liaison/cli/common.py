@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -39,9 +39,13 @@ class Session:
     debug: bool
     as_json: bool = False  # of the command that is run
 
+    @property
+    def may_ask(self) -> bool:
+        return not self.no_input and sys.stdin.isatty()
+
     def confirm(self, question: str) -> None:
         """Ask on the terminal; raise Cancelled for anything but yes."""
-        if self.no_input or not sys.stdin.isatty():
+        if not self.may_ask:
             raise Cancelled(f"{question} - nobody to ask; give --yes to answer beforehand")
         if not click.confirm(question, err=True):
             raise Cancelled("cancelled")
@@ -123,6 +127,16 @@ json_option: Callable[[Command], Command] = click.option(
 yes_option: Callable[[Command], Command] = click.option("--yes", is_flag=True, help="Answer every question with yes.")
 
 
+class Commands(click.Group):
+    """Commands, each listed with its whole first sentence, which click would cut short."""
+
+    group_class = type
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(500)) for name, each in sorted(self.commands.items())])
+
+
 class LiaisonProgram(click.Group):
     """Loads a command when it is called; turns domain errors into a line, a hint and an exit code."""
 
@@ -184,16 +198,6 @@ def text_in(file: Any) -> str:
     except UnicodeDecodeError:
         raise Malformed(f"{file.name}: not UTF-8") from None
     return text
-
-
-@contextmanager
-def named(file: str) -> Iterator[None]:
-    """What is wrong with what stands in a file says which file."""
-    try:
-        yield
-    except LiaisonError as problem:
-        problem.args = (f"{file}: {problem}",)
-        raise
 
 
 def check_label_file(label: str) -> None:

@@ -25,7 +25,7 @@ from relay.protocol.errors import Refused
 from relay.protocol.header import Precedence
 
 from .body import body_of
-from .common import Session, json_option, pass_session, text_in, yes_option
+from .common import Commands, Session, json_option, pass_session, text_in, yes_option
 from .message import save_attachments, show_message
 from .receipt import show_drafted, show_sent
 from .saying import put, say
@@ -93,7 +93,8 @@ def forward(session: Session, /, message_id: str, to: Sequence[str], file: str |
             beyond = [verdict for verdict in plan.refused if "handling" in verdict.rules]
             if beyond:
                 office = beyond[0].addressee.address.partition("@")[2]
-                say(f"to ask the originator: liaison consent ask {message_id} --office {office}")
+                ask = f"liaison consent ask {message_id} --office {office}"
+                say(f"to ask the originator: {ask}; its consent counts once you have read it")
             _finish(session, client, plan, given)
 
 
@@ -106,7 +107,7 @@ def _finish(session: Session, client: Client, plan: Plan, given: dict[str, Any])
     ask_for_mapping(client, plan)
 
 
-@click.group()
+@click.group(cls=Commands)
 def consent() -> None:
     """Leave to pass an originator-controlled message on: ask for it, give it."""
 
@@ -205,7 +206,7 @@ def release(session: Session, /, message_id: str, out: Path | None, *, yes: bool
         say(f"released as message {message_id}; logged as entry {index}")
 
 
-@click.group()
+@click.group(cls=Commands)
 def community() -> None:
     """Communities of interest: who is on a roster, and, for its manager, who shall be."""
 

@@ -10,20 +10,21 @@ import click
 from liaison import render
 from liaison.as_json import label_json
 from liaison.evidence.sealed_to import READER
+from liaison.evidence.shown import header_rows, marking_of
 from liaison.evidence.verify import Evidence, verify_evidence
 from relay.protocol.armor import dearmor
 from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Session, json_option, pass_session
+from .common import Commands, Session, json_option, pass_session
 from .delivery import deliver
 from .saying import put, say
 
 _MAX_FILE = 64 * 1024 * 1024
 
 
-class _VerifyOrId(click.Group):
+class _VerifyOrId(Commands):
     """`evidence verify FILE`, and `evidence ID`: whatever is no command's name is a message id."""
 
     def resolve_command(
@@ -88,11 +89,14 @@ def verify(file: BinaryIO, relay_key: tuple[str, ...], authority: tuple[Path, ..
         _put(found)
         return
     told = found.as_json()
-    out = render.page("never")
+    out, marking = render.page("never"), marking_of(found)
+    render.banner(out, marking, None)
+    render.fields(out, header_rows(found))
     for event in told["events"]:
         at = render.moment(event["time"] // 1000)
         what = f"receipt: {event['detail']}" if event["event"] == Event.ACKNOWLEDGE else event["event"]
         out.line(f"entry {event['index']} {at} {what} {event['address']}")
+    render.banner(out, marking, None)
     if told["shown_by"] == READER:
         say(f"shown by its reader {told['exporter']}: to whom else it was sealed, who opened it, recalls: not in here")
     for each in told["assumed"]:
@@ -101,4 +105,5 @@ def verify(file: BinaryIO, relay_key: tuple[str, ...], authority: tuple[Path, ..
 
 
 def _put(found: Evidence) -> None:
-    put({**found.as_json(), "label": label_json(found.label)})
+    dtg = render.dtg(found.message.core.handling.dtg) if found.message is not None else None
+    put({**found.as_json(), "label": label_json(found.label), "marking": marking_of(found), "dtg": dtg})

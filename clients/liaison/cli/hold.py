@@ -21,7 +21,7 @@ from relay.protocol.hold import HOLD, Action, Hold, read_hold
 from relay.protocol.identity import Kind
 
 from .asking import Asking, takes_approvals
-from .common import Session, json_option, pass_session
+from .common import Commands, Session, json_option, pass_session
 from .saying import put, say
 
 _KIND = "HOLD"
@@ -34,7 +34,7 @@ def _options(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("message", metavar="ID|FILE")(command)
 
 
-@click.group()
+@click.group(cls=Commands)
 def hold() -> None:
     """Keep a message from being destroyed: two security officers, or one and the office's approvers for it."""
 

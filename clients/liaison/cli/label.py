@@ -26,7 +26,7 @@ from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
-from .common import Session, check_label_file, json_option, pass_session
+from .common import Commands, Session, check_label_file, json_option, pass_session
 from .delivery import deliver
 from .saying import REFUSED, put, say
 
@@ -36,7 +36,7 @@ policy_option = click.option("--policy", required=True, type=_FILE, metavar="SPI
 extensions_option = click.option("--extensions", type=_FILE, metavar="FILE.toml", help="What a SPIF cannot say.")
 
 
-@click.group()
+@click.group(cls=Commands)
 def label() -> None:
     """Confidentiality labels, offline."""
 

@@ -66,7 +66,7 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
     rows = [
         [
             item.message_id.hex()[:12],
-            item.message.core.handling.precedence.name,
+            item.precedence.name,
             render.dtg(item.message.core.handling.dtg),
             item.message.core.sender if not item.problem else f"NOT VERIFIED {item.message.core.sender}",
             item.marking,

@@ -45,7 +45,8 @@ def show_message(
     render.banner(out, marking, color)
     render.fields(out, _header_rows(client, record, core, from_whom))
     for index, portion in enumerate(core.portions):
-        _show_portion(out, client, index, record.portions.get(index), client.labels.label_of(portion.label), saved)
+        label = client.labels.label_of(portion.label)
+        _show_portion(out, client, core, record.portions.get(index), label, saved.get(index))
     if core.handling.require_ack and record.direction == IN and record.state != "handled":
         say(f"the originator asks for an acknowledgement: liaison ack {core.message_id.hex()[:12]}")
     render.banner(out, marking, color)
@@ -63,7 +64,7 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
         ("To", render.addressees(core, AddresseeKind.ACTION)),
         ("Info", render.addressees(core, AddresseeKind.INFO)),
         ("Exempted", render.addressees(core, AddresseeKind.EXEMPTED)),
-        ("Precedence", handling.precedence.name),
+        ("Precedence", _precedence(client, record)),
         ("DTG", render.dtg(handling.dtg)),
         ("Type", handling.message_type.upper() if handling.message_type != "operation" else ""),
         ("Expires", render.moment(core.expires)),
@@ -79,6 +80,15 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
     ]
 
 
+def _precedence(client: Client, record: Record) -> str:
+    """For this reader; of a message with both, both."""
+    core = record.message.core
+    handling, has_info = core.handling, any(each.kind is AddresseeKind.INFO for each in core.addressees)
+    own, stated, informed = client.precedence_of(record), handling.precedence, handling.info_precedence
+    both = f" (for action {stated.name}, for information {informed.name})"
+    return own.name + (both if has_info and stated is not informed else "")
+
+
 def _withheld(client: Client, label: Label | None) -> str:
     """What stands in a withheld portion's place; empty where its policy says that nothing does."""
     if label is None:
@@ -87,22 +97,22 @@ def _withheld(client: Client, label: Label | None) -> str:
 
 
 def _show_portion(
-    out: Any, client: Client, index: int, content: PortionContent | None, label: Any, saved: dict[int, Path]
+    out: Any, client: Client, core: Core, content: PortionContent | None, label: Any, saved: Path | None
 ) -> None:
     mark = client.labels.portion_mark(label) if label is not None else "no readable label"
     if content is None:
         if withheld := _withheld(client, label):
             render.text(out, f"\n{withheld}")
     elif content.kind is PortionKind.ATTACHMENT:
-        where = f", saved as {saved[index]}" if index in saved else "; save with --out DIR"
+        where = "; save with --out DIR" if saved is None else f", saved as {saved}"
         named = for_one_line(content.name) or "without a name"
         render.text(out, f"\n({mark}) attachment {named}, {render.size(content.size)}{where}")
     elif content.kind is PortionKind.DRAFT:
-        render.text(out, "\na sealed draft: liaison release")
+        render.text(out, f"\na sealed draft: liaison release {core.message_id.hex()[:12]}")
     elif content.kind is PortionKind.CONSENT_REQUEST:
-        render.text(out, "\na request for consent: liaison consent give")
+        render.text(out, f"\na request for consent: liaison consent give {core.message_id.hex()[:12]}")
     elif content.kind is PortionKind.CONSENT:
-        render.text(out, "\nthe originator's signed consent, kept for: liaison forward")
+        render.text(out, "\nthe originator's signed consent, kept from now on: liaison forward")
     elif content.kind is PortionKind.PARAGRAPH:
         render.text(out, f"\n({mark}) {content.text}")
     else:

@@ -25,7 +25,10 @@ from .saying import put, say
 @json_option
 @pass_session
 def peers(session: Session, office: str | None, *, as_json: bool) -> None:
-    """Who can be written to, their clearances and roles, and under which agreement."""
+    """Who can be written to, their clearances and roles, and under which agreement.
+
+    Of one OFFICE also the words of each device's key, to compare with what its owner reads aloud from liaison status.
+    """
     with session.either() as client:
         client.sync()
         known = [statement.office for statement in client.trust.directory.offices.values()]
@@ -46,6 +49,9 @@ def peers(session: Session, office: str | None, *, as_json: bool) -> None:
         for statement in client.trust.directory.offices.values():
             if statement.office in {office, *(row["office"] for row in rows)}:
                 say(f"{statement.office}: authority key {words_for([statement.kid])}")
+        for row in rows if office is not None else ():
+            for device in row["device_ids"]:
+                say(f"{row['address']}, device {device['device'][:12]}: {device['words']}")
 
 
 def _say_if_nobody(client: Client | Authority, office: str, rows: list[dict[str, Any]]) -> None:
@@ -92,4 +98,4 @@ def _in_force(client: Client | Authority, own: str, office: str) -> list[str]:
 def _device(device: Device) -> dict[str, Any]:
     certificate = device.certificate
     until = render.moment(certificate.not_after) if certificate is not None else None
-    return {"device": device.device_id.hex(), "valid_until": until}
+    return {"device": device.device_id.hex(), "words": words_for([device.kid]), "valid_until": until}

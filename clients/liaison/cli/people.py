@@ -22,11 +22,11 @@ from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
 from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy
 from relay.protocol.armor import armor, dearmor
-from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified, named
 from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
 from relay.protocol.words import words_for
 
-from .common import Session, json_option, named, pass_session
+from .common import Session, json_option, pass_session
 from .delivery import whole
 from .saying import once, put, say
 

@@ -13,7 +13,7 @@ import click
 from liaison import render
 from liaison.as_json import refused_json
 from liaison.client import Client
-from liaison.composing import DEFAULT_LIFETIME, addressed
+from liaison.composing import DEFAULT_LIFETIME, Handling, addressed, handled
 from liaison.desk import Desk
 from liaison.durations import lifetime
 from liaison.lists import PREFIX, expand
@@ -32,6 +32,7 @@ from .saying import fail, put, say
 
 PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
 _PRECEDENCE_HELP = f"{', '.join(precedence.name for precedence in Precedence)}; default ROUTINE."
+_INFO_PRECEDENCE_HELP = "For those addressed for information: not above --precedence; default ROUTINE at most."
 _TYPE_HELP = f"{', '.join(MESSAGE_TYPES)}; default {MESSAGE_TYPES[0]}. Readers are shown it, answers keep it."
 
 _OPTIONS = (
@@ -40,6 +41,7 @@ _OPTIONS = (
     click.option("--exempt", multiple=True, metavar="ADDR", help="Shall not receive this."),
     click.option("--label", required=True, help='Marking ("NATO SECRET RELEASABLE TO SWE") or a 4774 XML file.'),
     click.option("--precedence", type=PRECEDENCES, metavar="P", default="ROUTINE", help=_PRECEDENCE_HELP),
+    click.option("--info-precedence", type=PRECEDENCES, metavar="P", help=_INFO_PRECEDENCE_HELP),
     click.option("--subject", default="", metavar="S", help="Sealed with the body."),
     click.option("--attach", multiple=True, metavar="FILE[:LABEL]", help="A file, under its own label if given."),
     click.option("--expires", metavar="T", help="12h, 7d, or a time like 2026-12-24T18:00Z; default 30d."),
@@ -112,7 +114,8 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
     if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
         say(f"to: {', '.join(action)}")
     addressed(action, **expanded)
-    references = [client.find(prefix) for prefix in given["references"]]
+    handling = _handling(client, given)
+    handled(**handling)
     check_before_writing(client, file, given["label"])
     with body_of(file, client.profile.folder, keep=given.get("dry_run", False)) as body:
         yield client.plan(
@@ -123,14 +126,24 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
             info=expanded["info"],
             exempt=expanded["exempt"],
             attachments=attachments,
-            precedence=Precedence[given["precedence"].upper()],
             expires_in=expires_in,
-            references=references,
-            require_ack=given["require_ack"],
-            originator_controlled=given["orcon"],
-            purpose=given["purpose"],
-            message_type=given["type"],
+            **handling,
         )
+
+
+def _handling(client: Client, given: dict[str, Any]) -> Handling:
+    """What the options say of it."""
+    said: Handling = {
+        "precedence": Precedence[given["precedence"].upper()],
+        "references": [client.find(prefix) for prefix in given["references"]],
+        "require_ack": given["require_ack"],
+        "originator_controlled": given["orcon"],
+        "purpose": given["purpose"],
+        "message_type": given["type"],
+    }
+    if given["info_precedence"]:
+        said["info_precedence"] = Precedence[given["info_precedence"].upper()]
+    return said
 
 
 def _expires_in(text: str | None) -> int:

@@ -12,11 +12,11 @@ from liaison.witness import serve as bind
 from relay.protocol.errors import LiaisonError
 from relay.protocol.words import words_for
 
-from .common import json_option, text_in
+from .common import Commands, json_option, text_in
 from .saying import put, say
 
 
-@click.group()
+@click.group(cls=Commands)
 def witness() -> None:
     """Cosign the checkpoints of logs (C2SP tlog-witness)."""
 

@@ -100,18 +100,18 @@ def _members(octets: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(BytesIO(octets)) as archive:
             listed = archive.infolist()
-            _check_listed(listed, len(octets))
+            _check_listed(listed, octets)
             return {each.filename: archive.read(each) for each in listed}
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as problem:
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError) as problem:
         raise Malformed(f"evidence package: not a sound ZIP file: {problem}") from problem
 
 
-def _check_listed(listed: list[zipfile.ZipInfo], size: int) -> None:
+def _check_listed(listed: list[zipfile.ZipInfo], octets: bytes) -> None:
     """Before anything is read: no more members, and no other octets, than a package of ours has."""
     names = [each.filename for each in listed]
     if len(names) > MAX_MEMBERS or len(set(names)) != len(names):
         raise Malformed("evidence package: too many members, or one twice")
-    total = _END
+    at, listing = 0, _END  # each member begins where the one before it ends, and then comes what lists them
     for each in listed:
         if not _NAME.fullmatch(each.filename) or each.orig_filename != each.filename:
             raise Malformed(f"evidence package: {each.filename!r:.80} does not belong into one")
@@ -119,8 +119,11 @@ def _check_listed(listed: list[zipfile.ZipInfo], size: int) -> None:
             raise Malformed(f"evidence package: {each.filename} is not stored as it is")
         if each.extra or each.comment:
             raise Malformed(f"evidence package: {each.filename} has an extra field or a comment")
-        total += _LOCAL + _CENTRAL + 2 * len(each.filename) + each.file_size
-    if total != size:
+        if each.header_offset != at or any(octets[at + _LOCAL - 2 : at + _LOCAL]):
+            raise Malformed(f"evidence package: {each.filename} is not where the member before it ends")
+        at += _LOCAL + len(each.filename) + each.file_size
+        listing += _CENTRAL + len(each.filename)
+    if at + listing != len(octets):
         raise Malformed("evidence package: octets that belong to no member")
 
 

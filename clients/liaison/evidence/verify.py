@@ -19,7 +19,7 @@ from relay.protocol.directory import Device, Directory
 from relay.protocol.directory_terms import AgreementState
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
-from relay.protocol.errors import LiaisonError, Unverified
+from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.grants import Grants, parse_portions, read_accept_detail
 from relay.protocol.header import AddresseeKind, Precedence
 from relay.protocol.label import Label, label_of
@@ -76,7 +76,17 @@ class Evidence:
 
 
 def verify_evidence(octets: bytes, relay_keys: Iterable[str] = (), authorities: Iterable[bytes] = ()) -> Evidence:
-    """What the file proves. `authorities` are kids of authority keys that are trusted. Raises Malformed, Unverified."""
+    """What the file proves. `authorities` are kids of authority keys that are trusted.
+
+    Raises Unverified, also where the file is damaged, cut short or no package at all; TooLarge.
+    """
+    try:
+        return _evidence_in(octets, relay_keys, authorities)
+    except Malformed as problem:
+        raise Unverified(f"not a package, or a damaged one: {problem}", hint=problem.hint) from problem
+
+
+def _evidence_in(octets: bytes, relay_keys: Iterable[str], authorities: Iterable[bytes]) -> Evidence:
     # 1. the file, and that it is what its manifest lists
     package, manifest = read_package(octets)
     assumed: list[str] = []

@@ -1,7 +1,8 @@
 """What a caller asks to be sent: a JSON object, read strictly, as the arguments of `Client.plan`.
 
     {"to": ["anna.nowak@lo-warsaw"], "label": "NATO RESTRICTED", "body": "54.5N 018.6E",
-     "info": […], "exempted": […], "subject": "…", "precedence": "FLASH", "expires": "12h", "references": [ID…],
+     "info": […], "exempted": […], "subject": "…", "precedence": "FLASH", "info_precedence": "PRIORITY",
+     "expires": "12h", "references": [ID…],
      "attachments": [{"name": "…", "content": BASE64, "label": "…"}], "type": "exercise", "purpose": "…",
      "require_ack": true, "originator_controlled": true}
 
@@ -142,6 +143,7 @@ _MEMBERS: dict[str, tuple[str, Callable[[Any, str], Any]]] = {
     "subject": ("subject", _text),
     "body": ("body", _text),
     "precedence": ("precedence", _precedence),
+    "info_precedence": ("info_precedence", _precedence),
     "expires": ("expires_in", _lifetime),
     "references": ("references", _ids),
     "attachments": ("attachments", _attachments),

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"unicode/utf8"
 )
 
@@ -167,9 +170,25 @@ func head(major byte, argument uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{major<<5 | 27}, argument)
 }
 
-// encode writes ints, byte strings, texts and arrays of these; maps are written by hand where they are needed.
+// encode writes what decode reads; an int is written as an int64.
 func encode(value any) []byte {
 	switch value := value.(type) {
+	case nil:
+		return []byte{0xf6}
+	case bool:
+		if value {
+			return []byte{0xf5}
+		}
+		return []byte{0xf4}
+	case int:
+		return encode(int64(value))
+	case map[int64]any:
+		encoded := head(5, uint64(len(value)))
+		ascending := func(a, b int64) int { return bytes.Compare(encode(a), encode(b)) }
+		for _, key := range slices.SortedFunc(maps.Keys(value), ascending) {
+			encoded = append(append(encoded, encode(key)...), encode(value[key])...)
+		}
+		return encoded
 	case int64:
 		if value < 0 {
 			return head(1, uint64(-1-value))

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"regexp"
 	"slices"
 	"sort"
@@ -29,6 +30,7 @@ type certified struct {
 	public              []byte
 	notBefore, notAfter int64
 	revokedAt           int64
+	roles, clearances   any
 }
 
 type office struct{ kid, public []byte }
@@ -36,6 +38,7 @@ type office struct{ kid, public []byte }
 type published struct {
 	office, name, oid string
 	spif, extensions  []byte
+	version           int64
 }
 
 type evidence struct {
@@ -118,17 +121,20 @@ func (e *evidence) readFile(path string) {
 	archive := must(zip.OpenReader(path))
 	defer archive.Close()
 	refuse(len(archive.File) > 20_000 || archive.Comment != "", "package: too many members, or a comment")
-	var total uint64
+	at, listing := int64(0), int64(22) // each member begins where the one before it ends, and then comes what lists them
 	for _, file := range archive.File {
 		refuse(!memberName.MatchString(file.Name) || file.Method != zip.Store || file.Flags != 0 ||
 			file.CompressedSize64 != file.UncompressedSize64 || len(file.Extra) > 0 || file.Comment != "",
 			"package: %q does not belong into one, or is not stored as it is", file.Name)
 		_, twice := e.members[file.Name]
 		refuse(twice, "package: %s is there twice", file.Name)
-		total += file.UncompressedSize64
-		refuse(total > 64<<20, "package: larger than 64 MiB")
+		refuse(must(file.DataOffset()) != at+30+int64(len(file.Name)), "package: octets that belong to no member")
+		at += 30 + int64(len(file.Name)) + int64(file.UncompressedSize64)
+		listing += 46 + int64(len(file.Name))
+		refuse(at > 64<<20, "package: larger than 64 MiB")
 		e.members[file.Name] = must(io.ReadAll(must(file.Open())))
 	}
+	refuse(at+listing != must(os.Stat(path)).Size(), "package: octets that belong to no member")
 }
 
 func (e *evidence) member(name string) []byte {
@@ -273,7 +279,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		if e.devices[string(octets(2))] != nil || !bytes.Equal(kid[:16], octets(2)) {
 			return fmt.Errorf("the device is known, or not named by its key")
 		}
-		e.devices[string(octets(2))] = &certified{text(3), text(4), name, octets(9), number(11), number(12), 1 << 62}
+		e.devices[string(octets(2))] = &certified{
+			text(3), text(4), name, octets(9), number(11), number(12), 1 << 62, fields[5], fields[6],
+		}
 		return by(name)
 	case "revocation":
 		device := e.devices[string(octets(2))]
@@ -283,7 +291,7 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		device.revokedAt = min(device.revokedAt, number(5))
 		return by(device.office)
 	case "policy":
-		e.policies = append(e.policies, published{text(2), text(3), text(4), octets(6), octets(7)})
+		e.policies = append(e.policies, published{text(2), text(3), text(4), octets(6), octets(7), number(5)})
 		return by(text(2))
 	case "agreement":
 		parties := must(asArray(fields[3], -1, "parties"))

@@ -4,6 +4,7 @@
 //	verify message FIXTURE.json   verify and decrypt one delivery; the plaintexts go to stdout as JSON
 //	verify log DIRECTORY          verify a published log: checkpoint, entries, tiles, proofs
 //	verify evidence FILE.zip [VKEY...]   verify an evidence package, under these keys of the relay if any are given
+//	verify partner FOLDER COMMAND...     a partner system's device, with its keys in FOLDER: see partner.go
 //
 // Exit 0 if every check held, 5 if one failed (it is named on stderr), 2 for anything else.
 package main
@@ -15,8 +16,9 @@ import (
 )
 
 func main() {
-	if len(os.Args) < 3 || len(os.Args) > 3 && os.Args[1] != "evidence" {
-		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | log DIRECTORY | evidence FILE.zip [VKEY...]")
+	if len(os.Args) < 3 || len(os.Args) > 3 && os.Args[1] != "evidence" && os.Args[1] != "partner" {
+		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | log DIRECTORY | evidence FILE.zip [VKEY...] |",
+			"partner FOLDER COMMAND...")
 		os.Exit(2)
 	}
 	var found any
@@ -28,8 +30,10 @@ func main() {
 		found, err = verifyLog(os.Args[2])
 	case "evidence":
 		found, err = verifyEvidence(os.Args[2], os.Args[3:])
+	case "partner":
+		found, err = runPartner(os.Args[2], os.Args[3:])
 	default:
-		fmt.Fprintln(os.Stderr, "verify: message, log or evidence")
+		fmt.Fprintln(os.Stderr, "verify: message, log, evidence or partner")
 		os.Exit(2)
 	}
 	if err != nil {

@@ -62,6 +62,10 @@ type message struct {
 func verifyMessage(path string) (any, error) {
 	var fixture messageFixture
 	readJSON(path, &fixture)
+	return openDelivery(fixture)
+}
+
+func openDelivery(fixture messageFixture) (any, error) {
 	delivery, err := readArray(fixture.Delivery, 6, "delivery")
 	if err != nil {
 		return nil, err

@@ -1,0 +1,12 @@
+"""All of them, by name."""
+
+from __future__ import annotations
+
+from . import endpoints, logs, messages, objects, policies, posted, requests
+from .target import Target
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for module in (objects, messages, posted, logs, policies, requests, endpoints)
+    for target in module.TARGETS
+}
