@@ -47,7 +47,7 @@ def test_the_relay_loads_nothing_that_could_decrypt():
 
 
 def test_a_client_loads_no_server():
-    loaded = loaded_by("liaison", "liaison.client", "liaison.authority", "liaison.audit.pull")
+    loaded = loaded_by("liaison", "liaison.client", "liaison.authority", "liaison.audit.pull", "liaison.cli.gateway")
     assert not {name.partition(".")[0] for name in loaded} & SERVER
     ours = {name for name in loaded if name.startswith("relay.")}
     assert {name for name in ours if not f"{name}.".startswith("relay.protocol.")} == set()

@@ -19,8 +19,8 @@ from click.testing import CliRunner
 
 from liaison.cli import main as liaison
 from liaison.cli.body import body_of
-from liaison.cli.common import seconds_of
 from liaison.cli.main import COMMANDS
+from liaison.durations import seconds_of
 from liaison.home.private_file import create_private
 from liaison.lists import expand
 from processes import relay as run_relay

@@ -18,8 +18,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from forge import signed_headers
-from relay.http.app import STATUS, describe
+from relay.http.app import describe
 from relay.http.openapi import KEPT, document
+from relay.protocol.problem import STATUS
 from test_relay_authorization import TABLE
 
 

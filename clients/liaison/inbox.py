@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from relay.protocol.canonical import expect, read_array
@@ -12,9 +12,11 @@ from relay.protocol.header import Precedence
 
 from .incoming import Incoming
 from .labels import LabelReader
+from .record import HANDLED, OPEN
 from .trust import relayed
 
 UNREAD = "unread"
+STATES = (UNREAD, OPEN, HANDLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,11 @@ def waiting(incoming: Incoming, labels: LabelReader, wait: float, kept: Collecti
         if not page or cursor <= after:
             return
         after = cursor
+
+
+def urgent_first(items: Iterable[InboxItem]) -> list[InboxItem]:
+    """As they are listed: the most urgent first, then the oldest."""
+    return sorted(items, key=lambda item: (-item.precedence, item.message.core.created))
 
 
 def _problem(incoming: Incoming, message: Message) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from relay.protocol.actor import verify_concerns
 from relay.protocol.canonical import expect, expect_bytes, expect_items, read_array
@@ -11,12 +12,14 @@ from relay.protocol.cose import parse_sign1, verify_sign1
 from relay.protocol.envelope import RECEIPT, RECEIPT_STATES, Receipt, decode_list, read_receipt
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import accept_detail, parse_grants
+from relay.protocol.header import AddresseeKind
 
+from . import render
 from .chain import ChainRow, EvidenceKind, Limit, Logged, chain
 from .client import Client
 from .exposure import Exposure, exposures
 from .proven import proven
-from .record import DRAFTED, FAILED, Record
+from .record import DRAFTED, FAILED, OUT, Record, read_record
 from .trust import ACCESS, relayed
 
 WAITS = "waiting"
@@ -97,6 +100,41 @@ def unposted(client: Client, record: Record) -> str:
     if client.profile.cabinet.waits(record.message.core.message_id):
         return WAITS
     return record.state if record.state in {FAILED, DRAFTED} else ""
+
+
+def sent_record(client: Client, message_id: bytes) -> Record:
+    """Of a message that this profile sent. Raises Malformed."""
+    kept = client.profile.cabinet.message(message_id)
+    record = read_record(kept) if kept is not None else None
+    if record is None or record.direction != OUT:
+        raise Malformed("this is not a message that you sent", hint="tracking is the originator's; see: liaison track")
+    return record
+
+
+def track_rows(client: Client, record: Record, tracked: Tracked | None) -> Iterator[dict[str, Any]]:
+    """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
+    core, heard = record.message.core, set[str]()
+    here = unposted(client, record) if tracked is None else ""
+    recalled = tracked.recalled if tracked is not None else None
+    back = {"index": recalled[0], "time": recalled[1].time} if recalled is not None else None
+    for address, receipt, index in receipts_of(client, record) if not here else ():
+        heard.add(address)
+        yield _row(address, receipt.state, receipt.at, index) | {"recalled": back}
+    for addressee in core.addressees:
+        if addressee.kind is AddresseeKind.EXEMPTED or addressee.address in heard:
+            continue
+        if tracked is None or recalled is None:
+            yield _row(addressee.address, here or "released") | {"recalled": None}
+        else:
+            state, found = tracked.state_of(addressee.address)
+            at = found.time // 1000 if found.time is not None else None
+            yield _row(addressee.address, state, at, found.entry) | {"recalled": back}
+    for address, rules in record.refused:
+        yield _row(address, f"refused: {', '.join(rules)}") | {"recalled": None}
+
+
+def _row(address: str, state: str, at: int | None = None, entry: int | None = None) -> dict[str, Any]:
+    return {"address": address, "state": state, "time": "" if at is None else render.moment(at), "entry": entry}
 
 
 def _proven(client: Client, record: Record) -> tuple[Exposure, int]:

@@ -42,6 +42,7 @@ MAX_JSON = 64 * 1024  # octets of an event, a problem, or what a relay says of i
 _PAUSES = (0.2, 1.0)  # seconds before the second and the third attempt
 _PATIENCE, _SLOWEST = 300, 1024  # seconds for an answer of any length; from then on, octets a second on the whole
 _SILENCE = 60  # seconds without an octet in a stream; where there is no mail, a relay says every 15 that it is there
+_NOTICE = 10  # seconds for a receiver of webhooks to answer
 _LONGEST_PAUSE = 30  # a person waits no longer for a relay that says when
 _ERRORS: dict[str, type[LiaisonError]] = {
     error.code: error for error in (Malformed, Unauthenticated, Unknown, Conflict, TooLarge, Unavailable)
@@ -153,6 +154,26 @@ class HttpTransport:
             body_digest=digest,
         )
         return {**headers, **fields}
+
+
+class Receiver:
+    """Where somebody else wants to be told: no relay of ours, and nothing that it answers is read."""
+
+    def __init__(self, url: str) -> None:
+        parsed = httpx2.URL(url)
+        self.url = str(parsed if parsed.raw_path != b"/" else parsed.copy_with(path="/"))  # as it is sent
+        self.authority = parsed.netloc.decode()
+        self._client = httpx2.Client(timeout=_NOTICE, follow_redirects=False)
+
+    def post(self, body: bytes, headers: dict[str, str]) -> None:
+        """Raises Unavailable unless it is answered with 2xx."""
+        try:
+            with self._client.stream("POST", self.url, content=body, headers=headers) as response:
+                status = response.status_code
+        except httpx2.RequestError as problem:
+            raise Unavailable(f"{self.url} cannot be reached ({problem})") from problem
+        if status // 100 != 2:
+            raise Unavailable(f"{self.url} answered {status}")
 
 
 def _query(query: dict[str, int | float]) -> str:

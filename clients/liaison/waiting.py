@@ -24,6 +24,11 @@ class Sent:
     index: int  # of its accept entry in the access log
     last_resort: tuple[str, ...]  # addresses whose one-time keys had run out
 
+    @property
+    def waits(self) -> bool:
+        """Whether it is sealed, and the relay has not taken it yet."""
+        return self.index == NOT_YET
+
 
 class Waiting(Unavailable):
     """It goes with the next command. Sending it again would be a second message."""

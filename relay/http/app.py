@@ -1,11 +1,9 @@
-"""HTTP and nothing but HTTP: the application, its dependencies and the one table from error to status."""
+"""HTTP and nothing but HTTP: the application, its dependencies, and what is answered to whom when it fails."""
 
 from __future__ import annotations
 
 import logging
 import secrets
-from http import HTTPStatus
-from typing import Any
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -18,18 +16,8 @@ from relay import __version__
 from relay.core import Relay
 from relay.core.limits import MAX_SUBMISSION
 from relay.observe import tell, template
-from relay.protocol.errors import (
-    Conflict,
-    LiaisonError,
-    Malformed,
-    Refused,
-    TooLarge,
-    TooMany,
-    Unauthenticated,
-    Unavailable,
-    Unknown,
-    Unverified,
-)
+from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown
+from relay.protocol.problem import MEDIA_TYPE, problem_of, retry_after, status_of
 from relay.protocol.witness import MAX_ASKED
 from relay.protocol.witness import PATH as ADD_CHECKPOINT
 
@@ -41,38 +29,13 @@ from .peers import Peers
 CBOR = "application/cbor"
 _LIMITS = {"/v1/messages": MAX_SUBMISSION, ADD_CHECKPOINT: MAX_ASKED}  # of a body; MAX_SMALL_BODY elsewhere
 
-STATUS: dict[type[LiaisonError], int] = {
-    LiaisonError: 500,
-    Malformed: 400,
-    Unauthenticated: 401,
-    Refused: 403,
-    Unknown: 404,
-    Conflict: 409,
-    TooLarge: 413,
-    TooMany: 429,
-    Unverified: 422,
-    Unavailable: 503,
-}
-
 
 def problem(error: LiaisonError, status: int, reference: str = "") -> JSONResponse:
     """application/problem+json (RFC 9457)."""
-    content: dict[str, Any] = {
-        "type": f"urn:liaison-relay:problem:{error.code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "detail": str(error),
-    }
-    if error.hint:
-        content["hint"] = error.hint
-    if isinstance(error, Refused):
-        content["rules"] = list(error.rules)
-    headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
-    if isinstance(error, TooMany):
-        headers = {"retry-after": str(error.retry_after)}
-    if reference:
-        content["reference"] = reference
-    return JSONResponse(content, status, headers=headers, media_type="application/problem+json")
+    content = problem_of(error, status) | ({"reference": reference} if reference else {})
+    pause = retry_after(error)
+    headers = {"retry-after": str(pause)} if pause is not None else None
+    return JSONResponse(content, status, headers=headers, media_type=MEDIA_TYPE)
 
 
 async def refuse(request: Request, error: Exception) -> JSONResponse:
@@ -80,7 +43,7 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, LiaisonError)  # noqa: S101 - registered for this tree only
     if isinstance(error, Unauthenticated):
         request.app.state.peers.failed(peer(request))
-    return problem(error, next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS))
+    return problem(error, status_of(error))
 
 
 async def refuse_parameter(_request: Request, error: Exception) -> JSONResponse:

@@ -84,18 +84,20 @@ def sign_request(  # noqa: PLR0913, PLR0917 - what a request consists of, and wh
     *,
     lifetime: int = LIFETIME,
     body_digest: bytes | None = None,
+    tag: str = TAG,
 ) -> dict[str, str]:
     """The fields to add: signature-input, signature, and content-digest if there is a body.
 
     `created` and `lifetime` are seconds, `nonce` 16 fresh random octets; `body_digest` is the body's SHA-256 where it
-    is known. Raises Unauthenticated for what the other side would refuse.
+    is known, `tag` what the signature is for: no relay takes another than `TAG`. Raises Unauthenticated for what the
+    other side would refuse.
     """
     if len(nonce) != NONCE_SIZE or not 0 < lifetime <= LIFETIME or not _KEYID.fullmatch(keyid):
         raise Unauthenticated("request signature: nonce, lifetime or keyid is outside the profile")
     digest = digest_field(body_digest or sha256(body).digest()) if body else None
     params = (
         f"{_WITH_BODY if body else _BARE};created={created};expires={created + lifetime}"
-        f';nonce="{b64encode(nonce).decode()}";keyid="{keyid}";alg="ed25519";tag="{TAG}"'
+        f';nonce="{b64encode(nonce).decode()}";keyid="{keyid}";alg="ed25519";tag="{tag}"'
     )
     base = _signature_base(method, authority, target_uri, digest, content_type, params)
     fields = {

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.as_json import category_json
 from liaison.authority import Authority
 from liaison.home.profile import AUTHORITY, home_folder, read_public
 from relay.protocol.agreement import Agreement
@@ -16,7 +17,7 @@ from relay.protocol.directory import AgreementState, Directory
 from relay.protocol.errors import Unknown
 from relay.protocol.words import words_for
 
-from .common import Commands, Session, category_json, json_option, pass_session, yes_option
+from .common import Commands, Session, json_option, pass_session, yes_option
 from .saying import put, say
 from .terms import read_terms
 

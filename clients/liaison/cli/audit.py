@@ -16,11 +16,12 @@ from liaison import render
 from liaison.audit.export import FORMS
 from liaison.audit.pull import AuditPull
 from liaison.audit.report import audit_report
+from liaison.durations import seconds_of
 from liaison.exposure import exposure as find_exposure
 from liaison.safe_text import for_one_line
 from liaison.tracking import audited_chain
 
-from .common import Commands, Session, json_option, pass_session, seconds_of
+from .common import Commands, Session, json_option, pass_session
 from .delivery import whole
 from .saying import put, say
 

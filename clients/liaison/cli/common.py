@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from liaison.authority import Authority
     from liaison.client import Client
     from relay.protocol.directory import Directory
-    from relay.protocol.label import Category
 
-_LONGEST = 36525 * 86400
 Command = TypeVar("Command", bound=Callable[..., Any])
 Opened = TypeVar("Opened", "Client", "Authority")
 Audiences = Mapping[str, Mapping[str, tuple[str, str]]]
@@ -193,17 +191,6 @@ class LiaisonProgram(click.Group):
             fail(LiaisonError(f"{problem.filename}: {why}" if problem.filename is not None else why))
 
 
-def seconds_of(text: str, option: str) -> int:
-    """A duration such as 90s, 30m, 4h or 2d. Raises Malformed."""
-    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    if not text[:-1].isdecimal() or text[-1] not in units:
-        raise Malformed(f"{option} {text!r:.40} is no duration", hint="such as 30m, 4h or 2d")
-    seconds = int(text[:-1]) * units[text[-1]]
-    if seconds > _LONGEST:
-        raise Malformed(f"{option} {text!r:.40} is longer than a hundred years")
-    return seconds
-
-
 def text_in(file: Any) -> str:
     """What stands in a text file that click has opened. Raises Malformed."""
     try:
@@ -217,19 +204,3 @@ def check_label_file(label: str) -> None:
     """Raise LiaisonError if `label` is the name of a file that is not there, rather than read it as a marking."""
     if label.lower().endswith(".xml") and not Path(label).is_file():
         raise LiaisonError(f"{label}: no such file")
-
-
-def label_json(label: Any) -> dict[str, Any] | None:
-    """A label as JSON: policy, classification, categories."""
-    if label is None:
-        return None
-    return {
-        "policy": label.policy.name,
-        "classification": label.classification,
-        "categories": category_json(label.categories),
-    }
-
-
-def category_json(categories: Sequence[Category]) -> list[dict[str, Any]]:
-    """Categories of a label or of an agreement as JSON."""
-    return [{"tag": c.tag_name, "type": c.type.name, "values": list(c.values)} for c in categories]

@@ -8,6 +8,7 @@ from typing import BinaryIO
 import click
 
 from liaison import render
+from liaison.as_json import label_json
 from liaison.evidence.sealed_to import READER
 from liaison.evidence.shown import header_rows, marking_of
 from liaison.evidence.verify import Evidence, verify_evidence
@@ -16,7 +17,7 @@ from relay.protocol.entry import Event
 from relay.protocol.errors import TooLarge
 from relay.protocol.identity import parse_statement
 
-from .common import Commands, Session, json_option, label_json, pass_session
+from .common import Commands, Session, json_option, pass_session
 from .delivery import deliver
 from .saying import put, say
 

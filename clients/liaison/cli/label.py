@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.as_json import label_json
 from relay.protocol.banner import format_marking, marking_color
 from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
 from relay.protocol.equivalence import Direction, translate
@@ -25,7 +26,7 @@ from relay.protocol.policy import Policy, validate
 from relay.protocol.policy_extensions import NO_EXTENSIONS, parse_extensions
 from relay.protocol.spif import read_spif
 
-from .common import Commands, Session, check_label_file, json_option, label_json, pass_session
+from .common import Commands, Session, check_label_file, json_option, pass_session
 from .delivery import deliver
 from .saying import REFUSED, put, say
 

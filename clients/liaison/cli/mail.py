@@ -6,17 +6,17 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from liaison import render
+from liaison.as_json import acknowledged_json, inbox_json, message_json
 from liaison.client import Client
-from liaison.inbox import InboxItem
+from liaison.inbox import STATES, InboxItem, urgent_first
 from relay.protocol.errors import Malformed, TooMany, Unavailable
 
-from .common import Session, json_option, label_json, pass_session
-from .message import message_json, save_attachments, show_message
+from .common import Session, json_option, pass_session
+from .message import save_attachments, show_message
 from .saying import put, say
 
 RECONNECT_SECONDS = 5
@@ -24,7 +24,7 @@ RECONNECT_SECONDS = 5
 
 @click.command()
 @click.option("--follow", is_flag=True, help="Keep listing new messages as they come.")
-@click.option("--state", type=click.Choice(["unread", "open", "handled"]), help="Only these.")
+@click.option("--state", type=click.Choice(STATES), help="Only these.")
 @json_option
 @pass_session
 def inbox(session: Session, state: str | None, *, follow: bool, as_json: bool) -> None:
@@ -52,13 +52,13 @@ def _show_new(session: Session, client: Client, shown: set[bytes], state: str | 
 
 
 def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *, as_json: bool) -> None:
-    items = sorted(items, key=lambda item: (-item.precedence, item.message.core.created))
+    items = urgent_first(items)
     for item in items:
         if item.problem:
             say(f"{item.message_id.hex()}: not verified: {item.problem}")
     if as_json:
         for item in items:
-            put(_inbox_line(client, item))
+            put(inbox_json(client, item))
         return
     if not items:
         return
@@ -75,21 +75,6 @@ def _show_inbox(session: Session, client: Client, items: Sequence[InboxItem], *,
         for item in items
     ]
     render.marked_table(render.page(session.color), [item.marking for item in items], columns, rows)
-
-
-def _inbox_line(client: Client, item: InboxItem) -> dict[str, Any]:
-    core = item.message.core
-    label = client.labels.label_of(core.label)
-    line = {
-        "message_id": item.message_id.hex(),
-        "from": core.sender,
-        "precedence": item.precedence.name,
-        "dtg": render.dtg(core.handling.dtg),
-        "label": label_json(label),
-        "marking": item.marking,
-        "state": item.state,
-    }
-    return line | ({"problem": item.problem} if item.problem else {})
 
 
 @click.command()
@@ -119,7 +104,7 @@ def ack(session: Session, message_id: str, note: str | None, *, as_json: bool) -
         found = client.find(message_id)
         at = client.acknowledge(found)
         if as_json:
-            put({"message_id": found.hex(), "state": "handled", "time": render.moment(at // 1000)})
+            put(acknowledged_json(found, at))
         else:
             say(f"acknowledged {found.hex()[:12]} at {render.moment(at // 1000)}")
         if note is not None:

@@ -49,6 +49,9 @@ COMMANDS = {
         "audit": ("audit", "Pull and verify the access log."),
         "witness": ("witness", "Cosign the checkpoints of logs."),
     },
+    "Partner systems": {
+        "gateway": ("gateway", "A door for a system that cannot seal: HTTP and JSON on this machine."),
+    },
     "Offline": {
         "label": ("label", "Confidentiality labels."),
     },

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 from liaison import render
+from liaison.as_json import equivalent
 from liaison.client import Client
 from liaison.labels import LabelReader
 from liaison.meter import Meter
@@ -18,10 +18,8 @@ from relay.protocol.envelope import parse_message
 from relay.protocol.header import AddresseeKind, Core
 from relay.protocol.label import Label
 
-from .common import Session, label_json
+from .common import Session
 from .saying import say
-
-_TEXT = (PortionKind.BODY, PortionKind.PARAGRAPH)  # the other kinds hold files or signed objects
 
 
 def save_attachments(record: Record, folder: Path, meter: Meter) -> dict[int, Path]:
@@ -35,62 +33,6 @@ def save_attachments(record: Record, folder: Path, meter: Meter) -> dict[int, Pa
             save(portion, folder / name, meter)
             saved[index] = folder / name
     return saved
-
-
-def message_json(client: Client, record: Record, saved: dict[int, Path]) -> dict[str, Any]:
-    core = record.message.core
-    portions, attachments = [], []
-    for index, portion in enumerate(core.portions):
-        content = record.portions.get(index)
-        label = client.labels.label_of(portion.label)
-        if content is None and label is not None and client.labels.withholds_silently(label):
-            continue
-        row = {"index": index, "label": label_json(label), "marking": client.labels.marking(label)}
-        if content is not None and content.kind is PortionKind.ATTACHMENT:
-            path = str(saved[index]) if index in saved else None
-            attachments.append({**row, "name": content.name, "size": content.size, "saved": path})
-        elif content is None or content.kind in _TEXT:
-            portions.append({**row, "text": content.text if content is not None else None, "withheld": content is None})
-        else:
-            portions.append({**row, "text": None, "withheld": False, "kind": content.kind.name.lower()})
-    head = record.portions.get(0)
-    return {
-        "message_id": core.message_id.hex(),
-        "from": core.sender,
-        "marking": client.labels.marking(client.labels.heading(core)),
-        "equivalent": _equivalent(client, core),
-        "subject": head.name if head is not None else None,
-        "precedence": client.precedence_of(record).name,
-        "dtg": render.dtg(core.handling.dtg),
-        **_handling_json(record, core),
-        "portions": portions,
-        "attachments": attachments,
-    }
-
-
-def _handling_json(record: Record, core: Core) -> dict[str, Any]:
-    handling, supersedes = core.handling, core.handling.supersedes
-    return {
-        "action_precedence": handling.precedence.name,
-        "info_precedence": handling.info_precedence.name,
-        "to": _of_kind(core, AddresseeKind.ACTION),
-        "info": _of_kind(core, AddresseeKind.INFO),
-        "exempted": _of_kind(core, AddresseeKind.EXEMPTED),
-        "expires": render.moment(core.expires),
-        "type": handling.message_type,
-        "references": [reference.hex() for reference in handling.references],
-        "released_by": list(record.released_by),
-        "originator_controlled": handling.originator_controlled,
-        "purpose": handling.purpose or None,
-        "passed_on": [parse_message(each).core.sender for each in core.passed_on],
-        "replaces": {"message_ref": supersedes[0].hex(), "reason": supersedes[1]} if supersedes else None,
-        "require_ack": handling.require_ack,
-        "protection": "one-time" if record.one_time else "last-resort",
-    }
-
-
-def _of_kind(core: Core, kind: AddresseeKind) -> list[str]:
-    return [each.address for each in core.addressees if each.kind is kind]
 
 
 def show_message(
@@ -116,7 +58,7 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
     consent = "controlled: passed on only with the originator's consent"
     last_resort = "last-resort key: no forward secrecy until it is rotated"
     return [
-        ("Equivalent", _equivalent(client, core) or ""),
+        ("Equivalent", equivalent(client, core) or ""),
         ("Message", core.message_id.hex()),
         (from_whom, core.sender),
         ("To", render.addressees(core, AddresseeKind.ACTION)),
@@ -140,20 +82,11 @@ def _header_rows(client: Client, record: Record, core: Core, from_whom: str) -> 
 
 def _precedence(client: Client, record: Record) -> str:
     """For this reader; of a message with both, both."""
-    handling, has_info = record.message.core.handling, bool(_of_kind(record.message.core, AddresseeKind.INFO))
+    core = record.message.core
+    handling, has_info = core.handling, any(each.kind is AddresseeKind.INFO for each in core.addressees)
     own, stated, informed = client.precedence_of(record), handling.precedence, handling.info_precedence
     both = f" (for action {stated.name}, for information {informed.name})"
     return own.name + (both if has_info and stated is not informed else "")
-
-
-def _equivalent(client: Client, core: Core) -> str | None:
-    """The message's marking in a policy of ours by the tables agreed today, where the originator's is none of ours."""
-    label, office = client.labels.label_of(core.label), client.profile.statement.office
-    if label is None or client.labels.policy_for(label) is not None:
-        return None
-    translated = client.judge.translations(core.office, office, core.label, int(time.time()))
-    markings = {client.labels.marking(client.labels.label_of(each)) for each in translated}
-    return " / ".join(sorted(markings)) or None
 
 
 def _withheld(client: Client, label: Label | None) -> str:

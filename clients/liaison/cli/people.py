@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -14,16 +13,14 @@ from urllib.parse import urlsplit
 import click
 
 from liaison import render
-from liaison.alarming import report
-from liaison.cleared import cleared_for
 from liaison.client import Client
-from liaison.home.cabinet import Alarm, Cabinet
+from liaison.home.cabinet import Cabinet
 from liaison.home.founding import found_device
-from liaison.home.profile import AUTHORITY, home_folder, open_profile, read_public
-from liaison.stock import stock
+from liaison.home.profile import home_folder, open_profile, read_public
+from liaison.standing import listed_json, logs_json, online_json, own_json
 from liaison.transport import MAX_JSON, HttpTransport
 from liaison.trust import ACCESS, DIRECTORY
-from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy, pinned_policy, sync
+from liaison.witnessing import MAX_AGE, compare, log_of, pin_policy
 from relay.protocol.armor import armor, dearmor
 from relay.protocol.errors import LiaisonError, Malformed, Unauthenticated, Unknown, Unverified, named
 from relay.protocol.identity import Statement, parse_address, parse_request, parse_statement
@@ -144,33 +141,18 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
     if given["witness_policy"] is not None:
         content = given["witness_policy"].read()
         say(f"pinned: {pin_policy(profile.cabinet, content, given['max_age'] or MAX_AGE, profile.pins.relay_keys)}")
-    known: dict[str, Any] = {
-        "address": profile.pins.address,
-        "kind": profile.pins.kind,
-        "device": profile.keyid,
-        "words": words_for([profile.signing.kid]),
-        "relay": profile.pins.relay_url,
-        "authority": words_for([profile.statement.kid]),
-        "alarms": _listed(profile.cabinet.alarms()),
-        "warnings": [],
-    }
-    if (pinned := pinned_policy(profile.cabinet)) is not None:
-        known["witness_policy"] = str(pinned)
+    known = own_json(profile)
     with Client(profile, HttpTransport(profile.pins.relay_url, profile.keyid, profile.request)) as client:
         client.tell = once(say)
         problem = _take_online(client, known, given["others"])
-        known["warnings"] = _listed(profile.cabinet.warnings())
-        logs = {"directory_log": client.trust.seen(DIRECTORY), "access_log": client.trust.seen(ACCESS)}
+        known["warnings"] = listed_json(profile.cabinet.warnings())
+        logs = logs_json(client)
     if as_json:
         put(known | logs)
     else:
         _show_status(session, known | {log: f"verified up to {size} entries" for log, size in logs.items()})
     if problem is not None:
         raise problem
-
-
-def _listed(alarms: list[Alarm]) -> list[dict[str, Any]]:
-    return [{"id": each.alarm_id, "text": each.text, "at": each.at} for each in alarms]
 
 
 def _write_raw(cabinet: Cabinet, log: str | None, alarm_id: str | None) -> None:
@@ -188,7 +170,7 @@ def _write_raw(cabinet: Cabinet, log: str | None, alarm_id: str | None) -> None:
 def _take_online(client: Client, known: dict[str, Any], others: Sequence[BinaryIO]) -> LiaisonError | None:
     """Add what the relay and the logs say; what is known without them is shown even when they fail."""
     try:
-        known |= _online(client)
+        known |= online_json(client)
         for file in others:
             with named(file.name):
                 note = file.read()
@@ -210,30 +192,3 @@ def _show_status(session: Session, known: dict[str, Any]) -> None:
         out.line(f"ALARM {alarm['id']}: {alarm['text']}", "bold red")
     for warning in known["warnings"]:
         out.line(f"WARNING {warning['id']}: {warning['text']}", "bold yellow")
-
-
-def _online(client: Client) -> dict[str, Any]:
-    if client.profile.pins.kind == AUTHORITY:
-        sync(client.trust, client.transport)
-        enrolled = client.trust.directory.device(client.profile.signing.device_id, int(time.time())) is not None
-        if enrolled:
-            report(client.profile, client.trust, client.transport)
-        return {"enrolled": enrolled}
-    own = client.sync()
-    certificate = own.certificate
-    if certificate is None:
-        raise Malformed("this device has no certificate")
-    found: dict[str, Any] = {
-        "enrolled": True,
-        "certificate": f"{certificate.kind.value}, valid until {render.day(certificate.not_after)}",
-        "roles": list(certificate.roles),
-        "clearances": cleared_for(certificate),
-    }
-    if own.kind.value == "auditor":
-        found |= {"scope": sorted(client.trust.directory.audit_scope(own.device_id, int(time.time())))}
-        found |= {"scope_asked": list(certificate.scope)} if certificate.scope else {}
-    else:
-        count, last_resort = stock(client.transport)
-        until = f"until {render.day(last_resort)}" if last_resort else "none"
-        found |= {"one_time_keys": count, "last_resort_key": until}
-    return found

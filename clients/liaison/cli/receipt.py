@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import click
 
 from liaison import render
+from liaison.as_json import sent_json
 from liaison.drafting import Drafted, DraftWaiting
-from liaison.release import KEYLESS, Verdict
-from liaison.waiting import NOT_YET, Sent, Waiting
+from liaison.release import KEYLESS
+from liaison.waiting import Sent, Waiting
 
 from .saying import put, say
 
 
 def show_sent(sent: Sent, *, as_json: bool) -> None:
-    waits = sent.index == NOT_YET
     if as_json:
-        put({
-            "message_id": sent.message_id.hex(),
-            "dtg": render.dtg(sent.dtg),
-            "released_to": list(sent.released_to),
-            "refused": refused_json(sent.refused),
-            **({"state": "waiting"} if waits else {}),
-        })  # fmt: skip
+        put(sent_json(sent))
         return
     for verdict in sent.refused:
         for rule, why in verdict.reasons if verdict.obstacle in KEYLESS else ():  # nobody could say so before
             say(f"not released to {verdict.addressee.address}: {rule}: {why}")
     click.echo(sent.message_id.hex())
-    if waits:  # the error that follows says so
+    if sent.waits:  # the error that follows says so
         return
     say(f"released {render.dtg(sent.dtg)} to {', '.join(sent.released_to)}; logged as entry {sent.index}")
     for address in sent.last_resort:
@@ -51,12 +42,8 @@ def show_drafted(drafted: Drafted, *, as_json: bool) -> None:
             "message_id": drafted.message_id.hex(),
             "draft": drafted.sent.message_id.hex(),
             "to": list(drafted.sent.released_to),
-            **({"state": "waiting"} if drafted.sent.index == NOT_YET else {}),
+            **({"state": "waiting"} if drafted.sent.waits else {}),
         })  # fmt: skip
         return
     click.echo(drafted.message_id.hex())
     say(f"waits for release; each releasing officer runs: liaison release {drafted.sent.message_id.hex()[:12]}")
-
-
-def refused_json(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
-    return [{"address": v.addressee.address, "rules": list(v.rules)} for v in verdicts]

@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 from liaison import render
+from liaison.as_json import refused_json
 from liaison.client import Client
-from liaison.composing import Handling, addressed, handled
+from liaison.composing import DEFAULT_LIFETIME, Handling, addressed, handled
 from liaison.desk import Desk
+from liaison.durations import lifetime
 from liaison.lists import PREFIX, expand
 from liaison.plan import Plan
 from liaison.release import UNKNOWN_ADDRESS, Verdict
@@ -24,8 +26,8 @@ from relay.protocol.header import MESSAGE_TYPES, Precedence
 from .blind import send_copies
 from .body import body_of, is_written_now
 from .common import Command, Session, check_label_file, json_option, pass_session, yes_option
-from .given import attachment, lifetime
-from .receipt import refused_json, show_sent
+from .given import attachment
+from .receipt import show_sent
 from .saying import fail, put, say
 
 PRECEDENCES = click.Choice([precedence.name for precedence in Precedence], case_sensitive=False)
@@ -106,7 +108,7 @@ def plan_from(client: Client, to: Sequence[str], file: str | None, given: dict[s
     What a person writes in an editor is kept if the block raises, or only shows the plan.
     """
     check_label_file(given["label"])
-    attachments, expires_in = [attachment(text) for text in given["attach"]], lifetime(given["expires"])
+    attachments, expires_in = [attachment(text) for text in given["attach"]], _expires_in(given["expires"])
     expanded = {name: expand(client.profile.folder, given[name]) for name in ("info", "exempt")}
     action = expand(client.profile.folder, to)
     if any(address.startswith(PREFIX) for address in (*to, *given["info"], *given["exempt"])):
@@ -142,6 +144,10 @@ def _handling(client: Client, given: dict[str, Any]) -> Handling:
     if given["info_precedence"]:
         said["info_precedence"] = Precedence[given["info_precedence"].upper()]
     return said
+
+
+def _expires_in(text: str | None) -> int:
+    return DEFAULT_LIFETIME if text is None else lifetime(text, "--expires")
 
 
 def check_before_writing(client: Client, file: str | None, label: str | None) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from liaison import render
+from liaison.as_json import label_json
 from liaison.client import Client
 from liaison.sent import SentItem, sent_items
 from relay.protocol.header import AddresseeKind
 
-from .common import Session, label_json
+from .common import Session
 from .saying import fail, put, say
 
 

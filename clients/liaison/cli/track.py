@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,16 +12,17 @@ import click
 from liaison import render
 from liaison.client import Client
 from liaison.drafted import OwnDraft, own_draft
+from liaison.durations import seconds_of
 from liaison.plan import Plan
 from liaison.record import OUT, Record, read_record
 from liaison.release import RECALLED, Verdict, review
-from liaison.tracking import Tracked, evidence_chain, look_up, receipts_of, unposted
+from liaison.tracking import Tracked, evidence_chain, look_up, sent_record, track_rows
 from relay.protocol.access import Circle
 from relay.protocol.endorsement import verify_passed_on
 from relay.protocol.errors import Malformed, Refused, Unknown
 from relay.protocol.header import Addressee, AddresseeKind, Core
 
-from .common import Session, check_label_file, json_option, pass_session, seconds_of
+from .common import Session, check_label_file, json_option, pass_session
 from .saying import put, say
 from .send import sender_json, show_plan, show_verdicts
 from .sent import list_sent
@@ -65,12 +66,12 @@ def _track(session: Session, message_id: str, within: str | None, *, evidence: b
         client.sync()
         draft = own_draft(client, found := client.find(message_id))
         released = look_up(client, draft.record) if draft is not None else None
-        record = _sent(client, found if draft is None else draft.standing(released))
+        record = sent_record(client, found if draft is None else draft.standing(released))
         tracked = released if evidence or released is not None else look_up(client, record)
         if evidence:
             rows = [row.as_json() for row in evidence_chain(client, record, due)]
         else:
-            rows = list(_receipts(client, record, tracked))
+            rows = list(track_rows(client, record, tracked))
     if draft is not None:
         _say_draft(draft, released, tracked)
         rows = [row | draft.as_json(released) for row in rows]
@@ -87,14 +88,6 @@ def _track(session: Session, message_id: str, within: str | None, *, evidence: b
             say(f"recalled by {entry.address} with entry {index} of the access log, verified")
 
 
-def _sent(client: Client, message_id: bytes) -> Record:
-    kept = client.profile.cabinet.message(message_id)
-    record = read_record(kept) if kept is not None else None
-    if record is None or record.direction != OUT:
-        raise Malformed("this is not a message that you sent", hint="tracking is the originator's; see: liaison track")
-    return record
-
-
 def _say_draft(draft: OwnDraft, released: Tracked | None, tracked: Tracked | None) -> None:
     """Where a draft stands; the rows are the message's once it is released, and its carrier's until then."""
     if released is not None:
@@ -107,32 +100,6 @@ def _say_draft(draft: OwnDraft, released: Tracked | None, tracked: Tracked | Non
         say("nobody has released it")
     else:
         say(f"nobody has released it; another officer runs: liaison release {draft.carrier.hex()[:12]}")
-
-
-def _receipts(client: Client, record: Record, tracked: Tracked | None) -> Iterator[dict[str, Any]]:
-    """A row per receipt whose signature holds, then a row per addressee of whom there is none."""
-    core, heard = record.message.core, set[str]()
-    here = unposted(client, record) if tracked is None else ""
-    recalled = tracked.recalled if tracked is not None else None
-    back = {"index": recalled[0], "time": recalled[1].time} if recalled is not None else None
-    for address, receipt, index in receipts_of(client, record) if not here else ():
-        heard.add(address)
-        yield _row(address, receipt.state, receipt.at, index) | {"recalled": back}
-    for addressee in core.addressees:
-        if addressee.kind is AddresseeKind.EXEMPTED or addressee.address in heard:
-            continue
-        if tracked is None or recalled is None:
-            yield _row(addressee.address, here or "released") | {"recalled": None}
-        else:
-            state, found = tracked.state_of(addressee.address)
-            at = found.time // 1000 if found.time is not None else None
-            yield _row(addressee.address, state, at, found.entry) | {"recalled": back}
-    for address, rules in record.refused:
-        yield _row(address, f"refused: {', '.join(rules)}") | {"recalled": None}
-
-
-def _row(address: str, state: str, at: int | None = None, entry: int | None = None) -> dict[str, Any]:
-    return {"address": address, "state": state, "time": "" if at is None else render.moment(at), "entry": entry}
 
 
 def _show_evidence(session: Session, rows: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@
     cabinet.sqlite  messages, one-time keys, the logs as verified so far, encrypted
     documents/      policy files by digest
     parts/          large parts, sealed; their content keys are in the cabinet
+    gateway.secret  what callers of `liaison gateway` have to show
     unsent-*/       what a person wrote in an editor and has not sent: in clear, and the person's to remove
 
 What is pinned (own authority, relay keys, relay address) is read from the vault, where nobody can edit it.
