@@ -43,8 +43,8 @@ def test_a_sandbox_stays_for_a_partners_program_until_it_is_told_to_end(tmp_path
             )
             assert b'"released_to": ["anna.nowak@lo-warsaw"]' in told.stdout, told.stderr
         finally:
-            sandbox.send_signal(signal.SIGINT)
-        assert sandbox.wait(30) == 0
+            sandbox.terminate()
+        assert sandbox.wait(30) == 128 + signal.SIGTERM
     assert not Path(given["LIAISON_HOME"]).exists()
 
 

@@ -48,8 +48,12 @@ def stock(connection, *packages):
     return device
 
 
+def a_batch(connection):
+    return SimpleNamespace(connection=connection, now=NOW, forget=lambda *_: None)
+
+
 def take(connection, *devices):
-    found = _take(SimpleNamespace(connection=connection, now=NOW), CALLER, devices)
+    found = _take(a_batch(connection), CALLER, devices)
     return [found.get(device, (None, None))[0] for device in devices]
 
 
@@ -68,11 +72,11 @@ def test_a_claim_takes_of_each_device_the_one_time_key_that_ends_first_and_never
 
 def test_a_thousand_devices_are_served_in_one_claim_each_with_its_own_package_and_batch(connection):
     devices = [stock(connection, (b"%d" % number, True, 9, None)) for number in range(1000)]
-    found = _take(SimpleNamespace(connection=connection, now=NOW), CALLER, devices)
+    found = _take(a_batch(connection), CALLER, devices)
     assert [found[device] for device in devices] == [
         (b"%d" % number, b"batch " + device) for number, device in enumerate(devices)
     ]
-    assert _take(SimpleNamespace(connection=connection, now=NOW), CALLER, devices) == {}
+    assert _take(a_batch(connection), CALLER, devices) == {}
 
 
 def test_a_claim_of_nobody_asks_nothing(connection):

@@ -110,7 +110,7 @@ async def _application(_scope: object, _receive: object, _send: object) -> None:
 
 _SILENT = logging.getLogger("fuzz")
 _SILENT.disabled = True
-_CONFIG = uvicorn.Config(_application, log_config=None, lifespan="off")
+_CONFIG = uvicorn.Config(_application, log_config=None, lifespan="off", ws="none")  # as it is served
 
 
 def _received(octets: bytes) -> int:
