@@ -209,14 +209,16 @@ def _check_copies(client: Client, copies: Sequence[Plan], *, yes: bool) -> None:
 def _name_refused(client: Client, refused: Sequence[Verdict]) -> None:
     for verdict in refused:
         for rule, why in verdict.reasons:
-            say(f"not released to {verdict.addressee.address}: {rule}: {why}{_near(client, verdict)}")
+            say(f"not released to {verdict.addressee.address}: {rule}: {why}{_more(client, verdict)}")
 
 
-def _near(client: Client, verdict: Verdict) -> str:
-    """What the person may have meant by an address that nobody has."""
+def _more(client: Client, verdict: Verdict) -> str:
+    """Of an address that nobody has: that somebody had it, or what the person may have meant."""
     if verdict.obstacle != UNKNOWN_ADDRESS:
         return ""
     directory, now = client.trust.directory, int(time.time())
+    if any(verdict.addressee.address in held for held in (directory.by_address, directory.by_role)):
+        return " any more: its devices were revoked or have expired, or its office was removed"
     known = [address for address in directory.addresses() if directory.devices_of(address, now)]
     near = get_close_matches(verdict.addressee.address, known, n=2)
     return f"; near: {', '.join(near)}" if near else ""
@@ -278,7 +280,7 @@ def show_verdicts(
 def _rows(client: Client, verdict: Verdict, names: Sequence[str]) -> list[list[str]]:
     address = verdict.addressee.address
     if verdict.obstacle:
-        return [[address, "all", "no", f"{rule}: {why}{_near(client, verdict)}"] for rule, why in verdict.reasons]
+        return [[address, "all", "no", f"{rule}: {why}{_more(client, verdict)}"] for rule, why in verdict.reasons]
     rows = []
     for name, decision in zip(names, verdict.decisions, strict=True):
         why = "; ".join(f"{rule.id}: {rule.why}" for rule in decision.rules if not rule.ok)
