@@ -97,13 +97,14 @@ def test_who_released_while_the_relay_was_away_is_told_that_another_officer_was_
     assert told == [f"message {draft.message_id.hex()} will not be posted again: {why}"]
 
 
-def test_another_conflict_at_the_release_is_not_taken_for_an_earlier_one(clients) -> None:
+def test_a_draft_whose_keys_have_lapsed_is_not_taken_for_one_that_was_released(clients) -> None:
     draft, piotr = drafted(clients), clients[PIOTR]
     found = open_draft(piotr, draft.sent.message_id)
     with lying(piotr) as relay:
         relay.invent("POST", r"^/v1/messages$", lapsed)
-        with pytest.raises(Conflict, match=r"^slot for"):
+        with pytest.raises(Conflict, match="waited too long") as told:
             release_draft(piotr, found)
+    assert told.value.hint == f"keys that it was sealed to have lapsed or are used: {ANNA} drafts it anew"
 
 
 def lapsed(**_query):

@@ -230,16 +230,21 @@ class Outgoing:
 
 @contextmanager
 def _overtaken(posted: Submission, core: Core) -> Iterator[None]:
-    """Where the relay has the message of a draft with other signatures, another officer was faster: say so."""
+    """Say of a draft what stands in its way at the relay: another officer was faster, or its keys did not wait."""
     try:
         yield
     except Conflict as answer:
-        if not posted.endorsements or core.message_id.hex() not in str(answer):  # it names only what it has
-            raise
-        raise Conflict(
-            "another officer has released this draft already: nothing goes twice",
-            hint=f"by whom and when, {core.sender} sees: liaison track {core.message_id.hex()[:12]}",
-        ) from answer
+        if posted.endorsements and core.message_id.hex() in str(answer):  # it names only what it has
+            raise Conflict(
+                "another officer has released this draft already: nothing goes twice",
+                hint=f"by whom and when, {core.sender} sees: liaison track {core.message_id.hex()[:12]}",
+            ) from answer
+        if posted.endorsements and "slot for" in str(answer):
+            raise Conflict(
+                f"this draft has waited too long, nothing was sent ({answer})",
+                hint=f"keys that it was sealed to have lapsed or are used: {core.sender} drafts it anew",
+            ) from answer
+        raise
 
 
 def _precedence(submission: bytes) -> Precedence:
