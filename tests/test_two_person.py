@@ -374,6 +374,19 @@ def test_a_label_is_lowered_by_two_others_into_a_new_message_linked_to_the_old(c
     assert told.split(maxsplit=1)[1] == f"{parse_message(before).ref.hex()[:12]}: the ferry has sailed"
 
 
+def test_who_had_a_message_for_information_has_the_lowered_one_for_information_too(clients):
+    draft = drafted(clients, info=[ADAM], exempt=[LUC])
+    release_draft(clients[PIOTR], opened(clients[PIOTR], draft.sent.message_id))
+    before, lowered = (
+        opened(clients[PIOTR], each.sent.message_id).message.core.addressees
+        for each in (draft, lower(clients, draft.message_id))
+    )
+    assert [each.kind.name for each in lowered] == ["ACTION", "INFO", "EXEMPTED"]
+    assert lowered == before
+    only = lower(clients, draft.message_id, to=[JEAN])
+    assert [each.address for each in opened(clients[PIOTR], only.sent.message_id).message.core.addressees] == [JEAN]
+
+
 def test_one_officer_twice_or_the_one_who_asked_does_not_lower_a_label(clients):
     draft = lower(clients, original(clients))
     first = opened(clients[PIOTR], draft.sent.message_id)

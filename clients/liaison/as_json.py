@@ -121,9 +121,9 @@ def _handling_json(record: Record, core: Core) -> dict[str, Any]:
     return {
         "action_precedence": handling.precedence.name,
         "info_precedence": handling.info_precedence.name,
-        "to": _of_kind(core, AddresseeKind.ACTION),
-        "info": _of_kind(core, AddresseeKind.INFO),
-        "exempted": _of_kind(core, AddresseeKind.EXEMPTED),
+        "to": core.addressed(AddresseeKind.ACTION),
+        "info": core.addressed(AddresseeKind.INFO),
+        "exempted": core.addressed(AddresseeKind.EXEMPTED),
         "expires": render.moment(core.expires),
         "type": handling.message_type,
         "references": [reference.hex() for reference in handling.references],
@@ -135,10 +135,6 @@ def _handling_json(record: Record, core: Core) -> dict[str, Any]:
         "require_ack": handling.require_ack,
         "protection": "one-time" if record.one_time else "last-resort",
     }
-
-
-def _of_kind(core: Core, kind: AddresseeKind) -> list[str]:
-    return [each.address for each in core.addressees if each.kind is kind]
 
 
 def equivalent(client: Client, core: Core) -> str | None:

@@ -227,7 +227,9 @@ def draft_downgrade(
     head = record.portions.get(0)
     kept = [] if body is not None else [replace(each, label=encoded) for each in forwarded_portions(record)]
     plan = client.plan(
-        list(to) or [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED],
+        to or core.addressed(AddresseeKind.ACTION),
+        info=() if to else core.addressed(AddresseeKind.INFO),
+        exempt=() if to else core.addressed(AddresseeKind.EXEMPTED),
         label=banner,
         body=body if body is not None else f"Replaces message {message_id.hex()[:12]}: {reason}\n",
         subject=head.name if head is not None else "",

@@ -122,6 +122,10 @@ class Core:
     def office(self) -> str:
         return office_of(self.sender)
 
+    def addressed(self, kind: AddresseeKind) -> list[str]:
+        """The addresses of one kind, ascending."""
+        return [each.address for each in self.addressees if each.kind is kind]
+
     def encoded(self) -> bytes:
         return encode({
             1: self.suite.number, 2: self.message_id, 3: [self.sender, self.sender_device, self.sender_kid],

@@ -55,8 +55,8 @@ def _sent_line(client: Client, item: SentItem) -> dict[str, Any]:
     core = item.core
     return {
         "message_id": core.message_id.hex(),
-        "to": [each.address for each in core.addressees if each.kind is AddresseeKind.ACTION],
-        "info": [each.address for each in core.addressees if each.kind is AddresseeKind.INFO],
+        "to": core.addressed(AddresseeKind.ACTION),
+        "info": core.addressed(AddresseeKind.INFO),
         "precedence": core.handling.precedence.name,
         "dtg": render.dtg(core.handling.dtg),
         "label": label_json(client.labels.label_of(core.label)),
