@@ -197,9 +197,8 @@ async def _turn() -> None:
 
 async def together(relay: Relay, slate: Slate, acts: list[Act], fate: str) -> list[Any]:
     """What each is told: an answer or an exception. They stand in one commit in this order, which has this fate."""
-    await (
-        relay._writer.catch_up()
-    )  # after a lost commit it knows nobody: to look again is a commit, but not the one meant
+    if not relay._committer.directory.size:  # after a lost commit it knows nobody, and looks again in one of its own
+        await relay._writer.catch_up()
     slate.is_open, tasks = True, []
     for act in acts:
         tasks.append(asyncio.ensure_future(act.ask(relay)))
