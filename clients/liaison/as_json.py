@@ -48,9 +48,8 @@ def sent_json(sent: Sent) -> dict[str, Any]:
 def kept_sent_json(record: Record, *, waits: bool) -> dict[str, Any]:
     """The same receipt, of what was sent before, from its sender's own copy."""
     core = record.message.core
-    released_to = [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED]
     refused = [{"address": address, "rules": list(rules)} for address, rules in record.refused]
-    return _receipt(core.message_id, core.handling.dtg, released_to, refused, waits=waits)
+    return _receipt(core.message_id, core.handling.dtg, core.reached, refused, waits=waits)
 
 
 def _receipt(

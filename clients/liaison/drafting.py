@@ -206,7 +206,7 @@ def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
         if not any(carriers_of(client, core.message_id)):
             circulate(client, signed.packed(), label_of(core.label), core.message_id)
         return needed, -1
-    to = tuple(each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED)
+    to = tuple(core.reached)
     sent = Sent(core.message_id, core.handling.dtg, to, (), NOT_YET, ())
     return 0, client.outgoing().post_kept(sent, submission).index
 

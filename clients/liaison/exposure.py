@@ -17,7 +17,6 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Unknown, Unverified
 from relay.protocol.grants import Grants, accept_detail, parse_grants, parse_portions
-from relay.protocol.header import AddresseeKind
 from relay.protocol.recall import read_recall_detail
 from relay.protocol.warrant import judge_recall
 
@@ -59,9 +58,7 @@ class Exposure:
 
     def as_json(self) -> dict[str, Any]:
         core = self.message.core if self.message is not None else None
-        addressed = (
-            [each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED] if core else []
-        )
+        addressed = core.reached if core else []
         return {
             "message_id": self.message_id.hex(),
             "message_ref": self.message.ref.hex() if self.message is not None else None,

@@ -160,12 +160,7 @@ def _alternatives(
     core: Core, labels: Sequence[bytes], trust: Trust, judge: Judge, now: int
 ) -> tuple[tuple[bytes, bytes], ...]:
     """Every label in every policy of an addressed office into which the offices have agreed a table."""
-    offices = {
-        device.office
-        for each in core.addressees
-        if each.kind is not AddresseeKind.EXEMPTED
-        for device in trust.directory.devices_of(each.address, now)
-    }
+    offices = {device.office for address in core.reached for device in trust.directory.devices_of(address, now)}
     found = set[tuple[bytes, bytes]]()
     for label in {core.label, *labels}:
         for office in offices:

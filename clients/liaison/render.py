@@ -178,7 +178,7 @@ def meter(what: str, total: int, *, counted: str = "") -> Iterator[Callable[[int
 
 
 def addressees(core: Core, kind: AddresseeKind) -> str:
-    return ", ".join(each.address for each in core.addressees if each.kind is kind)
+    return ", ".join(core.addressed(kind))
 
 
 def size(octets: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from relay.protocol.errors import LiaisonError, TooMany, Unavailable
-from relay.protocol.header import AddresseeKind, Core
+from relay.protocol.header import Core
 
 from .chain import EvidenceKind
 from .client import Client
@@ -31,7 +31,7 @@ class SentItem:
     @property
     def addressees(self) -> list[str]:
         """Who shall have it."""
-        return [each.address for each in self.core.addressees if each.kind is not AddresseeKind.EXEMPTED]
+        return self.core.reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,7 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Delivery, Message, Slot, decode_list, parse_message, parse_slot
 from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.grants import format_portions
-from relay.protocol.header import AddresseeKind, Core, Precedence
-from relay.protocol.identity import office_of
+from relay.protocol.header import Precedence
 from relay.store.prepared import Prepared, given
 from relay.store.schema import message, recall, slot
 from relay.store.schema import message_place as place
@@ -208,7 +207,7 @@ def deny(batch: Batch, caller: Caller, message_id: bytes, found: Message | None,
     originator's learn all of it. That there are two whatever was asked for hides which case it was.
     """
     own, device = _entry(batch, caller, message_id, found, Event.DENY, rules), caller.device
-    if found is None or not _is_party(found.core, device.office):
+    if found is None or not found.core.has_party(device.office):
         own = replace(own, message_ref=None, label=None, policy=None, rules=_NO_SLOT)
     batch.log(replace(own, office=device.office, concerns=""))
     full = _entry(batch, caller, message_id, found, Event.DENY, rules)
@@ -246,8 +245,3 @@ def _entry(
         policy=deciding_policy(batch.directory, device.office, core.label) if core is not None else None,
         request=caller.nonce,
     )
-
-
-def _is_party(core: Core, office: str) -> bool:
-    addressed = (each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED)
-    return office == core.office or office in map(office_of, addressed)

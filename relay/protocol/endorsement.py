@@ -18,8 +18,8 @@ from .dating import CLOCKS_APART
 from .directory import Device, Directory
 from .envelope import Message, parse_message
 from .errors import Unverified
-from .header import AddresseeKind, Core
-from .identity import Kind, check_office, office_of, parse_address
+from .header import Core
+from .identity import Kind, check_office, parse_address
 
 ENDORSEMENT, CONSENT = "endorsement", "consent"
 RELEASING_ROLE = "release"
@@ -104,9 +104,7 @@ class PassedOn:
 
     def reaches(self, office: str) -> bool:
         """Whether the originator itself addressed that office."""
-        core = self.message.core
-        addressed = {office_of(each.address) for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
-        return office == core.office or office in addressed
+        return self.message.core.has_party(office)
 
     def is_consented(self, office: str, now: int) -> bool:
         return any(consent.office == office and now < consent.not_after for consent in self.consents)

@@ -126,6 +126,15 @@ class Core:
         """The addresses of one kind, ascending."""
         return [each.address for each in self.addressees if each.kind is kind]
 
+    @property
+    def reached(self) -> list[str]:
+        """The addresses that it is for: all but the exempted."""
+        return [each.address for each in self.addressees if each.kind is not AddresseeKind.EXEMPTED]
+
+    def has_party(self, office: str) -> bool:
+        """Whether the office is its originator's, or one that it is for."""
+        return office == self.office or office in map(office_of, self.reached)
+
     def encoded(self) -> bytes:
         return encode({
             1: self.suite.number, 2: self.message_id, 3: [self.sender, self.sender_device, self.sender_kid],

@@ -22,8 +22,8 @@ from .cose import Sign1
 from .directory import Device
 from .entry import read_approval_list
 from .errors import Malformed
-from .header import AddresseeKind, Core
-from .identity import SECURITY_ROLE, Kind, office_of, parse_address
+from .header import Core
+from .identity import SECURITY_ROLE, Kind, parse_address
 
 HOLD = "hold"
 WORDS_NEEDED = 2
@@ -93,5 +93,4 @@ def is_holder(device: Device) -> bool:
 
 def may_hold(device: Device, core: Core) -> bool:
     """Whether this is a security officer of the originator's or of an addressed office."""
-    addressed = {office_of(each.address) for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
-    return is_holder(device) and (device.office == core.office or device.office in addressed)
+    return is_holder(device) and core.has_party(device.office)

@@ -22,7 +22,7 @@ from .aggregate import Nobody, dominates, effective_label, join
 from .directory import Device
 from .endorsement import RELEASING_ROLE, PassedOn
 from .errors import LiaisonError, Malformed
-from .header import AddresseeKind, Core, MessageHandling
+from .header import Core, MessageHandling
 from .label import Label, breadth, label_of
 from .memo import remember
 from .policy import Period, Policy, is_at_or_above, label_periods, static_findings, timed_findings
@@ -132,24 +132,20 @@ def _dominated(policy: Policy, banner: Label, labels: tuple[Label, ...]) -> tupl
 
 def is_draft(core: Core) -> bool:
     """Whether it goes to the originating office's own releasing officers and to nobody else."""
-    return _reached(core) == {f"{RELEASING_ROLE}@{core.office}"}
+    return set(core.reached) == {f"{RELEASING_ROLE}@{core.office}"}
 
 
 def missing_recovery(policy: Policy, core: Core) -> str | None:
     """The policy's recovery addressee, if the message does not go there. Of a draft, what it carries is asked."""
     wanted = policy.extensions.recovery_addressee
-    return None if is_draft(core) or wanted in _reached(core) else wanted
+    return None if is_draft(core) or wanted in core.reached else wanted
 
 
 def _is_recoverable(policy: Policy, core: Core, found: Circumstances) -> bool:
     wanted = policy.extensions.recovery_addressee
     if wanted is None or is_draft(core):
         return True
-    return wanted in _reached(core) and (found.given_all is None or found.given_all(wanted))
-
-
-def _reached(core: Core) -> set[str]:
-    return {each.address for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED}
+    return wanted in core.reached and (found.given_all is None or found.given_all(wanted))
 
 
 def _has_permitted_precedences(policy: Policy, handling: MessageHandling) -> bool:

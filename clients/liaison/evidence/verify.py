@@ -21,7 +21,7 @@ from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
 from relay.protocol.grants import Grants, parse_portions, read_accept_detail
-from relay.protocol.header import AddresseeKind, Precedence
+from relay.protocol.header import Precedence
 from relay.protocol.label import Label, label_of
 from relay.protocol.note import NoteVerifier
 from relay.protocol.recall import read_recall_detail
@@ -51,7 +51,6 @@ class Evidence:
 
     def as_json(self) -> dict[str, Any]:
         core = self.message.core if self.message is not None else None
-        addressed = (each for each in core.addressees if each.kind is not AddresseeKind.EXEMPTED) if core else ()
         return {
             "verified": True,
             "message_id": self.package.message_id.hex(),
@@ -60,7 +59,7 @@ class Evidence:
             "shown_by": self.shown_by,
             "exporter": self.exporter.address,
             "sender": core.sender if core else None,
-            "addressees": [each.address for each in addressed],
+            "addressees": core.reached if core else [],
             "precedence": self.precedence.name.lower(),
             "events": [
                 {"index": index, "time": entry.time, "event": entry.event.value, "address": entry.address,
