@@ -6,16 +6,19 @@ import os
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from databases import BOTH, fresh_database
 from liaison.claiming import _verify_all
 from liaison.keys import SigningKey
-from relay.core.keyroom import _take
+from relay.core.keyroom import PACKAGES, _take
+from relay.pipeline.batch import Batch
 from relay.protocol.cose import parse_sign1
+from relay.protocol.directory import Directory
 from relay.protocol.errors import Unverified
 from relay.protocol.prekey import KEY_BATCH, KeyBatch
 from relay.store.engine import open_writer
+from relay.store.log import Log
 from relay.store.schema import key_batch, key_package, metadata
 
 NOW = 1_790_000_000
@@ -49,7 +52,7 @@ def stock(connection, *packages):
 
 
 def a_batch(connection):
-    return SimpleNamespace(connection=connection, now=NOW, forget=lambda *_: None)
+    return Batch(connection, Directory(), NOW * 1000, dict.fromkeys(Log, 0))
 
 
 def take(connection, *devices):
@@ -77,6 +80,14 @@ def test_a_thousand_devices_are_served_in_one_claim_each_with_its_own_package_an
         (b"%d" % number, b"batch " + device) for number, device in enumerate(devices)
     ]
     assert _take(a_batch(connection), CALLER, devices) == {}
+
+
+def test_a_key_that_was_looked_up_before_its_claim_is_its_claimants_for_whoever_comes_later_in_the_commit(connection):
+    device, batch = stock(connection, (b"one", True, 90, None)), a_batch(connection)
+    ref = connection.scalar(select(key_package.c.ref).where(key_package.c.device_id == device))
+    assert batch.find(PACKAGES, ref).claimed_by is None
+    _take(batch, CALLER, [device])
+    assert batch.find(PACKAGES, ref).claimed_by == CALLER.device.device_id
 
 
 def test_a_claim_of_nobody_asks_nothing(connection):
