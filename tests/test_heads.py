@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import os
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -20,16 +23,18 @@ SECONDS = 0.5
 
 
 async def application(scope, receive, send):
-    """Reads the body, takes its time where it is asked to, and answers with the body's length."""
+    """Reads the body, takes its time where it is asked to, and answers with the body's length, or its digest."""
     if scope["type"] != "http":
         return
-    length, more = 0, True
+    pieces, more = [], True
     while more:
         event = await receive()
-        length, more = length + len(event.get("body", b"")), event.get("more_body", False)
+        pieces.append(event.get("body", b""))
+        more = event.get("more_body", False)
     if scope["path"] == "/slow":
         await asyncio.sleep(3 * SECONDS)
-    answer = b"%d" % length
+    body = b"".join(pieces)
+    answer = hashlib.sha256(body).digest() if scope["path"] == "/digest" else b"%d" % len(body)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(answer))]})
     await send({"type": "http.response.body", "body": answer})
 
@@ -163,3 +168,21 @@ def test_neither_a_long_answer_nor_a_slow_body_counts_as_a_head(address):
             time.sleep(SECONDS / 4)
             connection.sendall(b"a")
         assert heard(connection).endswith(b"\r\n\r\n8")
+
+
+def test_bodies_that_come_side_by_side_come_whole(address):
+    """All connections are read into one buffer: what waits for its reader must not lie in it."""
+
+    def answered(body: bytes) -> bytes:
+        with asking(address) as connection:
+            connection.sendall(
+                ASK.replace(b"GET /", b"POST /digest", 1)
+                + b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+            )
+            connection.sendall(body)
+            return heard(connection)
+
+    bodies = [os.urandom(3 << 20) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for body, answer in zip(bodies, pool.map(answered, bodies), strict=True):
+            assert answer.endswith(hashlib.sha256(body).digest())

@@ -13,8 +13,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
@@ -30,6 +30,8 @@ from .meter import Meter
 from .sealed import in_turn, write_all
 from .transport import Transport
 from .trust import relayed
+
+_SENT_AT_ONCE = 6  # chunks: some on their way while the relay has others hashed and brought to its disk
 
 
 def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter, digests: Sequence[bytes] = ()) -> None:
@@ -51,10 +53,20 @@ def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter, d
             transport.put(f"/v1/parts/{digest}/{chunk}", sealed, digests[chunk] if digests else None)
             return size
 
-        for size in in_turn(send, missing):
+        for size in _as_they_end(send, missing):
             advance(size)
     if _missing(transport.post("/v1/parts", begun), portion):
         raise Unverified("the relay took every chunk of a part and says that it lacks some")
+
+
+def _as_they_end(send: Callable[[int], int], chunks: Iterable[int]) -> Iterator[int]:
+    """The results as they come: were they waited for in turn, all would go in step, and network wait for disk."""
+    pool = ThreadPoolExecutor(_SENT_AT_ONCE)
+    try:
+        for sent in as_completed([pool.submit(send, chunk) for chunk in chunks]):
+            yield sent.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _missing(answer: bytes, portion: Portion) -> list[int]:

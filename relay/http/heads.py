@@ -6,23 +6,38 @@ the port could fill the memory with one line, or hold connections with an octet 
 The rules:
   - what is fed is counted until the parser gets on: a head ended, a piece of a body came, or a request's end did;
   - over MAX_HEAD octets, and the connection is closed. A head that came in one piece is held against no limit: a piece
-    is what one read takes, 256 KiB at the most;
+    is what one read takes, READ octets at the most;
   - from when a connection is made, and from the first octet that gets the parser nowhere, it has HEAD_WAIT seconds.
 Trailers behind chunks count as a head does. How long a connection may idle between requests is uvicorn's to see to.
+
+What is read goes into one buffer and is parsed from there: a loop that makes octets of each read copies every chunk of
+a large part once more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import threading
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from relay.core.limits import HEAD_WAIT, MAX_HEAD
 
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+READ = 256 * 1024
 
 
-class BoundedHeads(HttpToolsProtocol):
+class _Buffer(threading.local):
+    """One for all connections of an event loop, which runs in one thread: a read is parsed before the next is made."""
+
+    def __init__(self) -> None:
+        self.octets = memoryview(bytearray(READ))
+
+
+_buffer = _Buffer()
+
+
+class BoundedHeads(HttpToolsProtocol, asyncio.BufferedProtocol):
     """uvicorn's protocol, which lets nobody begin a request for ever."""
 
     _unread = 0  # octets since the parser last got on
@@ -36,6 +51,12 @@ class BoundedHeads(HttpToolsProtocol):
         self._get_on()
         super().connection_lost(exc)
 
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - as asyncio has it
+        return _buffer.octets
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(_buffer.octets[:nbytes])  # type: ignore[arg-type]  # the parser takes whatever holds octets
+
     def data_received(self, data: bytes) -> None:
         self._unread += len(data)
         super().data_received(data)
@@ -48,6 +69,9 @@ class BoundedHeads(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._get_on()
+        if not self.cycle.body:
+            # its bytearray would copy a piece in, and out again; what is added to no octets stays as it is
+            self.cycle.body = b""  # type: ignore[assignment]
         super().on_body(body)
 
     def on_message_complete(self) -> None:
