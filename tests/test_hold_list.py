@@ -46,7 +46,7 @@ def held(offices):
         state(offices, Action.PLACE, message_id, officers)
     yield sent
     for officers, message_id in words:
-        if message_id in {each.entry.message_id for each in listed(offices, officers[0])}:
+        if message_id in {each.message_id for each in listed(offices, officers[0]) if each.by is not None}:
             state(offices, Action.LIFT, message_id, officers)
 
 
@@ -58,6 +58,11 @@ def state(built, action, message_id, officers):
 def listed(built, officer):
     client = built.clients[officer]
     return held_by_office(client, client.sync().office)
+
+
+def held_by(built, officer):
+    """The words by which the office of the officer holds messages."""
+    return [each.by for each in listed(built, officer) if each.by is not None]
 
 
 def rows(built, who):
@@ -98,15 +103,56 @@ def test_whoever_may_hold_nothing_is_told_of_no_hold(offices, held, who):
     assert run(offices.clients[who], "hold", "list").exit_code == 6
 
 
-def test_one_word_that_waits_for_a_second_holds_nothing(offices):
-    message_id = offices.clients[ANNA].send([JEAN], label=LABEL, body="Meet at nine.\n").message_id
+def sent_one(offices):
+    return offices.clients[ANNA].send([JEAN], label=LABEL, body="Meet at nine.\n").message_id
+
+
+def rows_about(offices, who, message_id):
+    return [row for row in rows(offices, who) if row["message_id"] == message_id.hex()]
+
+
+def test_one_word_holds_nothing_and_is_shown_to_whoever_may_second_it(offices):
+    message_id = sent_one(offices)
     state(offices, Action.PLACE, message_id, [EWA])
-    assert listed(offices, EWA) == []
+    for who in (OLA, WARSAW):
+        (row,) = rows_about(offices, who, message_id)
+        assert (row["held"], row["since"], row["entry"], row["words"]) == (False, None, None, [])
+        assert [row["waits"][name] for name in ("action", "address", "reason")] == ["place", EWA, "inquiry 1"]
+    assert rows_about(offices, ZOE, message_id) == []
+    shown = screen(offices.clients[OLA], "hold", "list")
+    assert any(f"{message_id.hex()} not held yet by lo-warsaw" in line for line in shown)
+    assert any(f"to place it a second word is missing; {EWA}: inquiry 1" in line for line in shown)
+    state(offices, Action.PLACE, message_id, [OLA])
+    (row,) = rows_about(offices, EWA, message_id)
+    assert (row["held"], row["waits"], len(row["words"])) == (True, None, 2)
+    state(offices, Action.LIFT, message_id, [EWA, OLA])
+    assert rows_about(offices, EWA, message_id) == rows_about(offices, WARSAW, message_id) == []
+
+
+def test_one_word_to_lift_is_shown_beside_the_hold_that_still_stands(offices, held):
+    state(offices, Action.LIFT, held[0], [OLA])
+    for who in (EWA, WARSAW):
+        (row,) = rows_about(offices, who, held[0])
+        assert (row["held"], row["waits"]["action"], row["waits"]["address"]) == (True, "lift", OLA)
+    shown = screen(offices.clients[EWA], "hold", "list")
+    assert any(f"to lift it a second word is missing; {OLA}: inquiry 1" in line for line in shown)
+
+
+def test_a_word_whose_officer_is_gone_waits_for_nothing(offices):
+    message_id, iga = sent_one(offices), "iga.sowa@lo-warsaw"
+    offices.device(iga, clearances=[], roles=["security"])
+    state(offices, Action.PLACE, message_id, [iga])
+    assert len(rows_about(offices, OLA, message_id)) == 1
+    offices.authorities["lo-warsaw"].revoke(iga, "moved on")
+    assert rows_about(offices, OLA, message_id) == rows_about(offices, WARSAW, message_id) == []
 
 
 def test_a_list_of_more_than_a_page_is_whole(offices, held, monkeypatch):
     monkeypatch.setattr(relay_hold, "PAGE", 1)
-    assert [each.entry.message_id for each in listed(offices, EWA)] == held
+    state(offices, Action.LIFT, held[0], [OLA])
+    found = [each for each in listed(offices, EWA) if each.by is not None]
+    assert [each.message_id for each in found] == held
+    assert found[0].waits is not None
 
 
 def lie(offices, monkeypatch, change):
@@ -139,25 +185,42 @@ def test_what_the_log_does_not_bear_out_is_not_shown(offices, held, monkeypatch,
 
 
 def test_entries_of_the_log_that_are_no_hold_of_the_own_office_are_not_taken_for_one(offices, held, monkeypatch):
-    paris, first = listed(offices, ZOE)[0].index, listed(offices, EWA)[0].index - 1
+    paris, first = held_by(offices, ZOE)[0].index, held_by(offices, EWA)[0].index - 1
     for other in (paris, first, 0):
 
         def proofs(connection, _office, _after, _count, other=other):
             return [other]
 
         with monkeypatch.context() as patched:
-            patched.setattr(relay_hold, "in_force", proofs)
+            patched.setattr(relay_hold, "standing_entries", proofs)
             with pytest.raises(Unverified, match="is no hold of lo-warsaw"):
                 listed(offices, EWA)
 
 
+def test_words_that_cannot_stand_beside_each_other_are_not_shown(offices, held, monkeypatch):
+    """The relay shows what is past: a word to lift what is not held, and the one by which it was lifted."""
+    placed = held_by(offices, EWA)[0].index
+    state(offices, Action.LIFT, held[0], [OLA])
+    asked = listed(offices, EWA)[0].waits.index
+    state(offices, Action.LIFT, held[0], [EWA])
+    for shown in ([asked], [placed, asked + 1]):
+
+        def past(_connection, _office, after, _count, shown=shown):
+            return [each for each in shown if each >= after]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(relay_hold, "standing_entries", past)
+            with pytest.raises(Unverified, match="or no other one"):
+                listed(offices, EWA)
+
+
 def test_a_message_that_was_held_before_is_held_once(offices, held, monkeypatch):
-    before = listed(offices, EWA)[-1]
+    before = held_by(offices, EWA)[-1]
     state(offices, Action.LIFT, held[1], (EWA, OLA))
     state(offices, Action.PLACE, held[1], (EWA, OLA))
-    (_first, after) = listed(offices, EWA)
+    after = held_by(offices, EWA)[-1]
     assert (before.entry.message_id, before.index < after.index) == (held[1], True)
-    monkeypatch.setattr(relay_hold, "in_force", lambda *_: [before.index, after.index])
+    monkeypatch.setattr(relay_hold, "standing_entries", lambda *_: [before.index, after.index])
     with pytest.raises(Unverified, match=f"entry {after.index} of the access log is no hold of lo-warsaw, or no other"):
         listed(offices, EWA)
     monkeypatch.undo()

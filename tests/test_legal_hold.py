@@ -87,8 +87,8 @@ def test_a_relay_that_destroys_what_is_held_is_found_by_its_check_and_by_the_aud
     message_id, (ewa, ola, _luc) = sent(fresh_offices), officers(fresh_offices)
     for officer in (ewa, ola):
         state_hold(officer, Action.PLACE, message_id, "inquiry 7")
-    (held,) = held_in_log(_pulled(fresh_offices))
-    assert (held.entry.message_id, held.entry.office) == (message_id, "lo-warsaw")
+    (held,) = held_in_log(_pulled(fresh_offices), fresh_offices.clients[AUDITOR])
+    assert (held.message_id, held.office, held.waits) == (message_id, "lo-warsaw", None)
     with sqlite3.connect(fresh_offices.settings.data / "relay.sqlite", timeout=30) as connection:
         connection.execute("DELETE FROM hold")
     connection.close()

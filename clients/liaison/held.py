@@ -1,5 +1,5 @@
-"""Which messages are held now, since when, by whose words: for an office's security officers as the relay proves it,
-for an auditor from the log that he has verified.
+"""Which messages are held now, since when, by whose words, and which word waits for a second one: for an office's
+security officers as the relay proves it, for an auditor from the log that he has verified.
 
 The rules:
   - an entry of a hold counts as far as the signed words in it bear it out (warranted.py), which hold the reasons too;
@@ -9,8 +9,9 @@ The rules:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from relay.protocol.approval import APPROVAL, read_approval
@@ -29,42 +30,98 @@ from .trust import DIRECTORY, relayed
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A hold in force: the entry of the word that made it count."""
+class Word:
+    """The entry of a word, the words that it rests on, its own first, and who approved it."""
 
     index: int
     entry: AccessEntry
     words: tuple[Hold, ...]
     approvers: tuple[str, ...]
 
+    @property
+    def counts(self) -> bool:
+        return counts(self.entry)
+
+    @property
+    def action(self) -> Action:
+        return self.words[0].action
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What an office has said of one message: the word that made it count, one that waits for a second, or both."""
+
+    message_id: bytes
+    office: str
+    by: Word | None
+    waits: Word | None = None  # to place what is not held, or to lift what is
+
     def as_json(self) -> dict[str, Any]:
-        words = [(each.address, each.device_id.hex(), utc(each.at * 1000), each.reason) for each in self.words]
         return {
-            "message_id": (self.entry.message_id or b"").hex(),
-            "office": self.entry.office,
-            "since": utc(self.entry.time),
-            "entry": self.index,
-            "words": [dict(zip(("address", "device", "at", "reason"), each, strict=True)) for each in words],
-            "approved_by": list(self.approvers),
+            "message_id": self.message_id.hex(),
+            "office": self.office,
+            "held": self.by is not None,
+            "since": utc(self.by.entry.time) if self.by is not None else None,
+            "entry": self.by.index if self.by is not None else None,
+            "words": [_told(each) for each in self.by.words] if self.by is not None else [],
+            "approved_by": list(self.by.approvers) if self.by is not None else [],
+            "waits": {"action": self.waits.action.value, **_told(self.waits.words[0])} if self.waits else None,
         }
 
 
+def _told(word: Hold) -> dict[str, Any]:
+    return {
+        "address": word.address,
+        "device": word.device_id.hex(),
+        "at": utc(word.at * 1000),
+        "reason": word.reason,
+    }
+
+
 def held_by_office(client: Client, office: str) -> list[Held]:
-    """The holds of one's own office, as the relay proves them. Raises Unverified; Refused to who is told of none."""
+    """What the own office holds, or has one word about, as the relay proves it.
+
+    Raises Unverified; Refused to who is told of none.
+    """
     warrants = Warrants(lambda start: client.profile.cabinet.entries(DIRECTORY, start))
-    held, after = dict[bytes, Held](), 0
-    while found := _page(client, after):
-        for index, entry in found:
+    found, after = dict[bytes, Held](), 0
+    while page := _page(client, after):
+        for index, entry in page:
             warrants.take(index, entry)
             if warrants.fault is not None:
                 raise Unverified(warrants.fault)
             with relayed():
-                each = _held(index, entry)
+                word = _word(index, entry)
             message_id = entry.message_id or b""
-            if each is None or entry.office != office or message_id in held or index < after:
+            if word is None or entry.office != office or index < after or not _follows(word, found.get(message_id)):
                 raise Unverified(f"entry {index} of the access log is no hold of {office}, or no other one")
-            held[message_id], after = each, index + 1
-    return list(held.values())
+            found[message_id], after = _after(found.get(message_id), word), index + 1
+    return _standing(found.values(), client)
+
+
+def _follows(word: Word, said: Held | None) -> bool:
+    """Whether the word can stand behind what stands already: once held, or said, it is not said again."""
+    if word.counts or word.action is Action.PLACE:
+        return word.action is Action.PLACE and (said is None or (word.counts and said.by is None))
+    return said is not None and said.by is not None and said.waits is None
+
+
+def _after(said: Held | None, word: Word) -> Held:
+    message_id, office = word.entry.message_id or b"", word.entry.office
+    if word.counts:
+        return Held(message_id, office, word if word.action is Action.PLACE else None)
+    return Held(message_id, office, said.by if said is not None else None, word)
+
+
+def _standing(found: Iterable[Held], client: Client) -> list[Held]:
+    """Without the words that wait for nothing: whose device is no longer valid has to say so again."""
+    directory, now = client.trust.directory, int(time.time())
+    valid = (
+        each if each.waits is None or directory.device(each.waits.entry.device_id, now) is not None
+        else replace(each, waits=None)
+        for each in found
+    )  # fmt: skip
+    return [each for each in valid if each.by is not None or each.waits is not None]
 
 
 def _page(client: Client, after: int) -> list[tuple[int, AccessEntry]]:
@@ -75,27 +132,26 @@ def _page(client: Client, after: int) -> list[tuple[int, AccessEntry]]:
     return [(each.index, each.entry) for each in found if each.entry is not None]
 
 
-def held_in_log(entries: Iterable[PulledEntry]) -> list[Held]:
-    """The holds in force of all offices in an auditor's scope, from entries that were verified.
+def held_in_log(entries: Iterable[PulledEntry], client: Client) -> list[Held]:
+    """The same of all offices in an auditor's scope, from entries that were verified.
 
-    Raises Unverified for one that was not obeyed.
+    Raises Unverified for a hold that was not obeyed.
     """
     found, holders = dict[tuple[str, bytes], Held](), Holders()
     for pulled in entries:
         if (entry := pulled.entry) is None:
             continue
         holders.take(entry)
-        if entry.event is not Event.HOLD or not counts(entry):
+        if (word := _word(pulled.index, entry)) is None:
             continue
-        found.pop((entry.office, entry.message_id or b""), None)
-        if (held := _held(pulled.index, entry)) is not None:
-            found[entry.office, entry.message_id or b""] = held
-    return list(found.values())
+        said = entry.office, entry.message_id or b""
+        found[said] = _after(found.pop(said, None), word)
+    return _standing(found.values(), client)
 
 
-def _held(index: int, entry: AccessEntry) -> Held | None:
-    """The hold that this entry makes count, if it is one."""
-    if entry.event is not Event.HOLD or not counts(entry):
+def _word(index: int, entry: AccessEntry) -> Word | None:
+    """The word that a hold's entry says."""
+    if entry.event is not Event.HOLD:
         return None
     first, *others = entry.warrant
     words, approvers = [read_hold(parse_sign1(first, HOLD))], list[str]()
@@ -104,4 +160,4 @@ def _held(index: int, entry: AccessEntry) -> Held | None:
             words.append(read_hold(parse_sign1(each, HOLD)))
         except Malformed:
             approvers.append(read_approval(parse_sign1(each, APPROVAL).payload).address)
-    return Held(index, entry, tuple(words), tuple(approvers)) if words[0].action is Action.PLACE else None
+    return Word(index, entry, tuple(words), tuple(approvers))

@@ -22,7 +22,7 @@ from relay.protocol.entry import AccessEntry, Event
 from relay.protocol.envelope import Message, parse_message
 from relay.protocol.errors import Conflict, Malformed, Refused, Unauthenticated
 from relay.protocol.hold import HOLD, WORDS_NEEDED, Action, Hold, is_holder, may_hold, read_hold, read_hold_body
-from relay.store.holds import Standing, holders, in_force, is_known, pass_over, standing_words
+from relay.store.holds import Standing, holders, is_known, pass_over, standing_entries, standing_words
 from relay.store.schema import hold, message
 
 from .caller import Caller, current
@@ -100,10 +100,10 @@ def state_hold(batch: Batch, caller: Caller, signed: SignedHold, seen: int, quot
 
 
 def holds_of(connection: Connection, caller: Caller, after: int) -> bytes:
-    """[checkpoint, [[entry, index, proof]...]]: the words by which the caller's office holds, from entry `after` on."""
+    """[checkpoint, [[entry, index, proof]...]]: words of the caller's office that stand, from entry `after` on."""
     if not is_holder(caller.device):
         raise Refused("an office's holds are for its security officers", rules=("security",))
-    note, found = proven(connection, in_force(connection, caller.device.office, after, PAGE))
+    note, found = proven(connection, standing_entries(connection, caller.device.office, after, PAGE))
     return encode([note, found])
 
 

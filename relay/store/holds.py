@@ -51,7 +51,7 @@ def holders(connection: Connection, message_id: bytes) -> set[str]:
     return set(connection.scalars(select(hold.c.office).where(hold.c.message_id == message_id, _HOLDS)))
 
 
-def in_force(connection: Connection, office: str, after: int, count: int) -> Sequence[int]:
-    """The entries, from `after` on, of the words by which the office holds messages, in order."""
-    wanted = select(hold.c.entry).where(hold.c.office == office, hold.c.entry >= after, _HOLDS)
+def standing_entries(connection: Connection, office: str, after: int, count: int) -> Sequence[int]:
+    """The entries, from `after` on, of an office's words that are not past, in order."""
+    wanted = select(hold.c.entry).where(hold.c.office == office, hold.c.entry >= after, _STANDS)
     return connection.scalars(wanted.order_by(hold.c.entry).limit(count)).all()

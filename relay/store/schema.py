@@ -206,7 +206,7 @@ hold = Table(
     Index("ix_hold_message", "message_id", "office"),
     Index("ix_hold_ref", "ref"),
     _of_some("standing > 0", "ix_hold_standing", "message_id", "office"),
-    _of_some("standing = 2", "ix_hold_in_force", "office", "entry"),
+    _of_some("standing > 0", "ix_hold_standing_entry", "office", "entry"),
 )
 
 alarm = Table(

@@ -13,7 +13,6 @@ from liaison.audit.pull import AuditPull
 from liaison.client import Client
 from liaison.held import Held, held_by_office, held_in_log
 from liaison.holding import post_hold, sign_hold
-from liaison.safe_text import for_one_line
 from relay.protocol.armor import dearmor
 from relay.protocol.cose import parse_sign1
 from relay.protocol.errors import Malformed
@@ -57,29 +56,39 @@ def lift(session: Session, /, message: str, asking: Asking, **given: Any) -> Non
 @json_option
 @pass_session
 def list_holds(session: Session, /, *, as_json: bool) -> None:
-    """What is held now: for a security officer by the own office, for an auditor by every office in scope."""
+    """What is held, or waits for a second word: for a security officer by the own office, for an auditor by all."""
     with session.client() as client:
         own = client.sync()
-        found = _audited(client) if own.kind is Kind.AUDITOR else list(held_by_office(client, own.office))
+        found = _audited(client) if own.kind is Kind.AUDITOR else held_by_office(client, own.office)
     out = render.page(session.color)
     for each in found:
-        told = each.as_json()
         if as_json:
-            put(told)
-            continue
-        out.line(f"{told['since']} {told['message_id']} held by {told['office']}, entry {told['entry']}")
-        for word in told["words"]:
-            out.line(for_one_line(f"    {word['address']}: {word['reason']}"))
-        if each.approvers:
-            out.line(f"    approved by {', '.join(each.approvers)}")
+            put(each.as_json())
+        else:
+            _show(out, each)
     if not found and not as_json:
         say("no message is held")
+
+
+def _show(out: render.Page, held: Held) -> None:
+    told = held.as_json()
+    waits = told["waits"]
+    if told["held"]:
+        out.line(f"{told['since']} {told['message_id']} held by {told['office']}, entry {told['entry']}")
+    else:
+        out.line(f"{waits['at']} {told['message_id']} not held yet by {told['office']}")
+    for word in told["words"]:
+        out.line(f"    {word['address']}: {word['reason']}")
+    if held.by is not None and held.by.approvers:
+        out.line(f"    approved by {', '.join(held.by.approvers)}")
+    if waits is not None:
+        out.line(f"    to {waits['action']} it a second word is missing; {waits['address']}: {waits['reason']}")
 
 
 def _audited(client: Client) -> list[Held]:
     audited = AuditPull(client)
     audited.pull()
-    return held_in_log(audited.entries())
+    return held_in_log(audited.entries(), client)
 
 
 def _state(
