@@ -31,7 +31,7 @@ from .sealed import in_turn, write_all
 from .transport import Transport
 from .trust import relayed
 
-_SENT_AT_ONCE = 6  # chunks: some on their way while the relay has others hashed and brought to its disk
+_SENT_AT_ONCE = 4  # chunks: some on their way while the relay has others hashed and brought to its disk
 
 
 def upload(folder: Path, portion: Portion, transport: Transport, meter: Meter, digests: Sequence[bytes] = ()) -> None:
