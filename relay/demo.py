@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from relay.stage import ClaimFailed, Stage, serving
@@ -209,11 +209,14 @@ def _partner(stage: Stage) -> None:
     )
 
 
+def _database(stage: Stage) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(stage.folder / "relay" / "relay.sqlite"))
+
+
 def _operator(stage: Stage) -> None:
     stage.chapter("What the operator has: the stored bytes")
-    stored = sqlite3.connect(stage.folder / "relay" / "relay.sqlite")
-    sealed = bytes(stored.execute("SELECT sealed FROM part LIMIT 1").fetchone()[0])
-    stored.close()
+    with _database(stage) as stored:
+        sealed = bytes(stored.execute("SELECT sealed FROM part LIMIT 1").fetchone()[0])
     for start in range(0, 64, 16):
         row = sealed[start : start + 16]
         print(f"    {start:04x}  {row.hex(' ')}  {''.join(chr(b) if 32 <= b < 127 else '.' for b in row)}")
@@ -245,7 +248,7 @@ def _audit(stage: Stage, message_id: str) -> None:
 
 def _tamper(stage: Stage) -> None:
     stage.chapter("The operator rewrites history: one denial becomes a permit")
-    with sqlite3.connect(stage.folder / "relay" / "relay.sqlite") as stored:
+    with _database(stage) as stored, stored:
         index, entry = stored.execute(
             "SELECT idx, entry FROM log_entry WHERE log = 2 AND instr(entry, CAST('deny' AS BLOB)) ORDER BY idx LIMIT 1"
         ).fetchone()

@@ -10,6 +10,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -456,15 +457,15 @@ def test_a_copy_of_the_database_made_after_the_recall_holds_no_slot(setting, peo
     # The row that stays is written over a part of the erased one: so all of that has to be gone, not only one place.
     pieces = [sealed[at : at + 16] for at in range(0, len(sealed) - 15, 16)]
     kept, database = tmp_path / "before.sqlite", Path(make_url(setting.settings.database_url).database)
-    with sqlite3.connect(database) as source, sqlite3.connect(kept) as target:
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(kept)) as target:
         source.backup(target)
     assert all(piece in kept.read_bytes() for piece in pieces)
     recall(anna, message_id, "Wrong annex", spill=False)
     copy = tmp_path / "after.sqlite"
-    with sqlite3.connect(database) as source, sqlite3.connect(copy) as target:
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
     assert not any(piece in copy.read_bytes() for piece in pieces)
-    with sqlite3.connect(database) as checkpointing:
+    with closing(sqlite3.connect(database)) as checkpointing:
         assert checkpointing.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
     assert not any(piece in database.read_bytes() for piece in pieces)
 

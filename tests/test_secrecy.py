@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -100,7 +100,7 @@ def test_the_deleted_key_is_not_in_the_profiles_files(anna, jean):
     sent = anna.send([JEAN], label=SEALED, body=SECRET)
     before = {prekey.kp_ref: prekey.seed for prekey in jean.profile.cabinet.prekeys()}
     database = jean.profile.folder / "cabinet.sqlite"
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         boxes_before = {bytes(box) for (box,) in connection.execute("SELECT box FROM prekey")}
     jean.read(sent.message_id)
     (used,) = before.keys() - {prekey.kp_ref for prekey in jean.profile.cabinet.prekeys()}
