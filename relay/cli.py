@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,12 @@ def key(*, witness: bool, as_json: bool, **given: Any) -> None:
     from relay.house import reopen_relay, witness_keys  # noqa: PLC0415
 
     settings = settings_of(**given)
-    relay = reopen_relay(settings)
-    vkeys = witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
+    with closing(reopen_relay(settings)) as relay:
+        name, vkeys = relay.name, witness_keys(settings, relay.name).vkeys() if witness else relay.vkeys
     for kind, vkey in zip(("ed25519", "mldsa44") if witness else vkeys, vkeys, strict=True):
-        line = f"witness {relay.name}-{kind} {vkey}" if witness else vkey
+        line = f"witness {name}-{kind} {vkey}" if witness else vkey
         if as_json:
-            put({"relay": relay.name, "vkey": vkey, "line": line})
+            put({"relay": name, "vkey": vkey, "line": line})
         else:
             click.echo(line)
     say(f"words to compare: {words_for(vkeys)}")

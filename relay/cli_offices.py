@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ def office_list(*, as_json: bool, **given: Any) -> None:
     """List the offices that are admitted."""
     from relay.house import reopen_relay  # noqa: PLC0415
 
-    directory = reopen_relay(settings_of(**given)).judge().directory
+    with closing(reopen_relay(settings_of(**given))) as relay:
+        directory = relay.judge().directory
     for statement in sorted(directory.offices.values(), key=lambda each: each.office):
         devices = [d for d in directory.devices.values() if d.office == statement.office and d.certificate is not None]
         if as_json:
@@ -157,7 +159,8 @@ def approvers_list(*, as_json: bool, **given: Any) -> None:
     """Show who they are."""
     from relay.house import reopen_relay  # noqa: PLC0415
 
-    named = reopen_relay(settings_of(**given)).judge().directory.approvers_of("")
+    with closing(reopen_relay(settings_of(**given))) as relay:
+        named = relay.judge().directory.approvers_of("")
     if as_json:
         put(_named(named))
     elif named is not None:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from sqlalchemy import Engine, make_url
@@ -186,22 +187,17 @@ def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
 
 def sweep(settings: Settings) -> Swept:
     """Destroy what is due, beside a relay that may be serving."""
-    relay = reopen_relay(settings)
-    relay.start()
-    try:
+    with closing(reopen_relay(settings)) as relay:
+        relay.start()
         return asyncio.run(relay.sweeper.sweep())
-    finally:
-        relay.close()
 
 
 def draft_approvers(settings: Settings, people: Sequence[str], needed: int) -> bytes:
     """The relay's own list of approvers, to follow the one in force; it holds once it is set."""
-    relay, now = reopen_relay(settings), int(time.time())
-    try:
+    now = int(time.time())
+    with closing(reopen_relay(settings)) as relay:
         directory = relay.judge().directory
         known, named = directory.approvers_of(""), devices_of_people(directory, people, now)
-    finally:
-        relay.close()
     version = (known.version if known is not None else 0) + 1
     encoded = Approvers("", version, ((Matter.ADMISSION, needed),), named, now).payload()
     read_approvers(encoded)  # what nobody would accept is not asked for

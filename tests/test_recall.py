@@ -9,8 +9,8 @@ import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
