@@ -187,6 +187,7 @@ BAD_LISTS = {
     "of more approvals than people": (named(listed(EWA, OLA, enrolment=3)), Malformed),
     "of no approval": (named(listed(EWA, OLA, enrolment=0)), Malformed),
     "of nobody": (named(listed()), Malformed),
+    "with a matter twice": (named(replace(listed(EWA, OLA), needed=((Matter.HOLD, 1), (Matter.HOLD, 2)))), Malformed),
     "for the relay's matter": (named(listed(EWA, OLA, admission=2)), Malformed),
     "that skips a version": (named(listed(EWA, OLA, version=2)), Conflict),
     "of a device that is not there": (named(replace(listed(EWA), people=((NAMES[EWA], NEW.device_id),), needed=((Matter.HOLD, 1),))), Refused),

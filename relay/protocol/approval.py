@@ -80,7 +80,7 @@ def read_approvers(payload: bytes) -> Approvers:
     for address, _device in people:
         parse_address(address)
     governed, allowed = {matter for matter, _count in needed}, OF_AN_OFFICE if office else OF_THE_RELAY
-    if not governed or not governed <= allowed or any(left >= right for left, right in pairwise(needed)):
+    if not governed or not governed <= allowed or any(left >= right for (left, _), (right, _) in pairwise(needed)):
         raise Malformed(f"approvers: matters are one or more of {', '.join(sorted(allowed))}, each once, ascending")
     if not people or len(people) > MAX_DEVICES or any(left >= right for left, right in pairwise(people)):
         raise Malformed(f"approvers: 1 to {MAX_DEVICES} devices of people, ascending")

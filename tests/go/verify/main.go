@@ -2,6 +2,7 @@
 // on Go's standard library alone. It shares no code with the first one, and is not for production.
 //
 //	verify message FIXTURE.json   verify and decrypt one delivery; the plaintexts go to stdout as JSON
+//	verify order FIXTURE.json     verify one signed order, or the approvals that something takes; what it states goes to stdout
 //	verify log DIRECTORY          verify a published log: checkpoint, entries, tiles, proofs
 //	verify evidence FILE.zip [VKEY...]   verify an evidence package, under these keys of the relay if any are given
 //	verify partner FOLDER COMMAND...     a partner system's device, with its keys in FOLDER: see partner.go
@@ -17,7 +18,7 @@ import (
 
 func main() {
 	if len(os.Args) < 3 || len(os.Args) > 3 && os.Args[1] != "evidence" && os.Args[1] != "partner" {
-		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | log DIRECTORY | evidence FILE.zip [VKEY...] |",
+		fmt.Fprintln(os.Stderr, "usage: verify message FIXTURE.json | order FIXTURE.json | log DIRECTORY | evidence FILE.zip [VKEY...] |",
 			"partner FOLDER COMMAND...")
 		os.Exit(2)
 	}
@@ -26,6 +27,8 @@ func main() {
 	switch os.Args[1] {
 	case "message":
 		found, err = verifyMessage(os.Args[2])
+	case "order":
+		found, err = verifyOrder(os.Args[2])
 	case "log":
 		found, err = verifyLog(os.Args[2])
 	case "evidence":
@@ -33,7 +36,7 @@ func main() {
 	case "partner":
 		found, err = runPartner(os.Args[2], os.Args[3:])
 	default:
-		fmt.Fprintln(os.Stderr, "verify: message, log, evidence or partner")
+		fmt.Fprintln(os.Stderr, "verify: message, order, log, evidence or partner")
 		os.Exit(2)
 	}
 	if err != nil {
