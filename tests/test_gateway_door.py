@@ -16,7 +16,7 @@ import liaison.gateway.door as doors
 from gateways import Listening, ask
 from liaison.gateway.webhook import Webhook, check_url
 from liaison.transport import Receiver
-from relay.protocol.errors import Malformed, Unauthenticated
+from relay.protocol.errors import Malformed, Unauthenticated, Unavailable
 
 SECRET = "s" * 43
 
@@ -85,6 +85,9 @@ def test_a_browser_is_refused_even_with_the_secret(door):
         ("Authorization: ", "Authorization: Bearer guess\r\nAuthorization: "),
         ("Content-Length: ", "Content-Length: 2\r\nContent-Length: "),
         ("Content-Length: ", "Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: "),
+        ("Content-Type: ", "Content-Type: text/plain\r\nContent-Type: "),
+        ("Content-Length: ", "Content-Type: text/plain\r\nContent-Length: "),
+        ("Content-Length: ", "Expect: 100-continue\r\nExpect: nothing\r\nContent-Length: "),
         ("Content-Type: ", "no field\r\nOrigin: https://evil.example\r\nContent-Type: "),
         ("POST /v1", "POST http://evil.example/v1"),
         ("POST /v1", "POST http://[/v1"),
@@ -254,6 +257,23 @@ def test_a_webhook_on_this_machine_goes_by_no_proxy(listening, monkeypatch):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     Receiver(listening.url).post(b'{"message_id": "a"}', {})
     assert listening.told() == ["a"]
+
+
+def test_of_what_a_receiver_answers_no_more_than_a_line_is_told():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        receiver = Receiver(f"http://127.0.0.1:{server.getsockname()[1]}/")
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"nonsense " * 5000 + b"\r\n\r\n")
+                while connection.recv(4096):
+                    pass
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(Unavailable, match="nonsense") as found:
+            receiver.post(b"{}", {})
+    assert len(str(found.value)) < 400
 
 
 def test_what_a_receiver_answers_comes_back_in_no_cookie(listening):

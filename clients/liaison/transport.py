@@ -181,7 +181,7 @@ class Receiver:
             with self._client.stream("POST", self.url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx2.RequestError as problem:
-            raise Unavailable(f"{self.url} cannot be reached ({problem})") from problem
+            raise Unavailable(f"{self.url} cannot be reached ({problem!s:.200})") from problem
         if status // 100 != 2:
             raise Unavailable(f"{self.url} answered {status}")
 
@@ -191,7 +191,7 @@ def _query(query: dict[str, int | float]) -> str:
 
 
 def _unreachable(url: str, problem: Exception) -> Unavailable:
-    return Unavailable(f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again")
+    return Unavailable(f"the relay at {url} cannot be reached ({problem!s:.200})", hint="nothing was lost; try again")
 
 
 def _pieces(response: httpx2.Response) -> Iterator[bytes]:

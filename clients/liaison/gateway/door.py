@@ -177,9 +177,10 @@ class _Visit(BaseHTTPRequestHandler):
             raise Malformed("a body has one Content-Length, and no Transfer-Encoding")
         if len(stated) > 10 or (length := int(stated)) > MAX_BODY:
             raise TooLarge(f"a body has {MAX_BODY} octets at most", hint="large files go with: liaison send --attach")
-        if length and self.headers.get_content_type() != "application/json":
+        kind, expected = self._field("content-type"), self._field("expect")
+        if length and kind.partition(";")[0].strip().lower() != "application/json":
             raise Malformed("a body is application/json")
-        if self.headers.get("expect", "").lower() == "100-continue":
+        if expected.lower() == "100-continue":
             self.send_response_only(HTTPStatus.CONTINUE)
             self.end_headers()
         body = b""
