@@ -99,6 +99,15 @@ def test_a_head_that_two_may_read_differently_is_refused(door, change):
     assert spoken(door, head(door, 2).replace(found, put) + b"{}").startswith(b"HTTP/1.1 400 ")
 
 
+@pytest.mark.parametrize("without", [2, 3, 20])
+def test_a_head_that_ends_early_is_no_request(door, without):
+    """All that is asked has come, as of one that opens or acknowledges, and the connection ends before the empty line."""
+    with socket.create_connection(("127.0.0.1", door.port)) as connection:
+        connection.sendall(head(door, 0)[:-without])
+        connection.shutdown(socket.SHUT_WR)
+        assert answer_of(connection) == b""
+
+
 def test_white_space_around_what_a_field_says_is_none_of_it(door):
     said = head(door, 2).replace(b": ", b":\t ").replace(b"\r\n", b" \t\r\n", 4)
     assert b'"octets": 2' in spoken(door, said.replace(b"HTTP/1.1 \t", b"HTTP/1.1") + b"{}")

@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
 from pathlib import Path
 from threading import BoundedSemaphore, Timer
 from traceback import extract_tb
@@ -104,6 +105,16 @@ def own_names(port: int) -> set[str]:
     return {f"{name}:{port}" for name in names} | (names if port == 80 else set())  # which goes without saying
 
 
+class _Lines(BufferedReader):
+    """Lines that have an end: where a connection ends, the standard library takes the head for ended too."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            raise ConnectionAbortedError
+        return line
+
+
 class _Visit(BaseHTTPRequestHandler):
     """One connection, one request."""
 
@@ -113,6 +124,7 @@ class _Visit(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.rfile = _Lines(self.rfile.detach())
         self._is_read = False
         self._late = Timer(PATIENCE, self._end_reading)  # the socket's own timeout starts anew with each octet
         self._late.daemon = True
