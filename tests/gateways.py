@@ -138,6 +138,7 @@ class Listening:
                 target = f"http://{self.headers['host']}{self.path}"
                 self.send_response(listening.status)
                 self.send_header("location", "/elsewhere")
+                self.send_header("set-cookie", "told=1")
                 self.end_headers()
                 with listening._rung:
                     headers = {name.title(): value for name, value in self.headers.items()}

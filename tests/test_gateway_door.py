@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from contextlib import contextmanager
@@ -12,7 +13,6 @@ import pytest
 
 import liaison.gateway.door as doors
 from gateways import ask
-from liaison.gateway.webhook import check_url
 from relay.protocol.errors import Malformed, Unauthenticated
 
 SECRET = "s" * 43
@@ -62,12 +62,63 @@ def test_a_foreign_host_is_refused_even_with_the_secret(door, host):
     assert (answer.status_code, answer.json()["rules"]) == (403, ["host"])
 
 
+def test_at_the_port_that_goes_without_saying_no_client_says_it():
+    assert doors.own_names(80) == {"127.0.0.1:80", "localhost:80", "127.0.0.1", "localhost"}
+    assert doors.own_names(8442) == {"127.0.0.1:8442", "localhost:8442"}
+
+
 def test_a_browser_is_refused_even_with_the_secret(door):
     for origin in ("https://evil.example", url(door, ""), "null"):
         answer = ask(url(door), SECRET, "POST", {}, origin=origin)
         assert (answer.status_code, answer.json()["rules"]) == (403, ["origin"])
         assert "access-control-allow-origin" not in answer.headers
     assert ask(url(door), SECRET, "OPTIONS", origin="https://evil.example").status_code == 501
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("Host: ", "Host: evil.example\r\nHost: "),
+        ("Authorization: ", "Authorization: Bearer guess\r\nAuthorization: "),
+        ("Content-Length: ", "Content-Length: 2\r\nContent-Length: "),
+        ("Content-Length: ", "Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: "),
+        ("Content-Type: ", "Content-Type: text/plain\r\nContent-Type: "),
+        ("Content-Length: ", "Content-Type: text/plain\r\nContent-Length: "),
+        ("Content-Length: ", "Expect: 100-continue\r\nExpect: nothing\r\nContent-Length: "),
+        ("Content-Type: ", "no field\r\nOrigin: https://evil.example\r\nContent-Type: "),
+        ("POST /v1", "POST http://evil.example/v1"),
+        ("POST /v1", "POST http://[/v1"),
+    ],
+    ids=str,
+)
+def test_a_head_that_two_may_read_differently_is_refused(door, change):
+    found, put = (each.encode() for each in change)
+    assert spoken(door, head(door, 2).replace(found, put) + b"{}").startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("without", [2, 3, 20])
+def test_a_head_that_ends_early_is_no_request(door, without):
+    """All that is asked has come, as of one that opens or acknowledges, and the connection ends before the empty line."""
+    with socket.create_connection(("127.0.0.1", door.port)) as connection:
+        connection.sendall(head(door, 0)[:-without])
+        connection.shutdown(socket.SHUT_WR)
+        assert answer_of(connection) == b""
+
+
+def test_white_space_around_what_a_field_says_is_none_of_it(door):
+    said = head(door, 2).replace(b": ", b":\t ").replace(b"\r\n", b" \t\r\n", 4)
+    assert b'"octets": 2' in spoken(door, said.replace(b"HTTP/1.1 \t", b"HTTP/1.1") + b"{}")
+
+
+def test_to_head_only_a_head_is_answered(door):
+    assert spoken(door, head(door, 0).replace(b"POST", b"HEAD")).endswith(b"\r\n\r\n")
+
+
+def spoken(door, octets: bytes) -> bytes:
+    """What is answered to these."""
+    with socket.create_connection(("127.0.0.1", door.port)) as connection:
+        connection.sendall(octets)
+        return answer_of(connection)
 
 
 def test_bodies_that_are_too_large_or_of_unknown_length_or_kind_are_refused(door):
@@ -123,6 +174,30 @@ def test_a_body_that_ends_early_is_refused(door):
         assert answer_of(connection).startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_caller_that_hangs_up_is_no_fault_of_ours(capsys):
+    with opened() as door, socket.create_connection(("127.0.0.1", door.port)) as connection:
+        connection.sendall(head(door, 1000))
+        time.sleep(0.2)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed with a reset
+        connection.close()
+        time.sleep(0.2)
+        assert spoken(door, head(door, 2) + b"{}").startswith(b"HTTP/1.1 200 ")
+    assert "fault" not in capsys.readouterr().out
+
+
+def test_a_visit_that_could_not_begin_leaves_its_place_free(monkeypatch):
+    monkeypatch.setattr(doors, "MOST", 1)
+
+    def begin_nothing(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with opened() as door:
+        with monkeypatch.context() as patched:
+            patched.setattr(doors.ThreadingHTTPServer, "process_request", begin_nothing)
+            assert spoken(door, b"") == b""
+        assert spoken(door, head(door, 2) + b"{}").startswith(b"HTTP/1.1 200 ")
+
+
 def test_more_than_a_few_at_once_are_turned_away_and_may_come_back(monkeypatch):
     monkeypatch.setattr(doors, "MOST", 2)
     with opened() as door:
@@ -155,13 +230,3 @@ def test_a_secret_that_others_may_read_or_that_is_none_is_refused(tmp_path):
     path.chmod(0o640)
     with pytest.raises(Unauthenticated):
         doors.shared_secret(path)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["http://host.example/", "ftp://127.0.0.1/", "https://user:word@host.example/", "https://", "host", "https://a b/",
-     "http://127.0.0.1:0/", "https://host.example/#a", "https://host.example:x/"],
-)  # fmt: skip
-def test_a_webhook_that_would_tell_others_or_nobody_is_refused(url):
-    with pytest.raises(Malformed):
-        check_url(url)

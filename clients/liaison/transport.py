@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator
 from copy import copy
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol, Self
 
 import httpx2
@@ -160,10 +161,19 @@ class Receiver:
     """Where somebody else wants to be told: no relay of ours, and nothing that it answers is read."""
 
     def __init__(self, url: str) -> None:
-        parsed = httpx2.URL(url)
+        """Raises Malformed."""
+        try:
+            parsed = httpx2.URL(url)
+        except httpx2.InvalidURL as problem:
+            raise Malformed(f"{url:.80} is no URL: {problem}") from None
         self.url = str(parsed if parsed.raw_path != b"/" else parsed.copy_with(path="/"))  # as it is sent
         self.authority = parsed.netloc.decode()
-        self._client = httpx2.Client(timeout=_NOTICE, follow_redirects=False)
+        self._client = httpx2.Client(
+            timeout=_NOTICE,
+            follow_redirects=False,
+            trust_env=parsed.scheme == "https",  # what goes in clear is for this machine, and a proxy may be on another
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),  # none is taken
+        )
 
     def post(self, body: bytes, headers: dict[str, str]) -> None:
         """Raises Unavailable unless it is answered with 2xx."""
@@ -171,7 +181,7 @@ class Receiver:
             with self._client.stream("POST", self.url, content=body, headers=headers) as response:
                 status = response.status_code
         except httpx2.RequestError as problem:
-            raise Unavailable(f"{self.url} cannot be reached ({problem})") from problem
+            raise Unavailable(f"{self.url} cannot be reached ({problem!s:.200})") from problem
         if status // 100 != 2:
             raise Unavailable(f"{self.url} answered {status}")
 
@@ -181,7 +191,7 @@ def _query(query: dict[str, int | float]) -> str:
 
 
 def _unreachable(url: str, problem: Exception) -> Unavailable:
-    return Unavailable(f"the relay at {url} cannot be reached ({problem})", hint="nothing was lost; try again")
+    return Unavailable(f"the relay at {url} cannot be reached ({problem!s:.200})", hint="nothing was lost; try again")
 
 
 def _pieces(response: httpx2.Response) -> Iterator[bytes]:

@@ -3,7 +3,7 @@
 The rules:
   - 127.0.0.1 and no other address, on any machine;
   - the field Host names this address: a browser that was led here by a foreign name (DNS rebinding) does not, and one
-    that runs a page's script says so in the field Origin. Neither is answered;
+    that runs a page's script says so in the field Origin. Neither is answered, nor a head that can be read in two ways;
   - whoever asks has the secret, from a file that only its owner may read; it is compared in constant time;
   - nothing is read of a body before that, nor more than `MAX_BODY`, nor for longer than `PATIENCE`;
   - one request a connection, and `MOST` connections.
@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader
 from pathlib import Path
 from threading import BoundedSemaphore, Timer
 from traceback import extract_tb
@@ -46,7 +47,7 @@ class Asked:
 
     method: str
     target: str
-    key: str | None
+    key: str  # empty if there is none
     body: bytes
 
 
@@ -74,7 +75,7 @@ class Door(ThreadingHTTPServer):
         self._free = BoundedSemaphore(MOST)
         super().__init__((ADDRESS, port), _Visit)
         self.port = int(self.server_address[1])
-        self.hosts = {f"{ADDRESS}:{self.port}", f"localhost:{self.port}"}
+        self.hosts = own_names(self.port)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._free.acquire(blocking=False):
@@ -82,7 +83,11 @@ class Door(ThreadingHTTPServer):
                 request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n")
             self.shutdown_request(request)
             return
-        super().process_request(request, client_address)
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread has begun, which would give its place back
+            self._free.release()
+            raise
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -94,6 +99,22 @@ class Door(ThreadingHTTPServer):
         """A caller who has hung up: nobody is there to be told."""
 
 
+def own_names(port: int) -> set[str]:
+    """What a caller's Host may be."""
+    names = {ADDRESS, "localhost"}
+    return {f"{name}:{port}" for name in names} | (names if port == 80 else set())  # which goes without saying
+
+
+class _Lines(BufferedReader):
+    """Lines that have an end: where a connection ends, the standard library takes the head for ended too."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n") and len(line) != size:
+            raise ConnectionAbortedError
+        return line
+
+
 class _Visit(BaseHTTPRequestHandler):
     """One connection, one request."""
 
@@ -103,6 +124,7 @@ class _Visit(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.rfile = _Lines(self.rfile.detach())
         self._is_read = False
         self._late = Timer(PATIENCE, self._end_reading)  # the socket's own timeout starts anew with each octet
         self._late.daemon = True
@@ -128,7 +150,7 @@ class _Visit(BaseHTTPRequestHandler):
             body = self._body()
             self._is_read = True
             self._late.cancel()
-            key = self.headers.get("idempotency-key")
+            key = self._field("idempotency-key")
             status, content = self.server.answer(Asked(self.command, self.path, key, body))
         except LiaisonError as problem:
             self._refuse(problem)
@@ -140,31 +162,42 @@ class _Visit(BaseHTTPRequestHandler):
             self._put(status, "application/json", {"v": 1, **content})
 
     def _admit(self) -> None:
-        """Raises Refused, Unauthenticated."""
-        hosts = self.headers.get_all("host", [])
-        if len(hosts) != 1 or hosts[0].lower() not in self.server.hosts:
+        """Raises Malformed, Refused, Unauthenticated."""
+        if self.headers.defects or not self.path.startswith("/"):
+            raise Malformed("a head is a method, a path and fields")
+        if self._field("host").lower() not in self.server.hosts:
             raise Refused(f"this gateway is http://{ADDRESS}:{self.server.port} and has no other name", rules=("host",))
         if "origin" in self.headers:
             raise Refused("no page in a browser is answered", rules=("origin",))
-        given = self.headers.get("authorization", "")
+        given = self._field("authorization")
         if not hmac.compare_digest(given.encode("latin-1", "replace"), self.server.expected):
             raise Unauthenticated(
                 "this is not the secret", hint="Authorization: Bearer, and what is in the secret file"
             )
 
+    def _field(self, name: str, unsaid: str = "") -> str:
+        """What a field says, less the white space around it (RFC 9110, 5.5). Raises Malformed if it is there twice."""
+        said = self.headers.get_all(name, [unsaid])
+        if len(said) != 1:
+            raise Malformed(f"the field {name} is there {len(said)} times")
+        return str(said[0]).strip(" \t")
+
     def _body(self) -> bytes:
         """Raises Malformed, TooLarge."""
-        lengths = self.headers.get_all("content-length", ["0"])
-        if "transfer-encoding" in self.headers or len(lengths) != 1 or not lengths[0].isdecimal():
+        stated = self._field("content-length", "0")
+        if "transfer-encoding" in self.headers or not stated.isdecimal():
             raise Malformed("a body has one Content-Length, and no Transfer-Encoding")
-        if len(lengths[0]) > 10 or (length := int(lengths[0])) > MAX_BODY:
+        if len(stated) > 10 or (length := int(stated)) > MAX_BODY:
             raise TooLarge(f"a body has {MAX_BODY} octets at most", hint="large files go with: liaison send --attach")
-        if length and self.headers.get_content_type() != "application/json":
+        kind, expected = self._field("content-type"), self._field("expect")
+        if length and kind.partition(";")[0].strip().lower() != "application/json":
             raise Malformed("a body is application/json")
-        if self.headers.get("expect", "").lower() == "100-continue":
+        if expected.lower() == "100-continue":
             self.send_response_only(HTTPStatus.CONTINUE)
             self.end_headers()
-        body = self.rfile.read(length)
+        body = b""
+        with suppress(ConnectionError):  # a caller that hangs up has ended early
+            body = self.rfile.read(length)
         if len(body) < length:
             raise Malformed(f"the body ended before its stated length, or took more than {PATIENCE} s")
         return body
@@ -200,7 +233,8 @@ class _Visit(BaseHTTPRequestHandler):
         for name, value in (given | {"connection": "close"} | (fields or {})).items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """What the standard library refuses: a head that is none, a method that nobody has."""

@@ -40,9 +40,9 @@ class ToNobody(Refused):
         self.refused = refused_json(refused)
 
 
-def read_key(field: str | None) -> str:
+def read_key(field: str) -> str:
     """The key in the field Idempotency-Key. Raises Malformed."""
-    found = _KEY.fullmatch(field or "")
+    found = _KEY.fullmatch(field)
     if found is None:
         hint = "a text of the caller's own for each message, the same whenever it is asked again"
         raise Malformed("Idempotency-Key: none of 1 to 128 visible ASCII characters", hint=hint)

@@ -7,7 +7,7 @@ The rules:
   - nothing of the content, no label, no sender: what is read is asked for at the gateway, under its marking;
   - in the relay's order, the most urgent first; each until it is answered with 2xx, and the cursor moves only then:
     whoever listens is told of everything, perhaps twice, and knows a message by its id;
-  - each attempt is signed anew, with its time and a nonce; no redirect is followed, no answer is read;
+  - each attempt is signed anew, with its time and a nonce; no redirect is followed, no cookie taken, no answer read;
   - it has a thread and a connection of its own: a receiver that is away keeps nobody else waiting.
 """
 
@@ -143,10 +143,10 @@ class Webhook:
 
 
 def _precedence_of(event: dict[str, Any]) -> str:
-    found = event.get("precedence")
+    found = str(event.get("precedence"))
     if found not in Precedence.__members__:
         raise Unverified("the relay tells of a message of no known precedence")
-    return str(found)
+    return found
 
 
 def _cursor(client: Client) -> int:
