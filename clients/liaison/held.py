@@ -142,9 +142,13 @@ def held_in_log(entries: Iterable[PulledEntry], client: Client) -> list[Held]:
         if (entry := pulled.entry) is None:
             continue
         holders.take(entry)
+        message_id = entry.message_id or b""
+        if entry.event is Event.EXPIRE:  # one for each office that had said something of the message
+            for office in (entry.office, entry.concerns):
+                found.pop((office, message_id), None)
         if (word := _word(pulled.index, entry)) is None:
             continue
-        said = entry.office, entry.message_id or b""
+        said = entry.office, message_id
         found[said] = _after(found.pop(said, None), word)
     return _standing(found.values(), client)
 
