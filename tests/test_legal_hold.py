@@ -43,15 +43,15 @@ def test_a_hold_by_one_officer_does_nothing(emptied_offices):
     assert rows_of(emptied_offices, message_id) == 0
 
 
-def test_a_word_about_a_message_that_is_gone_waits_for_nothing(emptied_offices):
+def test_a_word_about_a_message_that_is_gone_waits_for_nothing(fresh_offices):
     """The auditor's list, which is the log's, says what the officers' does, which is the relay's."""
-    message_id, (ewa, _ola, luc) = sent(emptied_offices), officers(emptied_offices)
+    message_id, (ewa, _ola, luc) = sent(fresh_offices), officers(fresh_offices)
     for officer in (ewa, luc):
         state_hold(officer, Action.PLACE, message_id, "inquiry 7")
-    assert _waiting(emptied_offices, message_id) == {"lo-warsaw", "lo-paris"}
-    assert sweep(emptied_offices, 31.1).messages == 1
+    assert _waiting(fresh_offices, message_id) == {"lo-warsaw", "lo-paris"}
+    assert sweep(fresh_offices, 31.1).messages == 1
     assert message_id not in {each.message_id for each in held_by_office(ewa, "lo-warsaw")}
-    assert _waiting(emptied_offices, message_id) == set()
+    assert _waiting(fresh_offices, message_id) == set()
 
 
 def _waiting(built, message_id):
