@@ -28,6 +28,8 @@ def main() -> None:
     liaison --help.
     """
     os.umask(0o077)  # what the relay writes is for its own account
+    if sys.stdin is None:  # closed by the caller: nobody is asked, and there is nothing to read
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - as long as the program runs
 
 
 main.add_command(office)

@@ -21,7 +21,7 @@ from relay.protocol.words import are_words, words_for
 from world import PASSPHRASE
 
 LIAISON, RELAY = (Path(sys.prefix) / "bin" / name for name in ("liaison", "relay"))
-EWA = "ewa.lis@lo-warsaw"
+ANNA, EWA, LABEL = "anna.nowak@lo-warsaw", "ewa.lis@lo-warsaw", "TEST OPEN RELEASABLE TO FRA, POL"
 ASKED = "Did its holder read out the same words"
 
 
@@ -58,13 +58,13 @@ def enrolled(authority, address=EWA):
     return [each for each in authority.trust.directory.devices.values() if each.address == address]
 
 
-def at_a_terminal(authority, answer, *words):
+def at_a_terminal(authority, answer, *words, within=()):
     """(exit code, what the screen has) of a `liaison` command at a terminal where somebody types `answer`."""
     secret = authority.profile.folder / "passphrase"
     secret.write_text(PASSPHRASE)
     secret.chmod(0o600)
     home = str(authority.profile.folder)
-    return typed(answer, LIAISON, *words, LIAISON_HOME=home, LIAISON_PASSPHRASE_FILE=str(secret))
+    return typed(answer, *within, LIAISON, *words, LIAISON_HOME=home, LIAISON_PASSPHRASE_FILE=str(secret))
 
 
 def typed(answer, *words, **settings):
@@ -191,3 +191,14 @@ def test_who_said_yes_beforehand_is_not_asked(tmp_path, oslo) -> None:
     relay("migrate", "--data", tmp_path / "relay")
     code, said = typed("n", RELAY, "office", "add", oslo[0], "--data", tmp_path / "relay", "--yes")
     assert (code, "lo-oslo (NOR) admitted" in said) == (0, True), said
+
+
+def test_whose_standard_input_is_closed_is_not_asked(two_offices, warsaw, ewas, oslo, tmp_path) -> None:
+    relay("migrate", "--data", tmp_path / "relay")
+    closed = ["sh", "-c", 'exec "$@" <&-', "sh"]
+    code, said = typed("n", *closed, RELAY, "office", "add", oslo[0], "--data", tmp_path / "relay")
+    assert (code, "lo-oslo (NOR) admitted" in said) == (0, True), said
+    code, said = at_a_terminal(warsaw, "n", "authority", "enrol", str(ewas[0]), within=closed)
+    assert (code, f"words of the device: {ewas[1]}" in said) == (0, True), said
+    code, said = at_a_terminal(two_offices.clients[ANNA], "n", "send", "--to", EWA, "--label", LABEL, within=closed)
+    assert (code, "Traceback" in said) == (1, False), said

@@ -46,10 +46,9 @@ def held(offices):
         state(offices, Action.PLACE, message_id, officers)
     yield sent
     for officers, message_id in words:
-        said = about(offices, officers[0], message_id)
-        if said is not None and said.by is not None:
-            waits = said.waits.entry.address if said.waits is not None else None
-            state(offices, Action.LIFT, message_id, [officer for officer in officers if officer != waits])
+        for officer in officers:  # of one that waits to be lifted, the first of them ends it
+            if message_id in {each.entry.message_id for each in held_by(offices, officer)}:
+                state(offices, Action.LIFT, message_id, [officer])
 
 
 def state(built, action, message_id, officers):
@@ -152,6 +151,24 @@ def test_a_word_whose_officer_is_gone_waits_for_nothing(offices):
     assert len(rows_about(offices, OLA, message_id)) == 1
     offices.authorities["lo-warsaw"].revoke(iga, "moved on")
     assert rows_about(offices, OLA, message_id) == rows_about(offices, WARSAW, message_id) == []
+
+
+def test_a_word_waits_for_no_second_one_where_it_takes_approvals_by_now(offices):
+    """A second officer would be refused: whoever of the two gets the approvals states it anew."""
+    offices.office("lo-oslo", "NOR")
+    nils, ida, siv = "nils.berg@lo-oslo", "ida.dahl@lo-oslo", "siv.moe@lo-oslo"
+    for address in (nils, ida):
+        offices.device(address, clearances=[clearance(nations=["NOR"])], roles=["security"])
+    auditor = offices.device("audit@lo-oslo", clearances=[], kind=Kind.AUDITOR).profile.pins.address
+    sent = offices.clients[nils].send([ida], label="TEST CLOSED RELEASABLE TO NOR", body="Meet at nine.\n")
+    state(offices, Action.PLACE, sent.message_id, [nils])
+    assert [len(rows(offices, who)) for who in (ida, auditor)] == [1, 1]
+    offices.device(siv, clearances=[])
+    named = run(offices.authorities["lo-oslo"], "approvers", "set", "--person", siv, "--needed", "hold=1")
+    assert named.exit_code == 0, named.output
+    with pytest.raises(Refused, match="takes the approval"):
+        state(offices, Action.PLACE, sent.message_id, [ida])
+    assert [rows(offices, who) for who in (ida, auditor)] == [[], []]
 
 
 def test_a_list_of_more_than_a_page_is_whole(offices, held, monkeypatch):

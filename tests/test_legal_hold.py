@@ -11,7 +11,7 @@ import pytest
 from acts import run
 from forge import call
 from liaison.audit.pull import AuditPull
-from liaison.held import held_in_log
+from liaison.held import held_by_office, held_in_log
 from liaison.holding import state_hold
 from relay.core.retention import Sweep
 from relay.protocol.canonical import encode
@@ -41,6 +41,22 @@ def test_a_hold_by_one_officer_does_nothing(emptied_offices):
         state_hold(ewa, Action.PLACE, message_id, "inquiry 7")
     assert sweep(emptied_offices, 31.1).messages == 1
     assert rows_of(emptied_offices, message_id) == 0
+
+
+def test_a_word_about_a_message_that_is_gone_waits_for_nothing(fresh_offices):
+    """The auditor's list, which is the log's, says what the officers' does, which is the relay's."""
+    message_id, (ewa, _ola, luc) = sent(fresh_offices), officers(fresh_offices)
+    for officer in (ewa, luc):
+        state_hold(officer, Action.PLACE, message_id, "inquiry 7")
+    assert _waiting(fresh_offices, message_id) == {"lo-warsaw", "lo-paris"}
+    assert sweep(fresh_offices, 31.1).messages == 1
+    assert message_id not in {each.message_id for each in held_by_office(ewa, "lo-warsaw")}
+    assert _waiting(fresh_offices, message_id) == set()
+
+
+def _waiting(built, message_id):
+    found = held_in_log(_pulled(built), built.clients[AUDITOR])
+    return {each.office for each in found if each.message_id == message_id and each.waits is not None}
 
 
 def test_what_is_no_entry_of_a_hold_is_the_relays_fault(emptied_offices):

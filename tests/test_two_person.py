@@ -21,7 +21,7 @@ from relay.protocol.decision import Action
 from relay.protocol.endorsement import ENDORSEMENT, Endorsement
 from relay.protocol.envelope import Submission, parse_message, parse_submission
 from relay.protocol.errors import LiaisonError, Refused, TooLarge, Unavailable, Unverified
-from relay.protocol.header import Addressee, AddresseeKind
+from relay.protocol.header import Addressee, AddresseeKind, Precedence
 from relay.protocol.identity import Kind
 from relay.protocol.label import Succession, label_bytes
 from simulator import lying
@@ -278,6 +278,13 @@ def test_a_second_signature_from_before_the_message_is_none(clients):
         assert forge.post(submission.encoded()).status_code == status
 
 
+def test_a_draft_is_as_urgent_for_who_releases_it_as_its_message_and_an_exercise_as_that_is(clients):
+    """A FLASH that takes two persons waited with the ROUTINE for the second of them."""
+    waiting = drafted(clients, precedence=Precedence.FLASH, message_type="exercise").sent.message_id
+    (item,) = (item for item in clients[PIOTR].inbox() if item.message_id == waiting)
+    assert (item.precedence, item.message.core.handling.message_type) == (Precedence.FLASH, "exercise")
+
+
 def test_somebody_else_cannot_post_in_the_drafters_place(clients):
     forge, submission = forged(clients, clients[PIOTR])
     other = replace(forge, client=clients[ADAM])
@@ -292,7 +299,8 @@ def circulated(clients, submission: Submission, keys):
     """A draft message as a dishonest drafter makes it."""
     message = parse_message(submission.message)
     packed = pack_draft(submission.encoded(), keys, message.core.label)
-    return circulate(clients[ANNA], packed, plan(clients).draft.label, message.core.message_id).message_id
+    of = plan(clients).draft
+    return circulate(clients[ANNA], packed, of.label, of.handling, message.core.message_id).message_id
 
 
 def sealed_draft(clients, body):

@@ -22,7 +22,7 @@ from relay.protocol.endorsement import (
 )
 from relay.protocol.envelope import Message, Submission, parse_message
 from relay.protocol.errors import LiaisonError, Refused, TooLarge, Unverified
-from relay.protocol.header import AddresseeKind
+from relay.protocol.header import AddresseeKind, MessageHandling
 from relay.protocol.identity import office_of
 from relay.protocol.label import Label, label_bytes, label_of
 from relay.protocol.obligations import officers_needed
@@ -144,7 +144,7 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
     Raises Refused for what stands against the message beside the second signature, TooLarge, DraftWaiting.
     """
     plan.require_permitted()
-    officers = _for_release(client, plan.draft.label, "")
+    officers = _for_release(client, plan.draft.label, plan.draft.handling, "")
     if not officers.released:  # before anything is sealed and a number of the chain is used
         rules = tuple(dict.fromkeys(rule for verdict in officers.verdicts for rule in verdict.rules))
         raise Refused("nobody else in your office may release this", rules=rules, hint=_NOBODY)
@@ -158,24 +158,31 @@ def circulate_plan(client: Client, plan: Plan) -> Drafted:
 
     sealed = client.outgoing().prepare(plan, int(time.time()), keep, keys)
     packed = pack_draft(sealed.submission, keys, label_bytes(plan.draft.label))
-    return Drafted(sealed.core.message_id, circulate(client, packed, plan.draft.label, sealed.core.message_id))
+    carrier = circulate(client, packed, plan.draft.label, plan.draft.handling, sealed.core.message_id)
+    return Drafted(sealed.core.message_id, carrier)
 
 
-def circulate(client: Client, packed: PortionContent, label: Label, message_id: bytes) -> Sent:
+def circulate(
+    client: Client, packed: PortionContent, label: Label, handling: MessageHandling, message_id: bytes
+) -> Sent:
     """Send a packed draft of this message to every releasing officer of the office but oneself. Raises DraftWaiting."""
     try:
-        return client.release(_for_release(client, label, f"Draft {message_id.hex()[:12]}", packed))
+        return client.release(_for_release(client, label, handling, f"Draft {message_id.hex()[:12]}", packed))
     except Waiting as waits:
         raise DraftWaiting(waits, message_id) from waits
 
 
-def _for_release(client: Client, label: Label, subject: str, *packed: PortionContent) -> Plan:
+def _for_release(
+    client: Client, label: Label, handling: MessageHandling, subject: str, *packed: PortionContent
+) -> Plan:
     return client.plan(
         [f"{RELEASING_ROLE}@{client.profile.statement.office}"],
         exempt=[client.profile.pins.address],
         label=label,
         body="A draft for release.\n",
         subject=subject,
+        precedence=handling.precedence,
+        message_type=handling.message_type,
         enclosed=Enclosed(packed),
     )
 
@@ -204,7 +211,7 @@ def release_draft(client: Client, draft: SealedDraft) -> tuple[int, int]:
             cabinet.put_outbox(core.message_id, submission)
     if needed:
         if not any(carriers_of(client, core.message_id)):
-            circulate(client, signed.packed(), label_of(core.label), core.message_id)
+            circulate(client, signed.packed(), label_of(core.label), core.handling, core.message_id)
         return needed, -1
     to = tuple(core.reached)
     sent = Sent(core.message_id, core.handling.dtg, to, (), NOT_YET, ())

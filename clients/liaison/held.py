@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from relay.protocol.approval import APPROVAL, read_approval
+from relay.protocol.approval import APPROVAL, Matter, read_approval
 from relay.protocol.canonical import read_array
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Event
@@ -114,13 +114,17 @@ def _after(said: Held | None, word: Word) -> Held:
 
 
 def _standing(found: Iterable[Held], client: Client) -> list[Held]:
-    """Without the words that wait for nothing: whose device is no longer valid has to say so again."""
+    """Without the words that wait for nothing: whose device is no longer valid, or who needs approvals by now, has to
+    say so again.
+    """
     directory, now = client.trust.directory, int(time.time())
-    valid = (
-        each if each.waits is None or directory.device(each.waits.entry.device_id, now) is not None
-        else replace(each, waits=None)
-        for each in found
-    )  # fmt: skip
+
+    def waits(word: Word) -> bool:
+        approvers = directory.approvers_of(word.entry.office)
+        takes_approvals = approvers is not None and approvers.threshold(Matter.HOLD) > 0
+        return not takes_approvals and directory.device(word.entry.device_id, now) is not None
+
+    valid = [each if each.waits is None or waits(each.waits) else replace(each, waits=None) for each in found]
     return [each for each in valid if each.by is not None or each.waits is not None]
 
 
@@ -142,9 +146,13 @@ def held_in_log(entries: Iterable[PulledEntry], client: Client) -> list[Held]:
         if (entry := pulled.entry) is None:
             continue
         holders.take(entry)
+        message_id = entry.message_id or b""
+        if entry.event is Event.EXPIRE:  # one for each office that had said something of the message
+            for office in (entry.office, entry.concerns):
+                found.pop((office, message_id), None)
         if (word := _word(pulled.index, entry)) is None:
             continue
-        said = entry.office, entry.message_id or b""
+        said = entry.office, message_id
         found[said] = _after(found.pop(said, None), word)
     return _standing(found.values(), client)
 

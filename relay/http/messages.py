@@ -140,7 +140,7 @@ async def post_hold(message_id: MessageId, relay: TheRelay, request: TheRequest,
 
 @router.get("/holds", responses=answers(400, 401, 403, what="[checkpoint, [[entry, index, proof]...]]"))
 async def holds(relay: TheRelay, caller: TheCaller, after: Cursor = 0) -> Response:
-    """By which words the caller's office holds messages, from the log entry `after` on; for its security officers."""
+    """Words of the caller's office that hold messages, or wait, from log entry `after` on; for security officers."""
     return cbor(await relay.room.holds(caller, after))
 
 

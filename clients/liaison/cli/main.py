@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import click
 
 from liaison.home.passphrase import PassphraseSource
@@ -85,5 +89,7 @@ def main(
     LIAISON_HOME is the profile's folder, without it this account's own; LIAISON_PASSPHRASE_FILE names a file with its
     passphrase.
     """
+    if sys.stdin is None:  # closed by the caller: nobody is asked, and there is nothing to read
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - as long as the program runs
     source = PassphraseSource(passphrase_fd, passphrase_command, flags["no_input"])
     context.obj = Session(source, flags["no_input"], color, flags["debug"])
