@@ -19,12 +19,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from databases import BOTH
 from model.acts import key_of
-from model.cast import ALL, OFFICES, SPARE, WORDS, word_of
+from model.approving import HONEST, Way
+from model.cast import ALL, CAST, OFFICES, SPARE, WORDS, word_of
 from model.post import Post
 from model.sight import Sight
 from model.stage import template
-from model.steps import ADDRESSES, ANY, LABELS, OFTEN, RARELY, SENDERS, SOMETIMES, STEPS, TO, often
+from model.steps import ADDRESSES, ANY, BY, LABELS, OFTEN, RARELY, RELEASERS, SENDERS, SOMETIMES, STEPS, TO, often
 from model.terms import DAY, Label
+from relay.protocol.identity import Kind
 
 EXAMPLES = int(os.environ.get("LIAISON_MODEL", "0"))
 
@@ -70,10 +72,34 @@ class Play(RuleBasedStateMachine):
     @often(
         5, who=st.sampled_from([*SENDERS, *WORDS]), label=LABELS, others=st.lists(LABELS, max_size=1), to=TO, precedence=st.integers(0, 5),
         life=st.sampled_from([60, 3600, DAY, 9 * DAY, 100 * DAY]), honest=OFTEN, later=RARELY, odd_key=RARELY,
+        by=st.none() | st.none() | RELEASERS,
     )  # fmt: skip
-    def send(self, who, label, others, to, precedence, life, honest, later, odd_key):
+    def send(self, who, label, others, to, precedence, life, honest, later, odd_key, by):
         labels = [label, *others] if honest else [*others, label]
-        self.post.send(who, label, labels, to, life, precedence, honest=honest, later=later, odd_key=odd_key)
+        self.post.send(who, label, labels, to, life, precedence, honest=honest, later=later, odd_key=odd_key, by=by)
+
+    @often(
+        6, who=st.sampled_from(["anna", "anna", "anna's other", "ewa", "jean"]), level=st.sampled_from(["CLOSED", "SEALED", "SEALED"]),
+        draft=RARELY, by=st.none() | RELEASERS, age=st.sampled_from([0, 0, 0, 200, 400]), poster=st.none() | st.sampled_from(WORDS),
+        meanwhile=st.sampled_from(["nothing", "nothing", "revoke", "adopt", "wait"]), others=st.none() | RELEASERS,
+    )  # fmt: skip
+    def release(self, who, level, draft, by, age, poster, meanwhile, others):
+        """A message that a second officer releases; something happens between that and its posting."""
+        to = {"release@lo-warsaw": 1} if draft else {"jean.petit@lo-paris": 1, "ewa.lis@lo-warsaw": 1}
+        count = len(self.post.sealed)
+        self.post.send(who, Label(level), [Label(level)], to, 9 * DAY, 2, later=True, by=by, age=age)
+        if len(self.post.sealed) == count:
+            return
+        mail = self.post.sealed[-1]
+        if meanwhile == "revoke" and mail.endorsed:
+            self.stage.do(self.registry.revoke(word_of(mail.endorsed[-1].device_id)))
+        elif meanwhile == "adopt":
+            self.stage.do(self.registry.adopt(mail.office, 2))
+        elif meanwhile == "wait":
+            self.stage.pass_time(DAY)
+        self.post.post_again(-1, word_of(mail.endorsed[-1].device_id) if poster is None and mail.endorsed else poster)
+        if others is not None:
+            self.post.release_again(-1, others, who)
 
     @often(
         8, who=st.sampled_from(SENDERS), level=st.sampled_from(["OPEN", "OPEN", "CLOSED", "SEALED"]), to=TO, late=RARELY
@@ -121,10 +147,58 @@ class Play(RuleBasedStateMachine):
     def say_of_a_hold(self, which, who, lift):
         self.post.hold(which, who, None if lift else "place")
 
-    @often(4, which=ANY, office=st.sampled_from([("ewa", "ola"), ("zoe", "rene")]))
-    def place_or_lift_a_hold(self, which, office):
+    @often(
+        3, which=ANY, who=st.sampled_from(["ewa", "ola", "zoe", "rene", "anna"]), by=st.none() | BY, late=RARELY, stray=RARELY,
+        age=st.sampled_from([0, 0, 3600, 8 * DAY]),
+    )  # fmt: skip
+    def say_of_a_hold_with_approvals(self, which, who, by, late, stray, age):
+        way = Way(by and tuple(key_of(each).device_id for each in by), 8 * DAY if late else 60, stray)
+        self.post.hold(which, who, None, way, age)
+
+    @often(2, which=ANY)
+    def say_the_very_same_of_a_hold(self, which):
+        self.post.say(which)
+
+    @often(
+        6, back=st.integers(1, 4), who=st.sampled_from(["ewa", "ola"]), early=SOMETIMES, lost=SOMETIMES, recalled=SOMETIMES,
+        by=st.sampled_from([None, None, None, ("anna", "anna's other"), ("anna", "ewa"), ("ola", "ewa"), ("jean", "anna")]),
+        age=st.sampled_from([0, 0, 0, 8 * DAY]), lifted=OFTEN, again=OFTEN, fate=st.sampled_from(["kept", "kept", "unheard"]),
+    )  # fmt: skip
+    def hold_by_approvals(self, back, who, early, lost, recalled, by, age, lifted, again, fate):
+        """A list of approvers, one word that counts at once, the word that ends it; the first is said again."""
+        which, other = len(self.post.sealed) - back, "ola" if who == "ewa" else "ewa"
+        if early:
+            self.post.hold(which, "ola", "place")
+        if not self.stage.model.takes("lo-warsaw", "hold"):
+            self.name_approvers("lo-warsaw", 1, {"hold": 2}, None, ["anna", "anna's other", "ewa", "ola"])
+        self.the_next_ones_come_together(2, fate)
+        if lost:
+            self.revoke("anna's other")
+            by = ("anna's other", other)
+        self.post.hold(which, who, "place", Way(by and tuple(key_of(each).device_id for each in by), age))
+        first = len(self.post.words) - 1
+        if recalled:
+            self.post.recall(which, "ewa", None, spill=False)
+        if lifted:
+            self.post.hold(which, who, "lift")
+        if again:
+            self.post.say(first)
+        self.stage.commit()
+        self.sight.check_mailbox(who, None)
+
+    @often(
+        5,
+        which=ANY,
+        office=st.sampled_from([("ewa", "ola"), ("ola", "ewa"), ("zoe", "rene"), ("rene", "zoe")]),
+        lost=SOMETIMES,
+    )
+    def place_or_lift_a_hold(self, which, office, lost):
+        """The first of them may be lost before the second speaks: his word is, too."""
         for who in office:
             self.post.hold(which, who, None)
+            if lost:
+                self.revoke(who)
+                lost = False
 
     @often(6, back=st.integers(1, 4), who=ANY, at_once=OFTEN)
     def read_and_acknowledge(self, back, who, at_once):
@@ -188,9 +262,22 @@ class Play(RuleBasedStateMachine):
         if key_of(who).device_id in self.stage.model.holders:
             self.stage.do(self.registry.revoke(who))
 
-    @often(2, who=st.sampled_from([*SPARE, *SPARE, "anna"]))
-    def enrol(self, who):
-        self.stage.alone(self.registry.certify(who))
+    @often(2, who=st.sampled_from([*SPARE, *SPARE, "anna"]), approved=OFTEN)
+    def enrol(self, who, approved):
+        self.stage.alone(self.registry.certify(who, HONEST if approved else Way(())))
+
+    @often(
+        2, office=st.sampled_from(["lo-warsaw", "lo-paris"]), step=st.sampled_from([1, 1, 1, 1, 0, 2]), by=st.none() | BY,
+        needed=st.sampled_from([{"hold": 1}, {"hold": 2}, {"enrolment": 1}, {"enrolment": 1, "hold": 2}]),
+        named=st.none() | st.lists(st.sampled_from(WORDS), min_size=2, max_size=4, unique=True),
+    )  # fmt: skip
+    def name_approvers(self, office, step, needed, by, named):
+        """Who may approve; `by` says who approves of that."""
+        people = named or [each for each in CAST if CAST[each][0].endswith(office) and CAST[each][1] is Kind.OFFICER]
+        devices = [each for word in people if (each := key_of(word).device_id) in self.stage.model.holders]
+        if len({self.stage.model.holders[each].address for each in devices}) >= max(needed.values()):
+            way = Way(by and tuple(key_of(each).device_id for each in by))
+            self.stage.do(self.registry.name(office, step, needed, devices, way))
 
     @often(
         2, offices=st.lists(st.sampled_from(OFFICES), min_size=2, max_size=3, unique=True), by=ANY, codeword=RARELY,

@@ -6,14 +6,18 @@ from dataclasses import replace
 
 from logcheck import verify_receipt
 from model.acts import Act, key_of, sealed
+from model.approving import HONEST, Way, approved
 from model.cast import CLOCK, WORDS, keys_of, word_of
+from model.releasing import endorsed, officers
 from model.stage import Stage
 from model.terms import Answer, Label, Mail
+from relay.protocol.approval import Approval, Matter
 from relay.protocol.canonical import decode, encode
+from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import LoggedEntry, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Receipt, parse_delivery
 from relay.protocol.header import Precedence
-from relay.protocol.hold import HOLD, Action, Hold
+from relay.protocol.hold import HOLD, Action, Hold, hold_body
 from relay.protocol.merkle import root_of, verify_consistency
 from relay.protocol.recall import RECALL, Recall, parse_recalled
 
@@ -25,6 +29,7 @@ class Post:
         self.stage, self.model = stage, stage.model
         self.sealed: list[Mail] = []
         self.spoken_for = set[bytes]()  # packages that something was sealed to
+        self.words: list[tuple[Hold, bytes, tuple[Approval, ...], bytes]] = []  # about holds, as they were signed
         self.heads = {0: root_of([])}  # of the access log, by size, as receipts have shown them
         self.answers: dict[tuple[object, ...], bytes] = {}  # what is answered the same whenever it is asked again
 
@@ -46,7 +51,7 @@ class Post:
 
     def send(
         self, who: str, banner: Label, labels: list[Label], to: dict[str, int], life: int, precedence: int, *,
-        honest: bool = True, later: bool = False, odd_key: bool = False,
+        honest: bool = True, later: bool = False, odd_key: bool = False, by: list[str] | None = None, age: int = 0,
     ) -> None:  # fmt: skip
         """Claim keys, seal and post; `honest` leaves out whom the rules leave out, as a client does."""
         if key_of(who).device_id not in self.model.holders or 1 not in to.values():
@@ -66,14 +71,25 @@ class Post:
             return
         self.spoken_for |= set(packages.values())
         planned = replace(mail, slots={each: grants[each] for each in sorted(packages)}, packages=packages)
-        self.seal(who, planned, later=later)
+        self.seal(who, planned, later=later, by=by, age=age)
 
-    def seal(self, who: str, planned: Mail, *, later: bool = False) -> None:
-        self.sealed.append(
-            sealed(key_of(who), self.model.holders[planned.sender].address, planned, self.stage.registry.made)
-        )
+    def seal(self, who: str, planned: Mail, *, later: bool = False, by: list[str] | None = None, age: int = 0) -> None:
+        """Seal, have it released by whom it takes or by these, and post it; who endorses last posts it, or does not."""
+        mail = sealed(key_of(who), self.model.holders[planned.sender].address, planned, self.stage.registry.made)
+        self.sealed.append(self.released(mail, by, age))
         if not later:
-            self.accept(self.sealed[-1], planned.sender)
+            posters = [planned.sender, *(each.device_id for each in self.sealed[-1].endorsed)]
+            self.accept(self.sealed[-1], posters[-(len(self.sealed) % 2)])
+
+    def released(self, mail: Mail, by: list[str] | None, age: int) -> Mail:
+        chosen = officers(self.model, mail) if by is None else tuple(key_of(each).device_id for each in by)
+        return endorsed(self.model, mail, (each for each in chosen if each in self.model.holders), age)
+
+    def release_again(self, which: int, by: list[str], who: str) -> None:
+        """Others release what was sealed once, and one of the office posts it."""
+        if self.sealed:
+            self.sealed.append(self.released(self.sealed[which % len(self.sealed)], by, 0))
+            self.post_again(-1, who)
 
     def granted(self, mail: Mail, *, honest: bool) -> dict[bytes, tuple[int, ...]]:
         """To whom which portions: to all who are addressed, or all of it to somebody more."""
@@ -147,6 +163,7 @@ class Post:
             delivery, stored = parse_delivery(got), self.model.mails[message_id].mail
             self.checked(delivery.release, answer, seen)
             assert (delivery.message, delivery.slot) == (stored.message, stored.sealed_slots[caller])
+            assert delivery.endorsements == stored.endorsements
             assert delivery.index == sorted(stored.slots).index(caller)
             self.check_same(("slot", stored.ref, caller), encode(delivery.proven_slot()))
 
@@ -212,23 +229,34 @@ class Post:
             )
         )
 
-    def hold(self, which: int, who: str, action: str | None) -> None:
-        """Place a hold or lift it; None for whichever is next."""
+    def hold(self, which: int, who: str, action: str | None, way: Way = HONEST, age: int = 0) -> None:
+        """Place a hold or lift it, by a word of this age; None for whichever is next."""
         holder = self.model.holders.get(key_of(who).device_id)
         if holder is None or not self.sealed:
             return
         mail = self.sealed[which % len(self.sealed)]
         stored = self.model.mails.get(mail.message_id)
         is_held = stored is not None and holder.office in stored.words and stored.words[holder.office].stands
-        chosen = action or ("lift" if is_held else "place")
-        stated = Hold(Action(chosen), mail.message_id, holder.device_id, holder.address, CLOCK.now, "inquiry")
-        key = key_of(who)
-        request, seen = key.asks(CLOCK.now, key.signing.sign_object(HOLD, stated.payload())), max(self.heads)
+        chosen = Action(action or ("lift" if is_held else "place"))
+        stated = Hold(chosen, mail.message_id, holder.device_id, holder.address, CLOCK.now - age, "inquiry")
+        signed = key_of(who).signing.sign_object(HOLD, stated.payload())
+        ref = parse_sign1(signed, HOLD).ref
+        approvals, encoded = approved(self.model, holder.office, Matter.HOLD, ref, holder.address, way)
+        self.words.append((stated, ref, approvals, hold_body(signed, encoded)))
+        self.say(-1)
+
+    def say(self, which: int) -> None:
+        """Post a word that was signed, for the first time or again."""
+        if not self.words:
+            return
+        stated, ref, approvals, body = self.words[which if which < 0 else which % len(self.words)]
+        request, seen = keys_of(stated.device_id).asks(CLOCK.now, body), max(self.heads)
         self.stage.do(
             Act(
-                f"{who}: {chosen} a hold on {mail.message_id.hex()[-6:]}",
-                lambda relay: relay.hold(request, mail.message_id, seen),
-                lambda: self.model.hold(holder.device_id, mail.message_id, chosen, "inquiry"),
+                f"{word_of(stated.device_id)}: {stated.action} a hold on {stated.message_id.hex()[-6:]}, "
+                f"approved by {', '.join(word_of(each.device_id) for each in approvals) or 'nobody'}",
+                lambda relay: relay.hold(request, stated.message_id, seen),
+                lambda: self.model.hold(stated.device_id, stated, ref, approvals),
                 lambda got, answer: self.checked(parse_logged_entry(got), answer, seen),
             )
         )

@@ -9,7 +9,22 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
-from model.terms import APART, NO_CODEWORD, NOBODY, Answer, Clearance, Entry, Holder, Label, Mail, Package, Terms
+from model.terms import (
+    APART,
+    DAY,
+    NO_CODEWORD,
+    NOBODY,
+    Answer,
+    Clearance,
+    Entry,
+    Holder,
+    Label,
+    Mail,
+    Named,
+    Package,
+    Terms,
+)
+from relay.protocol.approval import Approval
 from relay.protocol.entry import Event
 from relay.protocol.errors import Conflict, LiaisonError, Refused, Unauthenticated, Unknown, Unverified
 from relay.protocol.identity import Kind
@@ -28,6 +43,7 @@ class World:
     revoked: set[bytes] = field(default_factory=set)
     versions: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)  # index, time, version
     agreements: dict[bytes, Terms] = field(default_factory=dict)
+    named: dict[str, Named] = field(default_factory=dict)  # who approves, by office
     manager: str = ""
     community: str = ""
     roster: tuple[int, frozenset[str]] = (0, frozenset())  # version, members
@@ -143,6 +159,42 @@ class World:
                 if rules := self.lacking(label, clearance, version, at):
                     return {f"sender:{rule}" for rule in rules}
         return set()
+
+    # -- approvals -------------------------------------------------------------------------------------------------
+
+    def takes(self, office: str, matter: str) -> int:
+        """20.5: how many approvals; 0 where no list of the office has the matter."""
+        needed = self.named[office].needed if office in self.named else {}
+        return max(needed.values(), default=0) if matter == "approvers" else needed.get(matter, 0)
+
+    def unapproved(
+        self, office: str, matter: str, ref: bytes, own: str, given: tuple[Approval, ...]
+    ) -> type[LiaisonError] | None:
+        """20.6: why it does not hold."""
+        if not (needed := self.takes(office, matter)):
+            return None
+        if not all(
+            (each.matter, each.ref) == (matter, ref)
+            and (each.address, each.device_id) in self.named[office].people
+            and self.may_act(each.device_id)
+            and each.address != own
+            and self.now - 7 * DAY <= each.at <= self.now + APART
+            for each in given
+        ):
+            return Unverified
+        return Refused if len({each.address for each in given}) < needed else None
+
+    def unnameable(self, office: str, listed: Named) -> type[LiaisonError] | None:
+        """20.5: why such a list does not hold, whoever approves it."""
+        before = self.named[office].version if office in self.named else 0
+        holders = [(address, self.holders[device_id]) for address, device_id in listed.people]
+        if listed.version != before + 1:
+            return Conflict
+        is_right = all(
+            self.may_act(each.device_id) and (each.address, each.kind, each.office) == (address, Kind.OFFICER, office)
+            for address, each in holders
+        )
+        return None if is_right else Refused
 
     # -- keys and the directory -----------------------------------------------------------------------------------
 
