@@ -21,6 +21,7 @@ from databases import BOTH
 from model.acts import key_of
 from model.approving import HONEST, Way
 from model.cast import ALL, CAST, OFFICES, SPARE, WORDS, word_of
+from model.holding import Holding
 from model.post import Post
 from model.sight import Sight
 from model.stage import template
@@ -42,6 +43,7 @@ class Play(RuleBasedStateMachine):
         self.stage = self._opened.__enter__()
         self.stage.told, self.registry = note, self.stage.registry
         self.post, self.sight, self.seen = Post(self.stage), Sight(self.stage), -1
+        self.holding = Holding(self.post)
 
     def teardown(self) -> None:
         try:
@@ -80,8 +82,8 @@ class Play(RuleBasedStateMachine):
 
     @often(
         6, who=st.sampled_from(["anna", "anna", "anna's other", "ewa", "jean"]), level=st.sampled_from(["CLOSED", "SEALED", "SEALED"]),
-        draft=RARELY, by=st.none() | RELEASERS, age=st.sampled_from([0, 0, 0, 200, 400]), poster=st.none() | st.sampled_from(WORDS),
-        meanwhile=st.sampled_from(["nothing", "nothing", "revoke", "adopt", "wait"]), others=st.none() | RELEASERS,
+        draft=RARELY, by=st.none() | RELEASERS, age=st.sampled_from([0, 30, 30, 200, 400]), poster=st.none() | st.sampled_from(WORDS),
+        meanwhile=st.sampled_from(["nothing", "nothing", "revoke", "revoke", "adopt", "wait"]), others=st.none() | RELEASERS,
     )  # fmt: skip
     def release(self, who, level, draft, by, age, poster, meanwhile, others):
         """A message that a second officer releases; something happens between that and its posting."""
@@ -112,6 +114,39 @@ class Play(RuleBasedStateMachine):
         to = {"jean.petit@lo-paris": 1, "duty@lo-warsaw": 1, "rene.roy@lo-paris": 2, "ewa.lis@lo-warsaw": 2}
         label = Label("CLOSED", frozenset({"FRA", "POL"}), codeword)
         self.post.send(who, label, [label], to, 30 * DAY, 4)
+
+    @often(
+        6, back=st.integers(1, 5), who=st.sampled_from(["anna", "anna", "ewa", "jean", "nils"]), label=st.none() | st.none() | LABELS,
+        to=TO, by=st.sampled_from(["jean", "jean", "anna", "ewa", "feed", "nils"]), to_office=st.sampled_from(["lo-oslo", "lo-oslo", "lo-paris"]),
+        lasts=st.sampled_from([3600, 5 * DAY]), consented=SOMETIMES, leaves_out=RARELY, honest=OFTEN, controlled=SOMETIMES,
+    )  # fmt: skip
+    def pass_on(self, back, who, label, to, by, to_office, lasts, consented, leaves_out, honest, controlled):
+        self.post.forward(
+            len(self.post.sealed) - back, who, to, label=label, consenting=(by, to_office, lasts) if consented else None,
+            leaves_out=leaves_out, honest=honest, is_controlled=controlled,
+        )  # fmt: skip
+
+    @often(
+        4, level=st.sampled_from(["OPEN", "CLOSED"]), controlled=OFTEN, by=st.sampled_from([None, *["jean"] * 4, "luc", "feed"]),
+        lasts=st.sampled_from([60, 60, 5 * DAY]), exempted=RARELY, then=st.sampled_from(["nothing", "revoke", "withdraw", "wait", "wait"]), who=ANY,
+    )  # fmt: skip
+    def pass_on_to_a_third_office(self, level, controlled, by, lasts, exempted, then, who):
+        """Paris writes to Warsaw, which passes it on to Oslo; before that is opened something happens."""
+        to = {"anna.nowak@lo-warsaw": 1} | ({"nils.dal@lo-oslo": 3} if exempted else {})
+        count = len(self.post.sealed)
+        self.post.send("jean", Label(level), [Label(level)], to, 9 * DAY, 2, is_controlled=controlled)
+        self.post.forward(
+            -1, "anna", {"nils.dal@lo-oslo": 1, "kari.lie@lo-oslo": 1}, label=None,
+            consenting=by and (by, "lo-oslo", lasts), leaves_out=False,
+        )  # fmt: skip
+        if then == "revoke" and by:
+            self.revoke(by)
+        elif then == "withdraw":
+            self.sign_or_withdraw(0, who, True)
+        elif then == "wait":
+            self.stage.pass_time(3600)
+        if len(self.post.sealed) > count:
+            self.post.open(len(self.post.sealed) - 1, who, addressed=True, claimed=0)
 
     @often(4, which=ANY, who=st.sampled_from(WORDS), own=SOMETIMES)
     def post_again(self, which, who, own):
@@ -145,7 +180,7 @@ class Play(RuleBasedStateMachine):
 
     @often(3, which=ANY, who=st.sampled_from(["ewa", "ola", "zoe", "rene", "anna's third", "luc"]), lift=OFTEN)
     def say_of_a_hold(self, which, who, lift):
-        self.post.hold(which, who, None if lift else "place")
+        self.holding.hold(which, who, None if lift else "place")
 
     @often(
         3, which=ANY, who=st.sampled_from(["ewa", "ola", "zoe", "rene", "anna"]), by=st.none() | BY, late=RARELY, stray=RARELY,
@@ -153,11 +188,11 @@ class Play(RuleBasedStateMachine):
     )  # fmt: skip
     def say_of_a_hold_with_approvals(self, which, who, by, late, stray, age):
         way = Way(by and tuple(key_of(each).device_id for each in by), 8 * DAY if late else 60, stray)
-        self.post.hold(which, who, None, way, age)
+        self.holding.hold(which, who, None, way, age)
 
     @often(2, which=ANY)
     def say_the_very_same_of_a_hold(self, which):
-        self.post.say(which)
+        self.holding.say(which)
 
     @often(
         6, back=st.integers(1, 4), who=st.sampled_from(["ewa", "ola"]), early=SOMETIMES, lost=SOMETIMES, recalled=SOMETIMES,
@@ -168,21 +203,21 @@ class Play(RuleBasedStateMachine):
         """A list of approvers, one word that counts at once, the word that ends it; the first is said again."""
         which, other = len(self.post.sealed) - back, "ola" if who == "ewa" else "ewa"
         if early:
-            self.post.hold(which, "ola", "place")
+            self.holding.hold(which, "ola", "place")
         if not self.stage.model.takes("lo-warsaw", "hold"):
             self.name_approvers("lo-warsaw", 1, {"hold": 2}, None, ["anna", "anna's other", "ewa", "ola"])
         self.the_next_ones_come_together(2, fate)
         if lost:
             self.revoke("anna's other")
             by = ("anna's other", other)
-        self.post.hold(which, who, "place", Way(by and tuple(key_of(each).device_id for each in by), age))
-        first = len(self.post.words) - 1
+        self.holding.hold(which, who, "place", Way(by and tuple(key_of(each).device_id for each in by), age))
+        first = len(self.holding.signed) - 1
         if recalled:
             self.post.recall(which, "ewa", None, spill=False)
         if lifted:
-            self.post.hold(which, who, "lift")
+            self.holding.hold(which, who, "lift")
         if again:
-            self.post.say(first)
+            self.holding.say(first)
         self.stage.commit()
         self.sight.check_mailbox(who, None)
 
@@ -195,7 +230,7 @@ class Play(RuleBasedStateMachine):
     def place_or_lift_a_hold(self, which, office, lost):
         """The first of them may be lost before the second speaks: his word is, too."""
         for who in office:
-            self.post.hold(which, who, None)
+            self.holding.hold(which, who, None)
             if lost:
                 self.revoke(who)
                 lost = False
@@ -217,7 +252,7 @@ class Play(RuleBasedStateMachine):
         which = len(self.post.sealed) - back
         self.post.open(which, who, addressed=True, claimed=0)
         for officer in office if held else ():
-            self.post.hold(which, officer, "place")
+            self.holding.hold(which, officer, "place")
         if spill is not None:
             self.post.recall(which, "ewa" if spill else None, None, spill=spill)
         mail, reader = self.post.pick(which, who, addressed=True)
@@ -226,7 +261,7 @@ class Play(RuleBasedStateMachine):
         if swept:
             self.sweep(swept)
         for officer in office if lifted else ():
-            self.post.hold(which, officer, "lift")
+            self.holding.hold(which, officer, "lift")
 
     @often(
         6, back=st.integers(1, 4), who=ANY, end=st.sampled_from(["revoke", "withdraw", "withdraw", "remove", "recall", "recall", "recall"]),
@@ -282,9 +317,10 @@ class Play(RuleBasedStateMachine):
     @often(
         2, offices=st.lists(st.sampled_from(OFFICES), min_size=2, max_size=3, unique=True), by=ANY, codeword=RARELY,
         levels=st.sampled_from([ALL, frozenset({"OPEN"})]), coi=RARELY, days=st.sampled_from([1, 100]), all_sign=OFTEN,
+        onward=SOMETIMES,
     )  # fmt: skip
-    def agree(self, offices, by, codeword, levels, coi, days, all_sign):
-        made = self.registry.draft(tuple(offices), levels, codeword=codeword, coi=coi, days=days)
+    def agree(self, offices, by, codeword, levels, coi, days, all_sign, onward):
+        made = self.registry.draft(tuple(offices), levels, codeword=codeword, coi=coi, days=days, onward=onward)
         for office in offices if all_sign else [offices[by % len(offices)]]:
             self.stage.do(self.registry.sign(made, office))
 

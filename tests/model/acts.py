@@ -132,7 +132,14 @@ def sealed(sender: Key, address: str, mail: Mail, packages: dict[bytes, KeyPacka
         seq=mail.seq,
         prev=bytes(32),
         directory=("relay.test/directory", mail.seen, bytes(32)),
-        handling=MessageHandling(Precedence(mail.precedence), Precedence.DEFERRED, mail.created - mail.created % 60),
+        handling=MessageHandling(
+            Precedence(mail.precedence),
+            Precedence.DEFERRED,
+            mail.created - mail.created % 60,
+            originator_controlled=mail.is_controlled,
+        ),
+        passed_on=tuple(each.message for each in mail.originals),
+        consents=mail.signed_consents,
     )
     readers = [
         Reader(device_id, packages[ref].device_id + bytes(16), packages[ref], mail.slots[device_id])

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from logcheck import verify_receipt
 from model.acts import Act, key_of, sealed
-from model.approving import HONEST, Way, approved
 from model.cast import CLOCK, WORDS, keys_of, word_of
 from model.releasing import endorsed, officers
 from model.stage import Stage
-from model.terms import Answer, Label, Mail
-from relay.protocol.approval import Approval, Matter
+from model.terms import DAY, Answer, Label, Mail
 from relay.protocol.canonical import decode, encode
-from relay.protocol.cose import parse_sign1
+from relay.protocol.endorsement import CONSENT, Consent
 from relay.protocol.entry import LoggedEntry, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Receipt, parse_delivery
 from relay.protocol.header import Precedence
-from relay.protocol.hold import HOLD, Action, Hold, hold_body
 from relay.protocol.merkle import root_of, verify_consistency
 from relay.protocol.recall import RECALL, Recall, parse_recalled
 
@@ -29,7 +27,6 @@ class Post:
         self.stage, self.model = stage, stage.model
         self.sealed: list[Mail] = []
         self.spoken_for = set[bytes]()  # packages that something was sealed to
-        self.words: list[tuple[Hold, bytes, tuple[Approval, ...], bytes]] = []  # about holds, as they were signed
         self.heads = {0: root_of([])}  # of the access log, by size, as receipts have shown them
         self.answers: dict[tuple[object, ...], bytes] = {}  # what is answered the same whenever it is asked again
 
@@ -52,11 +49,15 @@ class Post:
     def send(
         self, who: str, banner: Label, labels: list[Label], to: dict[str, int], life: int, precedence: int, *,
         honest: bool = True, later: bool = False, odd_key: bool = False, by: list[str] | None = None, age: int = 0,
+        **carried: Any,
     ) -> None:  # fmt: skip
-        """Claim keys, seal and post; `honest` leaves out whom the rules leave out, as a client does."""
+        """Claim keys, seal and post; `honest` leaves out whom the rules leave out, as a client does.
+
+        `carried` is what else the message says.
+        """
         if key_of(who).device_id not in self.model.holders or 1 not in to.values():
             return
-        mail = self.plan(who, banner, labels, to, life, precedence)
+        mail = replace(self.plan(who, banner, labels, to, life, precedence), **carried)
         grants = self.granted(mail, honest=honest)
         if honest:
             behind = set().union(*(self.model.bases(self.model.holders[each]) for each in grants), set())
@@ -72,6 +73,26 @@ class Post:
         self.spoken_for |= set(packages.values())
         planned = replace(mail, slots={each: grants[each] for each in sorted(packages)}, packages=packages)
         self.seal(who, planned, later=later, by=by, age=age)
+
+    def forward(
+        self, which: int, who: str, to: dict[str, int], *, label: Label | None, consenting: tuple[str, str, int] | None,
+        leaves_out: bool, **how: Any,
+    ) -> None:  # fmt: skip
+        """Pass a message on, with those that it carries itself, under its label or another one.
+
+        Who consents: a word, for an office, for so many seconds.
+        """
+        if not self.sealed:
+            return
+        original = self.sealed[which % len(self.sealed)]
+        originals, consents = (original, *(() if leaves_out else original.originals)), ()
+        if consenting is not None and (device_id := key_of(consenting[0]).device_id) in self.model.holders:
+            consents = (Consent(original.ref, device_id, consenting[1], CLOCK.now + consenting[2]),)
+        signed = tuple(keys_of(each.device_id).signing.sign_object(CONSENT, each.payload()) for each in consents)
+        banner = label or original.banner
+        self.send(
+            who, banner, [banner], to, 9 * DAY, 2, originals=originals, consents=consents, signed_consents=signed, **how
+        )
 
     def seal(self, who: str, planned: Mail, *, later: bool = False, by: list[str] | None = None, age: int = 0) -> None:
         """Seal, have it released by whom it takes or by these, and post it; who endorses last posts it, or does not."""
@@ -226,38 +247,6 @@ class Post:
                 lambda relay: relay.recall(request, mail.message_id, seen),
                 lambda: self.model.recall(signers, mail.message_id, at, reason, spill=spill),
                 check,
-            )
-        )
-
-    def hold(self, which: int, who: str, action: str | None, way: Way = HONEST, age: int = 0) -> None:
-        """Place a hold or lift it, by a word of this age; None for whichever is next."""
-        holder = self.model.holders.get(key_of(who).device_id)
-        if holder is None or not self.sealed:
-            return
-        mail = self.sealed[which % len(self.sealed)]
-        stored = self.model.mails.get(mail.message_id)
-        is_held = stored is not None and holder.office in stored.words and stored.words[holder.office].stands
-        chosen = Action(action or ("lift" if is_held else "place"))
-        stated = Hold(chosen, mail.message_id, holder.device_id, holder.address, CLOCK.now - age, "inquiry")
-        signed = key_of(who).signing.sign_object(HOLD, stated.payload())
-        ref = parse_sign1(signed, HOLD).ref
-        approvals, encoded = approved(self.model, holder.office, Matter.HOLD, ref, holder.address, way)
-        self.words.append((stated, ref, approvals, hold_body(signed, encoded)))
-        self.say(-1)
-
-    def say(self, which: int) -> None:
-        """Post a word that was signed, for the first time or again."""
-        if not self.words:
-            return
-        stated, ref, approvals, body = self.words[which if which < 0 else which % len(self.words)]
-        request, seen = keys_of(stated.device_id).asks(CLOCK.now, body), max(self.heads)
-        self.stage.do(
-            Act(
-                f"{word_of(stated.device_id)}: {stated.action} a hold on {stated.message_id.hex()[-6:]}, "
-                f"approved by {', '.join(word_of(each.device_id) for each in approvals) or 'nobody'}",
-                lambda relay: relay.hold(request, stated.message_id, seen),
-                lambda: self.model.hold(stated.device_id, stated, ref, approvals),
-                lambda got, answer: self.checked(parse_logged_entry(got), answer, seen),
             )
         )
 

@@ -130,7 +130,11 @@ class Registry:
         signed = Revocation(holder.device_id, holder.address, "lost", CLOCK.now)
         encoded = authority_of(holder.office).signing.sign_object(REVOCATION, signed.payload())
         return self.publish(
-            holder.office, Change.REVOCATION, encoded, lambda: self.model.revoked.add(holder.device_id), words=word
+            holder.office,
+            Change.REVOCATION,
+            encoded,
+            lambda: self.model.revoked.setdefault(holder.device_id, signed.at),
+            words=word,
         )
 
     def adopt(self, office: str, version: int) -> Act:
@@ -145,19 +149,28 @@ class Registry:
             files=files, problem=lambda: Conflict if known and known[-1][2] > version else None, words=str(version),
         )  # fmt: skip
 
-    def draft(self, offices: tuple[str, ...], levels: frozenset[str], *, codeword: bool, coi: bool, days: int) -> bytes:
+    def draft(
+        self,
+        offices: tuple[str, ...],
+        levels: frozenset[str],
+        *,
+        codeword: bool,
+        coi: bool,
+        days: int,
+        onward: bool = False,
+    ) -> bytes:
         """An agreement that nobody has signed; its id."""
         now = CLOCK.now
         agreement = Agreement(
             " and ".join(offices),
             tuple(Party(each, NATIONS[each], authority_of(each).signing.kid) for each in sorted(offices)),
             POLICY_NAME, POLICY_OID, tuple(sorted(levels)), categories(frozenset(), codeword=codeword),
-            (COMMUNITY_ADDRESS,) if coi else (), (), onward_release=False, not_before=now - 60,
+            (COMMUNITY_ADDRESS,) if coi else (), (), onward_release=onward, not_before=now - 60,
             not_after=now + days * DAY, nonce=sha256(str(len(self.agreements)).encode()).digest()[:16],
         )  # fmt: skip
         self.agreements.append(agreement)
         listed = frozenset({COMMUNITY_ADDRESS} if coi else ())
-        terms = Terms(frozenset(offices), levels, codeword, listed, now - 60, now + days * DAY)
+        terms = Terms(frozenset(offices), levels, codeword, listed, now - 60, now + days * DAY, may_go_on=onward)
         self.model.agreements[agreement.agreement_id] = terms
         return agreement.agreement_id
 

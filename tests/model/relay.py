@@ -1,4 +1,4 @@
-"""What the relay does of what it is asked, over the dictionaries of `world.py`: SPEC.md, 15, 16, 18 and 18a.
+"""What the relay does of what it is asked, over the dictionaries of `world.py` and `books.py`: SPEC.md, 15, 16, 18 and 18a.
 
 The rules:
   - each method is one thing that a caller may ask for. It answers what he should hear, writes into `log` what the access
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
+from model.books import Books
 from model.terms import (
     APART,
     DAY,
@@ -18,8 +19,6 @@ from model.terms import (
     ENTRIES_KEPT,
     KEPT,
     NOBODY,
-    ORDER,
-    TWO_PERSONS_FROM,
     Answer,
     Entry,
     Holder,
@@ -28,7 +27,7 @@ from model.terms import (
     Word,
     dominates,
 )
-from model.world import MAILBOX, STRANGER, World
+from model.world import MAILBOX, STRANGER
 from relay.protocol.approval import Approval
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event
@@ -41,7 +40,7 @@ PAGE = 256  # entries that one record may name
 
 
 @dataclass
-class Model(World):
+class Model(Books):
     mails: dict[bytes, Stored] = field(default_factory=dict)
     said: set[bytes] = field(default_factory=set)  # words on holds, by ref
 
@@ -95,38 +94,12 @@ class Model(World):
         owed = {
             "banner": dominates(mail.banner, mail.labels),
             "one-time-key": is_one_time or mail.banner.level != "SEALED",
+            "derived-label": dominates(mail.banner, (mail.banner, *(each.banner for each in mail.originals))),
             "two-person-release": len(mail.endorsed) >= self.officers_needed(mail),
         }
         if rules := {name for name, is_met in owed.items() if not is_met}:
             return rules
         return self.against_readers(mail)
-
-    def is_released_by(self, caller: bytes, mail: Mail) -> bool:
-        """12.11, and 15, step 8"""
-        people = {each.address for each in mail.endorsed}
-        return (
-            len(people) == len(mail.endorsed)
-            and all(
-                (each.message_ref, each.address) == (mail.ref, self.holders[each.device_id].address)
-                and self.may_release(each.device_id, mail)
-                and self.holders[each.device_id].since <= each.at < self.holders[each.device_id].until
-                and each.at >= mail.created - APART
-                for each in mail.endorsed
-            )
-            and caller in {mail.sender, *(each.device_id for each in mail.endorsed)}
-        )
-
-    def may_release(self, device_id: bytes, mail: Mail) -> bool:
-        holder = self.holders[device_id]
-        is_officer = holder.kind is Kind.OFFICER and "release" in holder.roles and holder.office == mail.office
-        return is_officer and holder.address != self.holders[mail.sender].address and self.may_act(device_id)
-
-    def officers_needed(self, mail: Mail) -> int:
-        """12.12, by the version as of then and by that of today: a draft (12.13) needs nobody."""
-        if mail.reached == {f"release@{mail.office}"}:
-            return 0
-        versions = self.version_then(mail), self.version(mail.office)
-        return int(any(ORDER.index(mail.banner.level) >= ORDER.index(TWO_PERSONS_FROM[each]) for each in versions))
 
     def against_readers(self, mail: Mail) -> set[str]:
         reached = set[str]()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from relay.protocol.endorsement import Endorsement
+from relay.protocol.endorsement import Consent, Endorsement
 from relay.protocol.entry import Event
 from relay.protocol.errors import LiaisonError, Unknown
 from relay.protocol.identity import Kind
@@ -67,6 +67,7 @@ class Terms:
     until: int
     signed: set[str] = field(default_factory=set)
     is_withdrawn: bool = False
+    may_go_on: bool = False  # to others
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Mail:
     message: bytes = b""
     parts: tuple[bytes | None, ...] = ()
     sealed_slots: dict[bytes, bytes] = field(default_factory=dict)
+    # of what it passes on
+    originals: tuple[Mail, ...] = ()
+    consents: tuple[Consent, ...] = ()
+    signed_consents: tuple[bytes, ...] = ()
+    is_controlled: bool = False  # by its originator
     # once it is endorsed, by whom, and as signed
     endorsed: tuple[Endorsement, ...] = ()
     endorsements: tuple[bytes, ...] = ()
