@@ -397,37 +397,3 @@ def test_whatever_people_do_the_relay_does_what_the_model_says(tmp_path_factory,
             suppress_health_check=list(HealthCheck),
         )
         run_state_machine_as_test(type("Played", (Play,), {"template": founded}), settings=chosen)
-
-
-# -- what plays have found, in as few steps as it takes
-
-
-@pytest.fixture
-def stage(tmp_path):
-    with template("sqlite", tmp_path) as founded, founded.copied() as copied:
-        yield copied
-
-
-def test_a_denial_says_of_a_message_what_stands_before_it_in_the_same_commit(stage):
-    post, sight = Post(stage), Sight(stage)
-    stage.room = 3  # a claim, the message, the denial
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2)
-    post.open(0, WORDS.index("luc"), addressed=False, claimed=0)
-    sight.check_state()
-
-
-def test_a_denial_in_the_commit_of_a_recall_says_that_it_was_recalled(stage):
-    post, sight = Post(stage), Sight(stage)
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2)
-    stage.room = 2
-    post.recall(0, None, None, spill=False)
-    post.open(0, 0, addressed=True, claimed=0)
-    sight.check_state()
-
-
-def test_what_was_claimed_or_accepted_in_front_of_it_holds_for_whoever_comes_later_in_the_commit(stage):
-    post, sight = Post(stage), Sight(stage)
-    stage.room = 3
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2, odd_key=True)
-    post.open(0, 0, addressed=True, claimed=0)
-    sight.check_state()
