@@ -19,12 +19,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from databases import BOTH
 from model.acts import key_of
-from model.cast import ALL, OFFICES, SPARE, WORDS, word_of
+from model.approving import HONEST, Way
+from model.cast import ALL, CAST, OFFICES, SPARE, WORDS, word_of
+from model.holding import Holding
 from model.post import Post
 from model.sight import Sight
 from model.stage import template
-from model.steps import ADDRESSES, ANY, LABELS, OFTEN, RARELY, SENDERS, SOMETIMES, STEPS, TO, often
+from model.steps import ADDRESSES, ANY, BY, LABELS, OFTEN, RARELY, RELEASERS, SENDERS, SOMETIMES, STEPS, TO, often
 from model.terms import DAY, Label
+from relay.protocol.identity import Kind
 
 EXAMPLES = int(os.environ.get("LIAISON_MODEL", "0"))
 
@@ -40,6 +43,7 @@ class Play(RuleBasedStateMachine):
         self.stage = self._opened.__enter__()
         self.stage.told, self.registry = note, self.stage.registry
         self.post, self.sight, self.seen = Post(self.stage), Sight(self.stage), -1
+        self.holding = Holding(self.post)
 
     def teardown(self) -> None:
         try:
@@ -70,10 +74,34 @@ class Play(RuleBasedStateMachine):
     @often(
         5, who=st.sampled_from([*SENDERS, *WORDS]), label=LABELS, others=st.lists(LABELS, max_size=1), to=TO, precedence=st.integers(0, 5),
         life=st.sampled_from([60, 3600, DAY, 9 * DAY, 100 * DAY]), honest=OFTEN, later=RARELY, odd_key=RARELY,
+        by=st.none() | st.none() | RELEASERS,
     )  # fmt: skip
-    def send(self, who, label, others, to, precedence, life, honest, later, odd_key):
+    def send(self, who, label, others, to, precedence, life, honest, later, odd_key, by):
         labels = [label, *others] if honest else [*others, label]
-        self.post.send(who, label, labels, to, life, precedence, honest=honest, later=later, odd_key=odd_key)
+        self.post.send(who, label, labels, to, life, precedence, honest=honest, later=later, odd_key=odd_key, by=by)
+
+    @often(
+        6, who=st.sampled_from(["anna", "anna", "anna's other", "ewa", "jean"]), level=st.sampled_from(["CLOSED", "SEALED", "SEALED"]),
+        draft=RARELY, by=st.none() | RELEASERS, age=st.sampled_from([0, 30, 30, 200, 400]), poster=st.none() | st.sampled_from(WORDS),
+        meanwhile=st.sampled_from(["nothing", "nothing", "revoke", "revoke", "adopt", "wait"]), others=st.none() | RELEASERS,
+    )  # fmt: skip
+    def release(self, who, level, draft, by, age, poster, meanwhile, others):
+        """A message that a second officer releases; something happens between that and its posting."""
+        to = {"release@lo-warsaw": 1} if draft else {"jean.petit@lo-paris": 1, "ewa.lis@lo-warsaw": 1}
+        count = len(self.post.sealed)
+        self.post.send(who, Label(level), [Label(level)], to, 9 * DAY, 2, later=True, by=by, age=age)
+        if len(self.post.sealed) == count:
+            return
+        mail = self.post.sealed[-1]
+        if meanwhile == "revoke" and mail.endorsed:
+            self.stage.do(self.registry.revoke(word_of(mail.endorsed[-1].device_id)))
+        elif meanwhile == "adopt":
+            self.stage.do(self.registry.adopt(mail.office, 2))
+        elif meanwhile == "wait":
+            self.stage.pass_time(DAY)
+        self.post.post_again(-1, word_of(mail.endorsed[-1].device_id) if poster is None and mail.endorsed else poster)
+        if others is not None:
+            self.post.release_again(-1, others, who)
 
     @often(
         8, who=st.sampled_from(SENDERS), level=st.sampled_from(["OPEN", "OPEN", "CLOSED", "SEALED"]), to=TO, late=RARELY
@@ -86,6 +114,39 @@ class Play(RuleBasedStateMachine):
         to = {"jean.petit@lo-paris": 1, "duty@lo-warsaw": 1, "rene.roy@lo-paris": 2, "ewa.lis@lo-warsaw": 2}
         label = Label("CLOSED", frozenset({"FRA", "POL"}), codeword)
         self.post.send(who, label, [label], to, 30 * DAY, 4)
+
+    @often(
+        6, back=st.integers(1, 5), who=st.sampled_from(["anna", "anna", "ewa", "jean", "nils"]), label=st.none() | st.none() | LABELS,
+        to=TO, by=st.sampled_from(["jean", "jean", "anna", "ewa", "feed", "nils"]), to_office=st.sampled_from(["lo-oslo", "lo-oslo", "lo-paris"]),
+        lasts=st.sampled_from([3600, 5 * DAY]), consented=SOMETIMES, leaves_out=RARELY, honest=OFTEN, controlled=SOMETIMES,
+    )  # fmt: skip
+    def pass_on(self, back, who, label, to, by, to_office, lasts, consented, leaves_out, honest, controlled):
+        self.post.forward(
+            len(self.post.sealed) - back, who, to, label=label, consenting=(by, to_office, lasts) if consented else None,
+            leaves_out=leaves_out, honest=honest, is_controlled=controlled,
+        )  # fmt: skip
+
+    @often(
+        4, level=st.sampled_from(["OPEN", "CLOSED"]), controlled=OFTEN, by=st.sampled_from([None, *["jean"] * 4, "luc", "feed"]),
+        lasts=st.sampled_from([60, 60, 5 * DAY]), exempted=RARELY, then=st.sampled_from(["nothing", "revoke", "withdraw", "wait", "wait"]), who=ANY,
+    )  # fmt: skip
+    def pass_on_to_a_third_office(self, level, controlled, by, lasts, exempted, then, who):
+        """Paris writes to Warsaw, which passes it on to Oslo; before that is opened something happens."""
+        to = {"anna.nowak@lo-warsaw": 1} | ({"nils.dal@lo-oslo": 3} if exempted else {})
+        count = len(self.post.sealed)
+        self.post.send("jean", Label(level), [Label(level)], to, 9 * DAY, 2, is_controlled=controlled)
+        self.post.forward(
+            -1, "anna", {"nils.dal@lo-oslo": 1, "kari.lie@lo-oslo": 1}, label=None,
+            consenting=by and (by, "lo-oslo", lasts), leaves_out=False,
+        )  # fmt: skip
+        if then == "revoke" and by:
+            self.revoke(by)
+        elif then == "withdraw":
+            self.sign_or_withdraw(0, who, True)
+        elif then == "wait":
+            self.stage.pass_time(3600)
+        if len(self.post.sealed) > count:
+            self.post.open(len(self.post.sealed) - 1, who, addressed=True, claimed=0)
 
     @often(4, which=ANY, who=st.sampled_from(WORDS), own=SOMETIMES)
     def post_again(self, which, who, own):
@@ -119,12 +180,60 @@ class Play(RuleBasedStateMachine):
 
     @often(3, which=ANY, who=st.sampled_from(["ewa", "ola", "zoe", "rene", "anna's third", "luc"]), lift=OFTEN)
     def say_of_a_hold(self, which, who, lift):
-        self.post.hold(which, who, None if lift else "place")
+        self.holding.hold(which, who, None if lift else "place")
 
-    @often(4, which=ANY, office=st.sampled_from([("ewa", "ola"), ("zoe", "rene")]))
-    def place_or_lift_a_hold(self, which, office):
+    @often(
+        3, which=ANY, who=st.sampled_from(["ewa", "ola", "zoe", "rene", "anna"]), by=st.none() | BY, late=RARELY, stray=RARELY,
+        age=st.sampled_from([0, 0, 3600, 8 * DAY]),
+    )  # fmt: skip
+    def say_of_a_hold_with_approvals(self, which, who, by, late, stray, age):
+        way = Way(by and tuple(key_of(each).device_id for each in by), 8 * DAY if late else 60, stray)
+        self.holding.hold(which, who, None, way, age)
+
+    @often(2, which=ANY)
+    def say_the_very_same_of_a_hold(self, which):
+        self.holding.say(which)
+
+    @often(
+        6, back=st.integers(1, 4), who=st.sampled_from(["ewa", "ola"]), early=SOMETIMES, lost=SOMETIMES, recalled=SOMETIMES,
+        by=st.sampled_from([None, None, None, ("anna", "anna's other"), ("anna", "ewa"), ("ola", "ewa"), ("jean", "anna")]),
+        age=st.sampled_from([0, 0, 0, 8 * DAY]), lifted=OFTEN, again=OFTEN, fate=st.sampled_from(["kept", "kept", "unheard"]),
+    )  # fmt: skip
+    def hold_by_approvals(self, back, who, early, lost, recalled, by, age, lifted, again, fate):
+        """A list of approvers, one word that counts at once, the word that ends it; the first is said again."""
+        which, other = len(self.post.sealed) - back, "ola" if who == "ewa" else "ewa"
+        if early:
+            self.holding.hold(which, "ola", "place")
+        if not self.stage.model.takes("lo-warsaw", "hold"):
+            self.name_approvers("lo-warsaw", 1, {"hold": 2}, None, ["anna", "anna's other", "ewa", "ola"])
+        self.the_next_ones_come_together(2, fate)
+        if lost:
+            self.revoke("anna's other")
+            by = ("anna's other", other)
+        self.holding.hold(which, who, "place", Way(by and tuple(key_of(each).device_id for each in by), age))
+        first = len(self.holding.signed) - 1
+        if recalled:
+            self.post.recall(which, "ewa", None, spill=False)
+        if lifted:
+            self.holding.hold(which, who, "lift")
+        if again:
+            self.holding.say(first)
+        self.stage.commit()
+        self.sight.check_mailbox(who, None)
+
+    @often(
+        5,
+        which=ANY,
+        office=st.sampled_from([("ewa", "ola"), ("ola", "ewa"), ("zoe", "rene"), ("rene", "zoe")]),
+        lost=SOMETIMES,
+    )
+    def place_or_lift_a_hold(self, which, office, lost):
+        """The first of them may be lost before the second speaks: his word is, too."""
         for who in office:
-            self.post.hold(which, who, None)
+            self.holding.hold(which, who, None)
+            if lost:
+                self.revoke(who)
+                lost = False
 
     @often(6, back=st.integers(1, 4), who=ANY, at_once=OFTEN)
     def read_and_acknowledge(self, back, who, at_once):
@@ -143,7 +252,7 @@ class Play(RuleBasedStateMachine):
         which = len(self.post.sealed) - back
         self.post.open(which, who, addressed=True, claimed=0)
         for officer in office if held else ():
-            self.post.hold(which, officer, "place")
+            self.holding.hold(which, officer, "place")
         if spill is not None:
             self.post.recall(which, "ewa" if spill else None, None, spill=spill)
         mail, reader = self.post.pick(which, who, addressed=True)
@@ -152,7 +261,7 @@ class Play(RuleBasedStateMachine):
         if swept:
             self.sweep(swept)
         for officer in office if lifted else ():
-            self.post.hold(which, officer, "lift")
+            self.holding.hold(which, officer, "lift")
 
     @often(
         6, back=st.integers(1, 4), who=ANY, end=st.sampled_from(["revoke", "withdraw", "withdraw", "remove", "recall", "recall", "recall"]),
@@ -188,16 +297,30 @@ class Play(RuleBasedStateMachine):
         if key_of(who).device_id in self.stage.model.holders:
             self.stage.do(self.registry.revoke(who))
 
-    @often(2, who=st.sampled_from([*SPARE, *SPARE, "anna"]))
-    def enrol(self, who):
-        self.stage.alone(self.registry.certify(who))
+    @often(2, who=st.sampled_from([*SPARE, *SPARE, "anna"]), approved=OFTEN)
+    def enrol(self, who, approved):
+        self.stage.alone(self.registry.certify(who, HONEST if approved else Way(())))
+
+    @often(
+        2, office=st.sampled_from(["lo-warsaw", "lo-paris"]), step=st.sampled_from([1, 1, 1, 1, 0, 2]), by=st.none() | BY,
+        needed=st.sampled_from([{"hold": 1}, {"hold": 2}, {"enrolment": 1}, {"enrolment": 1, "hold": 2}]),
+        named=st.none() | st.lists(st.sampled_from(WORDS), min_size=2, max_size=4, unique=True),
+    )  # fmt: skip
+    def name_approvers(self, office, step, needed, by, named):
+        """Who may approve; `by` says who approves of that."""
+        people = named or [each for each in CAST if CAST[each][0].endswith(office) and CAST[each][1] is Kind.OFFICER]
+        devices = [each for word in people if (each := key_of(word).device_id) in self.stage.model.holders]
+        if len({self.stage.model.holders[each].address for each in devices}) >= max(needed.values()):
+            way = Way(by and tuple(key_of(each).device_id for each in by))
+            self.stage.do(self.registry.name(office, step, needed, devices, way))
 
     @often(
         2, offices=st.lists(st.sampled_from(OFFICES), min_size=2, max_size=3, unique=True), by=ANY, codeword=RARELY,
         levels=st.sampled_from([ALL, frozenset({"OPEN"})]), coi=RARELY, days=st.sampled_from([1, 100]), all_sign=OFTEN,
+        onward=SOMETIMES,
     )  # fmt: skip
-    def agree(self, offices, by, codeword, levels, coi, days, all_sign):
-        made = self.registry.draft(tuple(offices), levels, codeword=codeword, coi=coi, days=days)
+    def agree(self, offices, by, codeword, levels, coi, days, all_sign, onward):
+        made = self.registry.draft(tuple(offices), levels, codeword=codeword, coi=coi, days=days, onward=onward)
         for office in offices if all_sign else [offices[by % len(offices)]]:
             self.stage.do(self.registry.sign(made, office))
 
@@ -274,37 +397,3 @@ def test_whatever_people_do_the_relay_does_what_the_model_says(tmp_path_factory,
             suppress_health_check=list(HealthCheck),
         )
         run_state_machine_as_test(type("Played", (Play,), {"template": founded}), settings=chosen)
-
-
-# -- what plays have found, in as few steps as it takes
-
-
-@pytest.fixture
-def stage(tmp_path):
-    with template("sqlite", tmp_path) as founded, founded.copied() as copied:
-        yield copied
-
-
-def test_a_denial_says_of_a_message_what_stands_before_it_in_the_same_commit(stage):
-    post, sight = Post(stage), Sight(stage)
-    stage.room = 3  # a claim, the message, the denial
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2)
-    post.open(0, WORDS.index("luc"), addressed=False, claimed=0)
-    sight.check_state()
-
-
-def test_a_denial_in_the_commit_of_a_recall_says_that_it_was_recalled(stage):
-    post, sight = Post(stage), Sight(stage)
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2)
-    stage.room = 2
-    post.recall(0, None, None, spill=False)
-    post.open(0, 0, addressed=True, claimed=0)
-    sight.check_state()
-
-
-def test_what_was_claimed_or_accepted_in_front_of_it_holds_for_whoever_comes_later_in_the_commit(stage):
-    post, sight = Post(stage), Sight(stage)
-    stage.room = 3
-    post.send("anna", Label("CLOSED"), [Label("CLOSED")], {"jean.petit@lo-paris": 1}, DAY, 2, odd_key=True)
-    post.open(0, 0, addressed=True, claimed=0)
-    sight.check_state()

@@ -41,9 +41,10 @@ SPIFS = {
     ),
 }
 EXTENSIONS = {
-    1: b'one_time_key_from = "SEALED"\nretention = { OPEN = 86400 }\n'
+    1: b'one_time_key_from = "SEALED"\ntwo_person_release_from = "SEALED"\nretention = { OPEN = 86400 }\n'
     b"entry_retention = { OPEN = 172800, SEALED = 3456000 }\n",
-    2: b'one_time_key_from = "SEALED"\nretention = { OPEN = 259200 }\nentry_retention = { OPEN = 86400 }\n',
+    2: b'one_time_key_from = "SEALED"\ntwo_person_release_from = "CLOSED"\n'
+    b"retention = { OPEN = 259200 }\nentry_retention = { OPEN = 86400 }\n",
 }
 CODEWORD = wire.Category("Codeword", "1.3.6.1.4.1.99999.2", wire.TagType.RESTRICTIVE, ("FOX",))
 RELEASE = wire.Category("Releasable To", "1.3.6.1.4.1.99999.3", wire.TagType.PERMISSIVE, ("POL",))
@@ -131,7 +132,14 @@ def sealed(sender: Key, address: str, mail: Mail, packages: dict[bytes, KeyPacka
         seq=mail.seq,
         prev=bytes(32),
         directory=("relay.test/directory", mail.seen, bytes(32)),
-        handling=MessageHandling(Precedence(mail.precedence), Precedence.DEFERRED, mail.created - mail.created % 60),
+        handling=MessageHandling(
+            Precedence(mail.precedence),
+            Precedence.DEFERRED,
+            mail.created - mail.created % 60,
+            originator_controlled=mail.is_controlled,
+        ),
+        passed_on=tuple(each.message for each in mail.originals),
+        consents=mail.signed_consents,
     )
     readers = [
         Reader(device_id, packages[ref].device_id + bytes(16), packages[ref], mail.slots[device_id])

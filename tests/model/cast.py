@@ -16,15 +16,15 @@ ALL = frozenset(LEVELS)
 # word → address, kind, roles, levels, codeword, days of the clearance and of the certificate
 CAST: dict[str, tuple[str, Kind, tuple[str, ...], frozenset[str], bool, int, int]] = {
     "anna": ("anna.nowak@lo-warsaw", Kind.OFFICER, (), ALL, True, 300, 300),
-    "anna's other": ("anna.nowak@lo-warsaw", Kind.OFFICER, ("duty",), ALL, False, 300, 300),
-    "ewa": (MANAGER, Kind.OFFICER, ("security",), ALL, True, 300, 300),
-    "ola": ("ola.zak@lo-warsaw", Kind.OFFICER, ("security",), frozenset(), False, 0, 20),
-    "feed": ("cop-feed@lo-warsaw", Kind.SYSTEM, (), frozenset({"OPEN", "CLOSED"}), False, 300, 300),
+    "anna's other": ("anna.nowak@lo-warsaw", Kind.OFFICER, ("duty", "release"), ALL, False, 300, 300),
+    "ewa": (MANAGER, Kind.OFFICER, ("release", "security"), ALL, True, 300, 300),
+    "ola": ("ola.zak@lo-warsaw", Kind.OFFICER, ("release", "security"), frozenset(), False, 0, 20),
+    "feed": ("cop-feed@lo-warsaw", Kind.SYSTEM, ("release",), frozenset({"OPEN", "CLOSED"}), False, 300, 300),
     "audit": ("audit@lo-warsaw", Kind.AUDITOR, (), frozenset(), False, 0, 300),
     "jean": ("jean.petit@lo-paris", Kind.OFFICER, ("duty",), ALL, True, 300, 300),
     "luc": ("luc.bas@lo-paris", Kind.OFFICER, (), frozenset({"OPEN"}), False, 300, 300),
-    "zoe": ("zoe.roux@lo-paris", Kind.OFFICER, ("security",), ALL, True, 10, 300),
-    "rene": ("rene.roy@lo-paris", Kind.OFFICER, ("duty", "security"), ALL, False, 300, 300),
+    "zoe": ("zoe.roux@lo-paris", Kind.OFFICER, ("release", "security"), ALL, True, 10, 300),
+    "rene": ("rene.roy@lo-paris", Kind.OFFICER, ("duty", "release", "security"), ALL, False, 300, 300),
     "kari": ("kari.lie@lo-oslo", Kind.OFFICER, (), frozenset({"OPEN", "CLOSED"}), True, 300, 40),
     "nils": ("nils.dal@lo-oslo", Kind.OFFICER, ("duty",), ALL, False, 300, 300),
 }

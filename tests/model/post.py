@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from logcheck import verify_receipt
 from model.acts import Act, key_of, sealed
 from model.cast import CLOCK, WORDS, keys_of, word_of
+from model.releasing import endorsed, officers
 from model.stage import Stage
-from model.terms import Answer, Label, Mail
+from model.terms import DAY, Answer, Label, Mail
 from relay.protocol.canonical import decode, encode
+from relay.protocol.endorsement import CONSENT, Consent
 from relay.protocol.entry import LoggedEntry, parse_logged_entry
 from relay.protocol.envelope import RECEIPT, Receipt, parse_delivery
 from relay.protocol.header import Precedence
-from relay.protocol.hold import HOLD, Action, Hold
 from relay.protocol.merkle import root_of, verify_consistency
 from relay.protocol.recall import RECALL, Recall, parse_recalled
 
@@ -46,12 +48,16 @@ class Post:
 
     def send(
         self, who: str, banner: Label, labels: list[Label], to: dict[str, int], life: int, precedence: int, *,
-        honest: bool = True, later: bool = False, odd_key: bool = False,
+        honest: bool = True, later: bool = False, odd_key: bool = False, by: list[str] | None = None, age: int = 0,
+        **carried: Any,
     ) -> None:  # fmt: skip
-        """Claim keys, seal and post; `honest` leaves out whom the rules leave out, as a client does."""
+        """Claim keys, seal and post; `honest` leaves out whom the rules leave out, as a client does.
+
+        `carried` is what else the message says.
+        """
         if key_of(who).device_id not in self.model.holders or 1 not in to.values():
             return
-        mail = self.plan(who, banner, labels, to, life, precedence)
+        mail = replace(self.plan(who, banner, labels, to, life, precedence), **carried)
         grants = self.granted(mail, honest=honest)
         if honest:
             behind = set().union(*(self.model.bases(self.model.holders[each]) for each in grants), set())
@@ -66,14 +72,45 @@ class Post:
             return
         self.spoken_for |= set(packages.values())
         planned = replace(mail, slots={each: grants[each] for each in sorted(packages)}, packages=packages)
-        self.seal(who, planned, later=later)
+        self.seal(who, planned, later=later, by=by, age=age)
 
-    def seal(self, who: str, planned: Mail, *, later: bool = False) -> None:
-        self.sealed.append(
-            sealed(key_of(who), self.model.holders[planned.sender].address, planned, self.stage.registry.made)
+    def forward(
+        self, which: int, who: str, to: dict[str, int], *, label: Label | None, consenting: tuple[str, str, int] | None,
+        leaves_out: bool, **how: Any,
+    ) -> None:  # fmt: skip
+        """Pass a message on, with those that it carries itself, under its label or another one.
+
+        Who consents: a word, for an office, for so many seconds.
+        """
+        if not self.sealed:
+            return
+        original = self.sealed[which % len(self.sealed)]
+        originals, consents = (original, *(() if leaves_out else original.originals)), ()
+        if consenting is not None and (device_id := key_of(consenting[0]).device_id) in self.model.holders:
+            consents = (Consent(original.ref, device_id, consenting[1], CLOCK.now + consenting[2]),)
+        signed = tuple(keys_of(each.device_id).signing.sign_object(CONSENT, each.payload()) for each in consents)
+        banner = label or original.banner
+        self.send(
+            who, banner, [banner], to, 9 * DAY, 2, originals=originals, consents=consents, signed_consents=signed, **how
         )
+
+    def seal(self, who: str, planned: Mail, *, later: bool = False, by: list[str] | None = None, age: int = 0) -> None:
+        """Seal, have it released by whom it takes or by these, and post it; who endorses last posts it, or does not."""
+        mail = sealed(key_of(who), self.model.holders[planned.sender].address, planned, self.stage.registry.made)
+        self.sealed.append(self.released(mail, by, age))
         if not later:
-            self.accept(self.sealed[-1], planned.sender)
+            posters = [planned.sender, *(each.device_id for each in self.sealed[-1].endorsed)]
+            self.accept(self.sealed[-1], posters[-(len(self.sealed) % 2)])
+
+    def released(self, mail: Mail, by: list[str] | None, age: int) -> Mail:
+        chosen = officers(self.model, mail) if by is None else tuple(key_of(each).device_id for each in by)
+        return endorsed(self.model, mail, (each for each in chosen if each in self.model.holders), age)
+
+    def release_again(self, which: int, by: list[str], who: str) -> None:
+        """Others release what was sealed once, and one of the office posts it."""
+        if self.sealed:
+            self.sealed.append(self.released(self.sealed[which % len(self.sealed)], by, 0))
+            self.post_again(-1, who)
 
     def granted(self, mail: Mail, *, honest: bool) -> dict[bytes, tuple[int, ...]]:
         """To whom which portions: to all who are addressed, or all of it to somebody more."""
@@ -147,6 +184,7 @@ class Post:
             delivery, stored = parse_delivery(got), self.model.mails[message_id].mail
             self.checked(delivery.release, answer, seen)
             assert (delivery.message, delivery.slot) == (stored.message, stored.sealed_slots[caller])
+            assert delivery.endorsements == stored.endorsements
             assert delivery.index == sorted(stored.slots).index(caller)
             self.check_same(("slot", stored.ref, caller), encode(delivery.proven_slot()))
 
@@ -209,27 +247,6 @@ class Post:
                 lambda relay: relay.recall(request, mail.message_id, seen),
                 lambda: self.model.recall(signers, mail.message_id, at, reason, spill=spill),
                 check,
-            )
-        )
-
-    def hold(self, which: int, who: str, action: str | None) -> None:
-        """Place a hold or lift it; None for whichever is next."""
-        holder = self.model.holders.get(key_of(who).device_id)
-        if holder is None or not self.sealed:
-            return
-        mail = self.sealed[which % len(self.sealed)]
-        stored = self.model.mails.get(mail.message_id)
-        is_held = stored is not None and holder.office in stored.words and stored.words[holder.office].stands
-        chosen = action or ("lift" if is_held else "place")
-        stated = Hold(Action(chosen), mail.message_id, holder.device_id, holder.address, CLOCK.now, "inquiry")
-        key = key_of(who)
-        request, seen = key.asks(CLOCK.now, key.signing.sign_object(HOLD, stated.payload())), max(self.heads)
-        self.stage.do(
-            Act(
-                f"{who}: {chosen} a hold on {mail.message_id.hex()[-6:]}",
-                lambda relay: relay.hold(request, mail.message_id, seen),
-                lambda: self.model.hold(holder.device_id, mail.message_id, chosen, "inquiry"),
-                lambda got, answer: self.checked(parse_logged_entry(got), answer, seen),
             )
         )
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from model.acts import EXTENSIONS, SPIFS, Act, as_stocked, batch_of, categories, fill, key_of
+from model.approving import HONEST, Way, approved
 from model.cast import CAST, CLOCK, COMMUNITY_ADDRESS, MANAGER, NATIONS, SPARE, START, authority_of
 from model.relay import Model
-from model.terms import DAY, Answer, Clearance, Holder, Terms
+from model.terms import DAY, Answer, Clearance, Holder, Named, Terms
 from relay.core.register import register_office, remove_office
 from relay.protocol.agreement import AGREEMENT, WITHDRAWAL, Agreement, Party, Withdrawal
+from relay.protocol.approval import APPROVERS, Approvers, Matter
 from relay.protocol.canonical import encode
 from relay.protocol.community import COMMUNITY, ROSTER, Community, Roster
+from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change
 from relay.protocol.errors import Conflict, LiaisonError, Unknown
 from relay.protocol.identity import CERTIFICATE, REVOCATION, STATEMENT, Certificate, Kind, Revocation, Statement
@@ -35,10 +38,12 @@ class Registry:
     def publish(
         self, office: str, change: Change, signed: bytes, effect: Callable[[], None], *,
         files: tuple[bytes, ...] = (), problem: Callable[[], type[LiaisonError] | None] = lambda: None, words: str = "",
+        approvals: Sequence[bytes] = (),
     ) -> Act:  # fmt: skip
         """What an authority asks for, what it changes in the model, and why the directory would not take it."""
         key = authority_of(office)
-        request = key.asks(CLOCK.now, encode([change.value, signed, list(files)]))
+        body = [change.value, signed, list(files), *([list(approvals)] if approvals else [])]
+        request = key.asks(CLOCK.now, encode(body))
 
         def expect() -> Answer:
             answer = self.model.publish(key.device_id, change.value, problem())
@@ -70,7 +75,7 @@ class Registry:
             lambda: self.model.operate(change, office),
         )
 
-    def certify(self, word: str) -> Act:
+    def certify(self, word: str, way: Way = HONEST) -> Act:
         address, kind, roles, levels, codeword, clearance_days, days = {**CAST, **SPARE}[word]
         key, office, now = key_of(word), address.partition("@")[2], CLOCK.now
         nation, until = NATIONS[office], now + clearance_days * DAY
@@ -84,10 +89,40 @@ class Registry:
         )  # fmt: skip
         clearance = Clearance(levels, nation, codeword, now - 60, until) if levels else None
         holder = Holder(key.device_id, address, kind, frozenset(roles), clearance, now - 60, now + days * DAY)
+        signed = authority_of(office).signing.sign_object(CERTIFICATE, certificate.payload())
+        ref, is_governed = parse_sign1(signed, CERTIFICATE).ref, "security" in roles
+        approvals, encoded = (
+            approved(self.model, office, Matter.ENROLMENT, ref, address, way) if is_governed else ((), [])
+        )
+
+        def problem() -> type[LiaisonError] | None:
+            if key.device_id in self.model.holders:
+                return Conflict
+            return self.model.unapproved(office, "enrolment", ref, address, approvals) if is_governed else None
+
         return self.publish(
-            office, Change.CERTIFICATE, authority_of(office).signing.sign_object(CERTIFICATE, certificate.payload()),
-            lambda: self.model.holders.update({key.device_id: holder}), words=word,
-            problem=lambda: Conflict if key.device_id in self.model.holders else None,
+            office, Change.CERTIFICATE, signed, lambda: self.model.holders.update({key.device_id: holder}), words=word,
+            problem=problem, approvals=encoded,
+        )  # fmt: skip
+
+    def name(self, office: str, step: int, needed: dict[str, int], by: Sequence[bytes], way: Way = HONEST) -> Act:
+        """A list of approvers, `step` versions after the one in force."""
+        model, key = self.model, authority_of(office)
+        version = step + (model.named[office].version if office in model.named else 0)
+        people = frozenset((model.holders[each].address, each) for each in by)
+        listed = Named(version, needed, people)
+        stated = Approvers(
+            office, version, tuple((Matter(each), needed[each]) for each in sorted(needed)), tuple(sorted(people)),
+            CLOCK.now,
+        )  # fmt: skip
+        signed = key.signing.sign_object(APPROVERS, stated.payload())
+        ref = parse_sign1(signed, APPROVERS).ref
+        approvals, encoded = approved(model, office, Matter.APPROVERS, ref, "", way)
+        return self.publish(
+            office, Change.APPROVERS, signed, lambda: model.named.update({office: listed}), approvals=encoded,
+            problem=lambda: model.unnameable(office, listed)
+            or model.unapproved(office, "approvers", ref, "", approvals),
+            words=f"{version} {needed}",
         )  # fmt: skip
 
     def revoke(self, word: str) -> Act:
@@ -95,7 +130,11 @@ class Registry:
         signed = Revocation(holder.device_id, holder.address, "lost", CLOCK.now)
         encoded = authority_of(holder.office).signing.sign_object(REVOCATION, signed.payload())
         return self.publish(
-            holder.office, Change.REVOCATION, encoded, lambda: self.model.revoked.add(holder.device_id), words=word
+            holder.office,
+            Change.REVOCATION,
+            encoded,
+            lambda: self.model.revoked.setdefault(holder.device_id, signed.at),
+            words=word,
         )
 
     def adopt(self, office: str, version: int) -> Act:
@@ -110,19 +149,28 @@ class Registry:
             files=files, problem=lambda: Conflict if known and known[-1][2] > version else None, words=str(version),
         )  # fmt: skip
 
-    def draft(self, offices: tuple[str, ...], levels: frozenset[str], *, codeword: bool, coi: bool, days: int) -> bytes:
+    def draft(
+        self,
+        offices: tuple[str, ...],
+        levels: frozenset[str],
+        *,
+        codeword: bool,
+        coi: bool,
+        days: int,
+        onward: bool = False,
+    ) -> bytes:
         """An agreement that nobody has signed; its id."""
         now = CLOCK.now
         agreement = Agreement(
             " and ".join(offices),
             tuple(Party(each, NATIONS[each], authority_of(each).signing.kid) for each in sorted(offices)),
             POLICY_NAME, POLICY_OID, tuple(sorted(levels)), categories(frozenset(), codeword=codeword),
-            (COMMUNITY_ADDRESS,) if coi else (), (), onward_release=False, not_before=now - 60,
+            (COMMUNITY_ADDRESS,) if coi else (), (), onward_release=onward, not_before=now - 60,
             not_after=now + days * DAY, nonce=sha256(str(len(self.agreements)).encode()).digest()[:16],
         )  # fmt: skip
         self.agreements.append(agreement)
         listed = frozenset({COMMUNITY_ADDRESS} if coi else ())
-        terms = Terms(frozenset(offices), levels, codeword, listed, now - 60, now + days * DAY)
+        terms = Terms(frozenset(offices), levels, codeword, listed, now - 60, now + days * DAY, may_go_on=onward)
         self.model.agreements[agreement.agreement_id] = terms
         return agreement.agreement_id
 

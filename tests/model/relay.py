@@ -1,4 +1,4 @@
-"""What the relay does of what it is asked, over the dictionaries of `world.py`: SPEC.md, 15, 16, 18 and 18a.
+"""What the relay does of what it is asked, over the dictionaries of `world.py` and `books.py`: SPEC.md, 15, 16, 18 and 18a.
 
 The rules:
   - each method is one thing that a caller may ask for. It answers what he should hear, writes into `log` what the access
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 
+from model.books import Books
 from model.terms import (
     APART,
     DAY,
@@ -26,10 +27,12 @@ from model.terms import (
     Word,
     dominates,
 )
-from model.world import MAILBOX, STRANGER, World
+from model.world import MAILBOX, STRANGER
+from relay.protocol.approval import Approval
 from relay.protocol.canonical import encode
 from relay.protocol.entry import Event
 from relay.protocol.errors import Conflict, Malformed, Refused
+from relay.protocol.hold import Hold
 from relay.protocol.identity import Kind
 
 WORDS = ("deferred", "routine", "priority", "immediate", "flash", "override")
@@ -37,9 +40,9 @@ PAGE = 256  # entries that one record may name
 
 
 @dataclass
-class Model(World):
+class Model(Books):
     mails: dict[bytes, Stored] = field(default_factory=dict)
-    said: set[tuple[object, ...]] = field(default_factory=set)  # words on holds
+    said: set[bytes] = field(default_factory=set)  # words on holds, by ref
 
     # -- messages -------------------------------------------------------------------------------------------------
 
@@ -85,12 +88,14 @@ class Model(World):
             return {"handling"}
         if rules := self.against_sender(mail):
             return rules
-        if caller != mail.sender:
+        if not self.is_released_by(caller, mail):
             return {"second-signature"}
         is_one_time = all(self.packages[ref].one_time for ref in mail.packages.values())
         owed = {
             "banner": dominates(mail.banner, mail.labels),
             "one-time-key": is_one_time or mail.banner.level != "SEALED",
+            "derived-label": dominates(mail.banner, (mail.banner, *(each.banner for each in mail.originals))),
+            "two-person-release": len(mail.endorsed) >= self.officers_needed(mail),
         }
         if rules := {name for name, is_met in owed.items() if not is_met}:
             return rules
@@ -189,28 +194,43 @@ class Model(World):
             return True
         return len(officers) > 1 if spill else self.holders[mail.sender].address in {each.address for each in signers}
 
-    def hold(self, caller: bytes, message_id: bytes, action: str, reason: str) -> Answer:
-        """18a.4"""
+    def hold(self, caller: bytes, stated: Hold, ref: bytes, approvals: tuple[Approval, ...] = ()) -> Answer:
+        """18a.4; `ref` is that of the signed word."""
         if not self.may_act(caller):
             return STRANGER
-        holder, stored = self.holders[caller], self.mails.get(message_id)
-        is_officer = holder.kind is Kind.OFFICER and "security" in holder.roles
-        if not is_officer or stored is None or holder.office not in stored.mail.parties:
+        if not self.now - (7 * DAY if approvals else APART) <= stated.at <= self.now + APART:
+            return Answer(Malformed)
+        holder, stored = self.holders[caller], self.mails.get(stated.message_id)
+        if not is_security_officer(holder) or stored is None or holder.office not in stored.mail.parties:
             return DENIED
-        word, said = stored.words.get(holder.office, Word()), (caller, message_id, action, reason, self.now)
-        waits = word.waits if word.waits is not None and self.may_act(word.waits) else None
-        is_own = waits is not None and self.holders[waits].address == holder.address
-        if word.stands is (action == "place") or is_own or said in self.said:
+        word = stored.words.get(holder.office, Word())
+        if word.stands is (stated.action == "place"):
             return Answer(Conflict)
-        self.said.add(said)
+        waits = word.waits if word.waits is not None and self.may_act(word.waits) else None
+        needed = self.takes(holder.office, "hold")
+        if needed and (error := self.unapproved(holder.office, "hold", ref, holder.address, approvals)):
+            return Answer(error, frozenset({"approvals"} if error is Refused else ()))
+        if not needed and approvals:
+            return Answer(Malformed)
+        is_own = waits is not None and self.holders[waits].address == holder.address
+        if (is_own and not needed) or ref in self.said:
+            return Answer(Conflict)
+        self.said.add(ref)
         stored.words[holder.office] = word
-        if waits is None:
+        return Answer(index=self.take_word(caller, stated, word, needed + 1 if needed else 2, counts=needed or waits))
+
+    def take_word(self, caller: bytes, stated: Hold, word: Word, needed: int, *, counts: object) -> int:
+        stored = self.mails[stated.message_id]
+        if not counts:
             word.waits = caller
-            return Answer(index=self.note(Event.HOLD, caller, stored.mail, detail=f"{action} 1 of 2: {reason}"))
-        word.stands, word.waits = action == "place", None
+            detail = f"{stated.action} 1 of {needed}: {stated.reason}"
+            word.waiting_entry = self.note(Event.HOLD, caller, stored.mail, detail=detail)
+            return word.waiting_entry
+        word.stands, word.waits = stated.action == "place", None
         end = "" if stored.is_held or not self.destroy_kept(stored) else " destroyed"
-        word.entry = self.note(Event.HOLD, caller, stored.mail, detail=f"{action} 2 of 2{end}: {reason}")
-        return Answer(index=word.entry)
+        detail = f"{stated.action} {needed} of {needed}{end}: {stated.reason}"
+        word.entry = self.note(Event.HOLD, caller, stored.mail, detail=detail)
+        return word.entry
 
     def destroy_kept(self, stored: Stored) -> bool:
         """What a recall would have destroyed, but for the hold that has just ended; whether there was any."""
@@ -247,6 +267,10 @@ class Model(World):
         offices = {entry.office, entry.concerns} - {""} or {self.holders[entry.device_id].office}
         periods = [ENTRIES_KEPT[self.version(each)].get(entry.label.level) for each in offices]
         return all(each is not None and entry.time + each <= self.now for each in periods)
+
+
+def is_security_officer(holder: Holder) -> bool:
+    return holder.kind is Kind.OFFICER and "security" in holder.roles
 
 
 def digest(value: object) -> str:

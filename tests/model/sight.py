@@ -9,14 +9,15 @@ import pytest
 from logcheck import read_checkpoint, verify_receipt
 from model.acts import key_of
 from model.cast import CLOCK
+from model.relay import is_security_officer
 from model.stage import Stage
-from model.terms import Entry, Holder, Mail, Stored
+from model.terms import Entry, Holder, Mail, Stored, Word
 from relay.core.caller import Caller
 from relay.house import check_all
 from relay.protocol.canonical import decode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Change, Event, LoggedEntry, parse_access_entry, parse_directory_entry
-from relay.protocol.errors import Unauthenticated, Unknown
+from relay.protocol.errors import Refused, Unauthenticated, Unknown
 from relay.protocol.identity import REVOCATION, Kind, read_revocation
 from relay.protocol.retention import parse_destruction
 from relay.store.log import Log
@@ -137,11 +138,11 @@ class Sight:
         assert set(self.rows("SELECT message_id, entry FROM recall")) == {
             (message_id, entry) for message_id, stored in mails for entry in stored.recalls.values()
         }
-        assert set(self.rows("SELECT message_id, office, entry FROM hold WHERE standing = 2")) == {
-            (message_id, office, word.entry)
+        assert set(self.rows("SELECT message_id, office, standing = 2, entry FROM hold WHERE standing > 0")) == {
+            (message_id, office, word.stands and entry == word.entry, entry)
             for message_id, stored in mails
             for office, word in stored.words.items()
-            if word.stands
+            for entry in word.listed
         }
 
     def check_slots(self) -> None:
@@ -175,6 +176,7 @@ class Sight:
             waiting = [each for each in model.mails.values() if self.is_listed(each, holder)]
             waiting.sort(key=lambda each: (-each.urgencies[holder.device_id], each.entry))
             assert [message for _number, message in items] == [each.mail.message for each in waiting]
+        self.check_holds(caller, holder)
         if mail is not None:
             self.check_part(caller, mail)
             self.check_evidence(caller, mail)
@@ -182,6 +184,23 @@ class Sight:
     def is_listed(self, stored: Stored, holder: Holder) -> bool:
         granted = stored.mail.slots.get(holder.device_id)
         return granted is not None and stored.has_slots and not self.model.denying(holder, stored.mail, granted)
+
+    def check_holds(self, caller: Caller, holder: Holder) -> None:
+        """18a.6: the words of the own office, for its security officers."""
+        asks = self.stage.relay.room.holds(caller, 0)
+        if not is_security_officer(holder):
+            with pytest.raises(Refused):
+                self.stage.run(asks)
+            return
+        mails = self.model.mails.values()
+        listed = [entry for each in mails for entry in each.words.get(holder.office, Word()).listed]
+        note, entries = decode(self.stage.run(asks))
+        assert [index for _entry, index, _proof in entries] == sorted(listed)
+        self.check_proven(note, entries)
+
+    def check_proven(self, note: bytes, entries: list[tuple[bytes, int, list[bytes]]]) -> None:
+        for entry, index, proof in entries:
+            verify_receipt(self.stage.relay.vkeys, LoggedEntry(entry, index, tuple(proof), note))
 
     def check_part(self, caller: Caller, mail: Mail) -> None:
         """Parts are for whom the slot has left to, after a recall too, and after a spill for nobody."""
@@ -207,5 +226,4 @@ class Sight:
         events |= set(stored.recalls.values()) if is_sender else set()
         note, _grants, entries = decode(self.stage.run(asks))
         assert [index for _entry, index, _proof in entries] == sorted({stored.entry, *events})
-        for entry, index, proof in entries:
-            verify_receipt(self.stage.relay.vkeys, LoggedEntry(entry, index, tuple(proof), note))
+        self.check_proven(note, entries)

@@ -173,7 +173,7 @@ def found(stage: Stage) -> None:
             stage.do(registry.restock(word, [60 * DAY] * 6, 7 * DAY))
     stage.do(registry.found_community())
     stage.do(registry.list_members("ewa", 1, frozenset({"ola.zak@lo-warsaw", "jean.petit@lo-paris"})))
-    wide = registry.draft(("lo-warsaw", "lo-paris"), ALL, codeword=True, coi=True, days=60)
+    wide = registry.draft(("lo-warsaw", "lo-paris"), ALL, codeword=True, coi=True, days=60, onward=True)
     narrow = registry.draft(("lo-warsaw", "lo-oslo"), frozenset({"OPEN", "CLOSED"}), codeword=False, coi=False, days=30)
     stage.do(*(registry.sign(wide, each) for each in ("lo-warsaw", "lo-paris")))
     stage.do(*(registry.sign(narrow, each) for each in ("lo-warsaw", "lo-oslo")))

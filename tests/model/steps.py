@@ -27,8 +27,12 @@ LABELS = st.builds(
 )
 ADDRESSES = (
     "jean.petit@lo-paris", "duty@lo-paris", "luc.bas@lo-paris", "zoe.roux@lo-paris", "anna.nowak@lo-warsaw",
-    "duty@lo-warsaw", "ewa.lis@lo-warsaw", "kari.lie@lo-oslo", "nils.dal@lo-oslo", COMMUNITY_ADDRESS,
+    "duty@lo-warsaw", "ewa.lis@lo-warsaw", "kari.lie@lo-oslo", "nils.dal@lo-oslo", COMMUNITY_ADDRESS, "release@lo-warsaw",
 )  # fmt: skip
+BY = st.lists(st.sampled_from(["anna", "anna's other", "ewa", "ola", "jean", "zoe", "luc"]), max_size=3, unique=True)
+RELEASERS = st.lists(
+    st.sampled_from(["ola", "ewa", "anna's other", "rene", "zoe", "anna", "feed"]), max_size=2, unique=True
+)
 TO = st.dictionaries(st.sampled_from(ADDRESSES), st.sampled_from([1, 1, 2, 3]), min_size=1, max_size=4)
 
 

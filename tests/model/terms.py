@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from relay.protocol.endorsement import Consent, Endorsement
 from relay.protocol.entry import Event
 from relay.protocol.errors import LiaisonError, Unknown
 from relay.protocol.identity import Kind
@@ -12,9 +13,11 @@ DAY = 86400
 APART = 300  # seconds that clocks may differ
 ORDER = ("OPEN", "CLOSED", "SEALED")
 NOBODY = bytes(16)
-# What the two versions of the policy say: where the codeword may not stand, and for how long things are kept.
+# What the two versions of the policy say: where the codeword may not stand, for how long things are kept, and from what
+# on a second officer releases.
 NO_CODEWORD = {1: {"OPEN"}, 2: {"OPEN", "CLOSED"}}
 KEPT = {1: {"OPEN": DAY}, 2: {"OPEN": 3 * DAY}}
+TWO_PERSONS_FROM = {1: "SEALED", 2: "CLOSED"}
 ENTRIES_KEPT = {1: {"OPEN": 2 * DAY, "SEALED": 40 * DAY}, 2: {"OPEN": DAY}}
 
 
@@ -64,6 +67,16 @@ class Terms:
     until: int
     signed: set[str] = field(default_factory=set)
     is_withdrawn: bool = False
+    may_go_on: bool = False  # to others
+
+
+@dataclass(frozen=True)
+class Named:
+    """An office's list of approvers: how many each matter takes, and of whom."""
+
+    version: int
+    needed: dict[str, int]
+    people: frozenset[tuple[str, bytes]]  # address, device
 
 
 @dataclass(frozen=True)
@@ -98,6 +111,14 @@ class Mail:
     message: bytes = b""
     parts: tuple[bytes | None, ...] = ()
     sealed_slots: dict[bytes, bytes] = field(default_factory=dict)
+    # of what it passes on
+    originals: tuple[Mail, ...] = ()
+    consents: tuple[Consent, ...] = ()
+    signed_consents: tuple[bytes, ...] = ()
+    is_controlled: bool = False  # by its originator
+    # once it is endorsed, by whom, and as signed
+    endorsed: tuple[Endorsement, ...] = ()
+    endorsements: tuple[bytes, ...] = ()
 
     @property
     def reached(self) -> set[str]:
@@ -115,6 +136,12 @@ class Word:
     stands: bool = False
     waits: bytes | None = None
     entry: int = -1  # of the word that counted last
+    waiting_entry: int = -1
+
+    @property
+    def listed(self) -> list[int]:
+        """18a.6: the entries that the office's security officers are shown."""
+        return [self.entry] * self.stands + [self.waiting_entry] * (self.waits is not None)
 
 
 @dataclass

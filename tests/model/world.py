@@ -1,4 +1,4 @@
-"""Who may what, in dictionaries and sets, written from SPEC.md and not from the code: sections 6 to 11, and 20.
+"""Who may what, in dictionaries and sets, written from SPEC.md and not from the code: sections 6 to 12.
 
 Nothing of `relay` is called, but for names of errors, events and kinds and the encoding that is hashed: what decides here
 is written here, so that it can disagree.
@@ -6,12 +6,26 @@ is written here, so that it can disagree.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 
-from model.terms import APART, NO_CODEWORD, NOBODY, Answer, Clearance, Entry, Holder, Label, Mail, Package, Terms
+from model.terms import (
+    APART,
+    NO_CODEWORD,
+    NOBODY,
+    ORDER,
+    TWO_PERSONS_FROM,
+    Answer,
+    Clearance,
+    Entry,
+    Holder,
+    Label,
+    Mail,
+    Named,
+    Package,
+    Terms,
+)
 from relay.protocol.entry import Event
-from relay.protocol.errors import Conflict, LiaisonError, Refused, Unauthenticated, Unknown, Unverified
+from relay.protocol.errors import Unauthenticated
 from relay.protocol.identity import Kind
 
 MAILBOX = {Kind.OFFICER, Kind.SYSTEM}
@@ -20,14 +34,15 @@ STRANGER = Answer(Unauthenticated)
 
 @dataclass
 class World:
-    """Who is who and what the rules are: SPEC.md, 6 to 11 and 20."""
+    """Who is who and what the rules are: SPEC.md, 6 to 12."""
 
     now: int
     offices: set[str] = field(default_factory=set)
     holders: dict[bytes, Holder] = field(default_factory=dict)
-    revoked: set[bytes] = field(default_factory=set)
+    revoked: dict[bytes, int] = field(default_factory=dict)  # by device, since when
     versions: dict[str, list[tuple[int, int, int]]] = field(default_factory=dict)  # index, time, version
     agreements: dict[bytes, Terms] = field(default_factory=dict)
+    named: dict[str, Named] = field(default_factory=dict)  # who approves, by office
     manager: str = ""
     community: str = ""
     roster: tuple[int, frozenset[str]] = (0, frozenset())  # version, members
@@ -79,9 +94,10 @@ class World:
         return {holder.address, *roles, *([self.community] if holder.address in self.roster[1] else [])}
 
     def needs(self, holder: Holder, mail: Mail) -> set[str]:
-        """Rule 10: the addressees that this device is behind; none, if one of them is exempted."""
-        found = mail.addressees.keys() & self.bases(holder)
-        return set() if any(mail.addressees[each] == 3 for each in found) else found
+        """Rule 10: the addressees that this device is behind; none, if it is exempted, by an original too."""
+        named = (row for each in (mail, *mail.originals) for row in each.addressees.items())
+        exempted = {address for address, kind in named if kind == 3}
+        return set() if exempted & self.bases(holder) else mail.addressees.keys() & self.bases(holder)
 
     def urgency(self, holder: Holder, mail: Mail) -> int:
         """12.4: the precedence for this reader; everybody's info precedence is deferred here."""
@@ -109,6 +125,8 @@ class World:
 
     def denying(self, holder: Holder, mail: Mail, portions: tuple[int, ...]) -> set[str]:
         """Every rule of section 11 that keeps this device from any of these portions, now."""
+        if not self.is_passed_on_rightly(mail):
+            return {"second-signature"}
         return set().union(*(self.denying_label(holder, mail, mail.labels[each]) for each in portions))
 
     def denying_label(self, holder: Holder, mail: Mail, label: Label) -> set[str]:
@@ -121,9 +139,39 @@ class World:
             self.covers(each, label, needs) for each in self.valid_between(mail.office, holder.office)
         ):
             rules.add("agreement")
-        if mail.expires <= self.now:
+        if mail.expires <= self.now or not all(self.may_pass(each, mail, holder.office) for each in mail.originals):
             rules.add("handling")
         return rules
+
+    def is_passed_on_rightly(self, mail: Mail) -> bool:
+        """12.9, 12.10"""
+        carried = {each.ref for each in mail.originals}
+        return all(
+            self.could_sign(each) and {inner.ref for inner in each.originals} <= carried for each in mail.originals
+        ) and all(
+            self.holders[each.device_id].kind is Kind.OFFICER
+            and each.device_id not in self.revoked
+            and self.holders[each.device_id].office in self.offices
+            for each in mail.consents
+        )
+
+    def could_sign(self, mail: Mail) -> bool:
+        sender = self.holders[mail.sender]
+        return sender.since <= mail.created < min(sender.until, self.revoked.get(mail.sender, sender.until))
+
+    def may_pass(self, original: Mail, mail: Mail, office: str) -> bool:
+        """11.4: whether the original may go to this office."""
+        if original.office == mail.office or office in original.parties:
+            return True
+        for each in mail.consents:
+            signer = self.holders[each.device_id]
+            is_for_this = (each.message_ref, each.office, signer.office) == (original.ref, office, original.office)
+            if is_for_this and self.now < min(each.not_after, signer.until):
+                return True
+        return not original.is_controlled and any(
+            each.may_go_on and self.covers(each, original.banner, set())
+            for each in self.valid_between(original.office, mail.office)
+        )
 
     def covers(self, terms: Terms, label: Label, needs: set[str]) -> bool:
         """9.4, 9.5"""
@@ -144,73 +192,31 @@ class World:
                     return {f"sender:{rule}" for rule in rules}
         return set()
 
-    # -- keys and the directory -----------------------------------------------------------------------------------
+    def is_released_by(self, caller: bytes, mail: Mail) -> bool:
+        """12.11, and 15, step 8"""
+        if not self.is_passed_on_rightly(mail):
+            return False
+        people = {each.address for each in mail.endorsed}
+        return (
+            len(people) == len(mail.endorsed)
+            and all(
+                (each.message_ref, each.address) == (mail.ref, self.holders[each.device_id].address)
+                and self.may_release(each.device_id, mail)
+                and self.holders[each.device_id].since <= each.at < self.holders[each.device_id].until
+                and each.at >= mail.created - APART
+                for each in mail.endorsed
+            )
+            and caller in {mail.sender, *(each.device_id for each in mail.endorsed)}
+        )
 
-    def claim(self, caller: bytes, devices: tuple[bytes, ...], body: bytes) -> Answer:
-        """7.3"""
-        if not self.may_act(caller):
-            return STRANGER
-        if self.holders[caller].kind not in MAILBOX:
-            return Answer(Refused, frozenset({"kind"}))
-        self.note(Event.CLAIM, caller, detail=hashlib.sha256(body).hexdigest())
-        return Answer(found=tuple(self.take(caller, each) for each in devices))
+    def may_release(self, device_id: bytes, mail: Mail) -> bool:
+        holder = self.holders[device_id]
+        is_officer = holder.kind is Kind.OFFICER and "release" in holder.roles and holder.office == mail.office
+        return is_officer and holder.address != self.holders[mail.sender].address and self.may_act(device_id)
 
-    def take(self, caller: bytes, device_id: bytes) -> bytes | None:
-        offices = self.holders[caller].office, self.holders[device_id].office
-        if not self.may_act(device_id) or (offices[0] != offices[1] and not self.valid_between(*offices)):
-            return None
-        stock = [
-            (not each.one_time, each.until, ref)
-            for ref, each in self.packages.items()
-            if each.device_id == device_id and each.until > self.now and each.claimed_by is None
-        ]
-        if not stock:
-            return None
-        ref = min(stock)[2]
-        if self.packages[ref].one_time:
-            self.packages[ref] = replace(self.packages[ref], claimed_by=caller)
-        return ref
-
-    def stock(self, caller: bytes, packages: dict[bytes, Package]) -> Answer:
-        """7.1, 7.3: a newer last-resort package takes the place of the others."""
-        if not self.may_act(caller):
-            return STRANGER
-        if self.holders[caller].kind not in MAILBOX:
-            return Answer(Refused, frozenset({"kind"}))
-        for ref, each in self.packages.items():
-            if each.device_id == caller and not each.one_time and each.claimed_by is None:
-                self.packages[ref] = replace(each, claimed_by=caller)
-        self.packages |= packages
-        self.directory.append("key-batch")
-        return Answer()
-
-    def publish(self, caller: bytes, change: str, problem: type[LiaisonError] | None) -> Answer:
-        """20.1: an entry of both logs; `problem` is why the change does not hold."""
-        if not self.may_act(caller):
-            return STRANGER
-        if problem is not None:
-            return Answer(problem)
-        self.directory.append(change)
-        self.note(Event.DIRECTORY, caller, detail=f"{change} {len(self.directory) - 1}")
-        return Answer()
-
-    def list_members(self, caller: bytes, version: int, members: frozenset[str]) -> Answer:
-        """9.7"""
-        if not self.may_act(caller):
-            return STRANGER
-        holder = self.holders[caller]
-        if holder.kind not in MAILBOX:
-            return Answer(Refused, frozenset({"kind"}))
-        problem = Unverified if holder.address != self.manager else Conflict if version != self.roster[0] + 1 else None
-        answer = self.publish(caller, "roster", problem)
-        if answer.error is None:
-            self.roster = version, members
-        return answer
-
-    def operate(self, change: str, office: str) -> Answer:
-        if (office in self.offices) is (change == "office"):
-            return Answer(Conflict if change == "office" else Unknown)
-        self.offices ^= {office}
-        self.directory.append(change)
-        self.note(Event.OPERATOR, NOBODY, detail=f"{change} {len(self.directory) - 1}")
-        return Answer()
+    def officers_needed(self, mail: Mail) -> int:
+        """12.12, by the version as of then and by that of today: a draft (12.13) needs nobody."""
+        if mail.reached == {f"release@{mail.office}"}:
+            return 0
+        versions = self.version_then(mail), self.version(mail.office)
+        return int(any(ORDER.index(mail.banner.level) >= ORDER.index(TWO_PERSONS_FROM[each]) for each in versions))
