@@ -25,6 +25,8 @@ _SQLITE_PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA secure_delete=ON",  # what was recalled is zeroed in its page, not only unlinked
     "PRAGMA busy_timeout=30000",
+    # 3.46 would index the rows that a long batch looks up by, and read a whole table past them; nothing else needs it.
+    "PRAGMA automatic_index=OFF",
     "PRAGMA mmap_size=268435456",
     "PRAGMA cache_size=-8192",  # for each of six connections; the pages mapped above are read without it
 )
