@@ -131,7 +131,8 @@ def status(session: Session, /, resolve: str | None, *, as_json: bool, **given: 
     if given["max_age"] is not None and given["witness_policy"] is None:
         raise click.UsageError("--max-age is a witness policy's: give --witness-policy too")
     read_public(home_folder())  # before a passphrase is asked for
-    profile = open_profile(home_folder(), session.passphrase.current())
+    opened = closing(open_profile(home_folder(), session.passphrase.current()))
+    profile = click.get_current_context().with_resource(opened)
     if given["checkpoint"] or given["evidence"]:
         _write_raw(profile.cabinet, given["checkpoint"], given["evidence"])
         return
