@@ -66,8 +66,9 @@ def test_of_what_a_receiver_answers_no_more_than_a_line_is_told():
 
 def test_what_a_receiver_answers_comes_back_in_no_cookie(listening):
     receiver = Receiver(listening.url)
-    for _ in range(2):
-        receiver.post(b"{}", {})
+    for name in ("aa", "bb"):
+        receiver.post(b'{"message_id": "%s"}' % name.encode(), {})
+    listening.wait_for(b"\xaa", b"\xbb")
     assert [each.headers.get("Cookie") for each in listening.heard] == [None, None]
 
 
