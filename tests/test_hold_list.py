@@ -48,7 +48,8 @@ def held(offices):
     for officers, message_id in words:
         for officer in officers:  # of one that waits to be lifted, the first of them ends it
             if message_id in {each.entry.message_id for each in held_by(offices, officer)}:
-                state(offices, Action.LIFT, message_id, [officer])
+                # under another reason: the very word may have been said in this second, and none is taken twice
+                state_hold(offices.clients[officer], Action.LIFT, message_id, "closed")
 
 
 def state(built, action, message_id, officers):
