@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from contextlib import contextmanager
 
@@ -156,3 +157,17 @@ def test_a_receipt_of_a_forked_log_is_caught(anna, forger):
     anna.profile.cabinet.resolve_alarm(alarm.alarm_id)
     anna.sync()
     assert anna.profile.cabinet.outbox() == []
+
+
+# -- large parts ------------------------------------------------------------------------------------------------------
+
+
+def test_a_relay_that_took_every_chunk_and_says_that_it_lacks_one_is_caught_before_anything_is_posted(anna, tmp_path):
+    film = tmp_path / "film.bin"
+    film.write_bytes(os.urandom(9 << 20))
+    with lying(anna) as relay:
+        relay.lie("POST", r"^/v1/parts$", lambda answer: answer if decode(answer) else encode([0]))
+        with pytest.raises(Unverified, match="took every chunk of a part and says that it lacks some"):
+            anna.send([JEAN], label=SEALED, body=SECRET, attachments=[film])
+    assert sum("/v1/parts/" in path for method, path, _ in relay.heard if method == "PUT") == 3
+    assert [path for method, path, _ in relay.heard if path == "/v1/messages"] == []
