@@ -9,6 +9,7 @@ from contextlib import closing
 
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 
 from databases import fresh_database
 from forge import Forge, call
@@ -22,6 +23,7 @@ from relay.protocol.entry import Event, parse_access_entry, parse_logged_entry
 from relay.protocol.errors import LiaisonError, Unavailable, Unverified
 from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
+from relay.store.schema import setting
 from test_backup import last_resort
 from test_crash import everything_logged
 from test_relay_concurrency import log_one
@@ -106,7 +108,8 @@ def cut(connection) -> None:
         password=connection.connection.driver_connection.info.password,
         autocommit=True,
     ) as other:
-        other.execute("SELECT pg_terminate_backend(%s)", [connection.connection.driver_connection.info.backend_pid])
+        pid = connection.connection.driver_connection.info.backend_pid
+        assert other.execute("SELECT pg_terminate_backend(%s, 10000)", [pid]).fetchone() == (True,)
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -146,6 +149,25 @@ def test_a_connection_lost_in_the_middle_of_a_batch_is_told_to_all_at_once(commi
     assert [type(each.error) for each in outcomes] == [Unavailable] * 3
     assert len(jobs_run) == 3
     assert committer.commit([Job(log_one)])[0].error is None
+
+
+def test_a_connection_that_ended_while_it_idled_is_replaced_and_nobody_is_told(committer):
+    committer.commit([Job(log_one)])
+    with committer._engine.connect() as connection:
+        cut(connection)
+    (outcome,) = committer.commit([Job(log_one)])
+    assert (outcome.error, outcome.value.index) == (None, 1)
+
+
+def test_a_row_that_the_database_refuses_fails_its_own_job_and_no_other(committer):
+    def doubled(batch):
+        for _ in range(2):
+            batch.add(setting, {"name": "doubled", "value": ""})
+        return log_one(batch)
+
+    outcomes = committer.commit([Job(log_one), Job(doubled), Job(log_one)])
+    assert [type(each.error) for each in outcomes] == [type(None), IntegrityError, type(None)]
+    assert [each.value.index for each in outcomes if each.error is None] == [0, 1]
 
 
 def test_who_comes_while_another_host_has_the_lock_goes_along_and_what_fails_fails_alone(committer):

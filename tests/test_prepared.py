@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, insert, select, update
+from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
 
 from databases import BOTH, fresh_database
 from relay.core import accept, acknowledge, keyroom, nonces, reading, uploads
@@ -13,7 +16,7 @@ from relay.store import log as log_rows
 from relay.store import prepared
 from relay.store.engine import open_writer
 from relay.store.migrate import upgrade
-from relay.store.prepared import Prepared, given
+from relay.store.prepared import Prepared, given, together
 
 THING = Table(
     "thing",
@@ -95,6 +98,49 @@ def test_rows_are_found_by_keys_of_several_columns(connection):
         ]
 
 
+def test_what_is_sent_together_is_done_in_order(connection):
+    with together(connection):
+        Prepared(insert(THING)).run(connection, [row(number) for number in range(300)])
+        found = Prepared(select(THING.c.id).where(THING.c.id.in_(bindparam("keys", expanding=True))))
+        asked = [found.rows_of(connection, keys) for keys in ([7, 299, 300], [], [8])]
+        assert [sorted(rows) for rows in asked] == [[(7,), (299,)], [], [(8,)]]
+        Prepared(insert(THING)).run(connection, [row(300)])
+    assert stored(connection) == [row(number) for number in range(301)]
+
+
+def run_together(connection, *statements):
+    with together(connection):
+        for statement, rows in statements:
+            statement.run(connection, rows)
+
+
+def test_one_that_fails_among_those_sent_together_is_told_and_nothing_of_the_transaction_is_left(connection):
+    statement = Prepared(insert(THING))
+    savepoint = connection.begin_nested()
+    statement.run(connection, [row(0)])
+    with pytest.raises(IntegrityError):
+        run_together(connection, *((statement, [row(number)]) for number in (1, 0, 2)))
+    savepoint.rollback()
+    assert stored(connection) == []
+    statement.run(connection, [row(0)])
+    assert stored(connection) == [row(0)]
+
+
+@pytest.mark.postgres
+def test_nobody_waits_for_a_statement_that_is_sent_with_others(tmp_path):
+    sleep = Prepared(select(func.pg_sleep(bindparam("seconds"))))
+    with fresh_database("postgresql", tmp_path) as url:
+        engine = open_writer(url)
+        with engine.begin() as connection:
+            began = time.monotonic()
+            with together(connection):
+                sleep.run(connection, [{"seconds": 1.0}])
+                sent = time.monotonic() - began
+            done = time.monotonic() - began
+        engine.dispose()
+    assert sent < 1.0 <= done
+
+
 MANY_KEYS = {
     "openings": (opening.ROWS, (b"m" * 16, b"d" * 16)),
     "message ids": (accept._BY_ID, b"m" * 16),
@@ -109,14 +155,14 @@ MANY_KEYS = {
 @pytest.fixture
 def plans(tmp_path, monkeypatch):
     """An empty relay's database; SQLite's plan of each statement that runs on it."""
-    told, engine, run = [], open_writer(f"sqlite:///{tmp_path / 'relay.sqlite'}"), prepared._execute
+    told, engine, send = [], open_writer(f"sqlite:///{tmp_path / 'relay.sqlite'}"), prepared._sent
     upgrade(engine, "relay-test")
 
     def explained(connection, sql, parameters):
-        told.extend(str(step[3]) for step in run(connection, f"EXPLAIN QUERY PLAN {sql}", parameters))
-        return run(connection, sql, parameters)
+        told.extend(str(step[3]) for step in send(connection, f"EXPLAIN QUERY PLAN {sql}", parameters))
+        return send(connection, sql, parameters)
 
-    monkeypatch.setattr(prepared, "_execute", explained)
+    monkeypatch.setattr(prepared, "_sent", explained)
     with engine.connect() as opened:
         yield opened, told
     engine.dispose()

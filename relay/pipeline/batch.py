@@ -25,7 +25,7 @@ from relay.protocol.entry import MAX_ENTRY, AccessEntry, Change, DirectoryEntry,
 from relay.protocol.errors import TooLarge, Unavailable
 from relay.protocol.tiletree import TileTree
 from relay.store.log import Log
-from relay.store.prepared import Prepared
+from relay.store.prepared import Prepared, together
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -80,15 +80,17 @@ class Batch:
         for job in jobs:
             for lookup, keys in job.needs:
                 self.found.setdefault(lookup, {}).update(dict.fromkeys(keys))
-        for lookup, found in self.found.items():
-            self._read(lookup, list(found))
+        with together(self.connection):
+            asked = {lookup: lookup.select.rows_of(self.connection, list(self.found[lookup])) for lookup in self.found}
+            for lookup, rows in asked.items():
+                self._take(lookup, rows)
 
     def find(self, lookup: Lookup[K, V], key: K) -> V | None:
         """What is stored or staged under this key."""
         found = self.found.setdefault(lookup, {})
         if key not in found:
             found[key] = None
-            self._read(lookup, [key])
+            self._take(lookup, lookup.select.rows_of(self.connection, [key]))
         return found[key]  # type: ignore[no-any-return]  # the lookup's own `value` made it
 
     def note(self, lookup: Lookup[K, V], key: K, value: V) -> None:
@@ -133,9 +135,9 @@ class Batch:
             statement.run(self.connection, rows)
         self.rows.clear()
 
-    def _read(self, lookup: Lookup[K, V], keys: list[K]) -> None:
+    def _take(self, lookup: Lookup[K, V], rows: Iterable[Row]) -> None:
         found = self.found[lookup]
-        for row in lookup.select.rows_of(self.connection, keys):
+        for row in rows:
             found[lookup.key(row)] = lookup.value(row)
 
     def _stage(self, log: Log, encoded: bytes, office: str, concerns: str) -> int:

@@ -36,6 +36,7 @@ from relay.store import log as log_rows
 from relay.store.engine import DATABASE_AWAY, unavailable, with_reader
 from relay.store.log import Log
 from relay.store.mail import notify
+from relay.store.prepared import together
 
 from .batch import Answer, Batch, Committed, Job
 
@@ -104,9 +105,10 @@ class Committer:
                     break
             for step in batch.closing:
                 step()
-            batch.flush()
-            notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
-            notify(connection, batch.woken)
+            with together(connection):
+                batch.flush()
+                notes = {log: self._append(connection, log, batch) for log in Log if batch.staged[log]}
+                notify(connection, batch.woken)
         for log in notes:
             self._trees[log].commit()
         for step in batch.settled:

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from select import POLLIN, poll
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import IsolationLevel
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import (
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
@@ -158,11 +166,10 @@ def _open(
         return _open_sqlite(url, begin, pool_size, pragmas)
     wanted = _POSTGRES | {"options": _POSTGRES["options"] + options}
     try:
-        return create_engine(
+        engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=0,
-            pool_pre_ping=isolation_level != "AUTOCOMMIT",  # `with_reader` finds out by itself
             connect_args={name: value for name, value in wanted.items() if name not in make_url(url).query},
             isolation_level=isolation_level,
         )
@@ -170,6 +177,16 @@ def _open(
         raise LiaisonError(
             f"{problem.name} is not installed", hint="pip install 'liaison-relay[server,postgres]'"
         ) from problem
+
+    @event.listens_for(engine, "checkout")
+    def is_there(connection: Any, _record: Any, _proxy: Any) -> None:
+        # To ask the server is a way there and back for each transaction. One that idles is sent nothing but its end.
+        heard = poll()
+        heard.register(connection, POLLIN)
+        if heard.poll(0):
+            raise DisconnectionError
+
+    return engine
 
 
 def _open_sqlite(url: str, begin: str, pool_size: int, pragmas: Sequence[str]) -> Engine:

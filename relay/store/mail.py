@@ -28,7 +28,8 @@ def notify(connection: Connection, device_ids: Iterable[bytes]) -> None:
     """Wake whoever waits for mail of these devices, in any process, once this transaction has committed."""
     named = sorted({each.hex() for each in device_ids})
     if named and is_shared(connection.engine):
-        _NOTIFY.rows(connection, channel=_CHANNEL, devices=",".join(named) if len(named) <= _MOST else "")
+        devices = ",".join(named) if len(named) <= _MOST else ""
+        _NOTIFY.run(connection, [{"channel": _CHANNEL, "devices": devices}])
 
 
 class Ear(threading.Thread):

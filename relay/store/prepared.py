@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import CTE, ClauseElement, Connection, bindparam, column, values
@@ -37,22 +38,29 @@ class Prepared:
         sql, names = self._sql(connection.dialect, rows[0])
         values = [tuple([row[name] for name in names]) for row in rows]
         if _VALUES not in sql:
-            _execute(connection, sql, values, many=True)
+            _sent(connection, sql, values, many=True)
             return
         # A driver gives the interpreter away at each execution, and must wait to get it back.
         while values:
             some, values = values[: (count := _power(min(len(values), _AT_ONCE)))], values[count:]
             flat = [value for row in some for value in row]
-            _execute(connection, self._sql_of_rows(connection.dialect, sql, count), flat)
+            _sent(connection, self._sql_of_rows(connection.dialect, sql, count), flat)
 
     def rows(self, connection: Connection, **parameters: Any) -> list[tuple[Any, ...]]:
         """The rows that it selects."""
         sql, names = self._sql(connection.dialect, parameters)
         every = self._constants | parameters
-        return _execute(connection, sql, tuple([every[name] for name in names]))
+        return _fetched(connection, _sent(connection, sql, tuple([every[name] for name in names])))
 
     def rows_of(self, connection: Connection, keys: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """The rows found by any of `keys`: octets, for a parameter `keys`, or tuples, for rows that are `given`."""
+        """The rows found by any of `keys`: octets, for a parameter `keys`, or tuples, for rows that are `given`.
+
+        Asked for at once, and taken when they are gone through.
+        """
+        asked = list(self._asked(connection, keys))
+        return chain.from_iterable(_fetched(connection, cursor) for cursor in asked)
+
+    def _asked(self, connection: Connection, keys: Sequence[Any]) -> Iterator[Any]:
         for start in range(0, len(keys), _AT_ONCE):
             some = list(keys[start : start + _AT_ONCE])
             # Filled up to a power of two: a few statements serve any number of keys.
@@ -61,10 +69,10 @@ class Prepared:
                 some += [(None,) * len(some[0])] * missing  # null equals nothing
                 sql, _names = self._sql(connection.dialect, {})
                 whole = self._sql_of_rows(connection.dialect, sql, len(some))
-                yield from _execute(connection, whole, tuple([part for key in some for part in key]))
+                yield _sent(connection, whole, tuple([part for key in some for part in key]))
             else:
                 some += some[-1:] * missing
-                yield from _execute(connection, self._sql_of(connection.dialect, some), tuple(some))
+                yield _sent(connection, self._sql_of(connection.dialect, some), tuple(some))
 
     def _sql(self, dialect: Dialect, parameters: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
         found = self._compiled.get((dialect.name, 0))
@@ -122,6 +130,25 @@ def _compiled(statement: ClauseElement, dialect: Dialect, columns: list[str] | N
     return compiled
 
 
+@contextmanager
+def together(connection: Connection) -> Iterator[None]:
+    """Send what is asked for in here without waiting for the answers to what was sent before.
+
+    PostgreSQL's pipeline: one way there and back for all of it. A statement that failed shows later, where rows are
+    taken or at the end. Only for statements of this module: SQLAlchemy's own execution takes an answer that is still
+    to come for none. SQLite, which is no way off, is asked one by one.
+    """
+    if connection.dialect.name == "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection
+    try:
+        with driver.pipeline():
+            yield
+    except connection.dialect.loaded_dbapi.Error as problem:
+        raise _told(connection, None, problem) from problem
+
+
 def _cursor(connection: Connection) -> Any:
     if connection.dialect.name == "sqlite":
         return connection.connection.cursor()
@@ -130,22 +157,29 @@ def _cursor(connection: Connection) -> Any:
     return psycopg.RawCursor(connection.connection.driver_connection)
 
 
-def _execute(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> list[tuple[Any, ...]]:
+def _sent(connection: Connection, sql: str, parameters: Any, *, many: bool = False) -> Any:
+    cursor = _cursor(connection)
     try:
-        with closing(_cursor(connection)) as cursor:
-            if many:
-                cursor.executemany(sql, parameters)
-                return []
-            cursor.execute(sql, parameters)
-            return list(cursor.fetchall()) if cursor.description is not None else []
-    except Exception as problem:
-        driver = connection.dialect.loaded_dbapi
-        if not isinstance(problem, driver.Error):
-            raise
-        # As SQLAlchemy would have it: one tree of errors for both drivers, and a broken connection is let go.
-        lost = connection.dialect.is_disconnect(problem, connection.connection.driver_connection, None)
-        if lost:
-            connection.invalidate(problem)
-        raise DBAPIError.instance(
-            sql, None, problem, driver.Error, connection_invalidated=lost, dialect=connection.dialect
-        ) from problem
+        (cursor.executemany if many else cursor.execute)(sql, parameters)
+    except connection.dialect.loaded_dbapi.Error as problem:
+        raise _told(connection, sql, problem) from problem
+    return cursor
+
+
+def _fetched(connection: Connection, cursor: Any) -> list[tuple[Any, ...]]:
+    try:
+        return list(cursor.fetchall())
+    except connection.dialect.loaded_dbapi.Error as problem:
+        raise _told(connection, None, problem) from problem
+
+
+def _told(connection: Connection, sql: str | None, problem: Any) -> DBAPIError:
+    """As SQLAlchemy would have it: one tree of errors for both drivers, and a broken connection is let go."""
+    driver = connection.dialect.loaded_dbapi
+    lost = connection.dialect.is_disconnect(problem, connection.connection.driver_connection, None)
+    if lost:
+        connection.invalidate(problem)
+    told: DBAPIError = DBAPIError.instance(
+        sql, None, problem, driver.Error, connection_invalidated=lost, dialect=connection.dialect
+    )
+    return told
