@@ -145,8 +145,9 @@ def _workers(results: dict[str, Any]) -> None:
     one, two = side["relay PostgreSQL"]["accept"], found["accept"]
     most = max(one, key=int)
     spent = [each[most]["server_us"] + each[most]["database_us"] + each[most]["generator_us"] for each in (one, two)]
-    free = (results["machine"]["cores"] or 1) - spent[0] * one[most]["rate"] / 1e6  # while one worker served
-    words = f"2 workers / 1 worker on PostgreSQL, accept ({max(free, 0):.1f} processors were free beside one worker)"
+    cores, busy = results["machine"]["cores"] or 1, spent[0] * one[most]["rate"] / 1e6  # while one worker served
+    free = f"{max(cores - busy, 0):.1f} processors were free beside one worker, room for {cores / busy:.2f}"
+    words = f"2 workers / 1 worker on PostgreSQL, accept ({free})"
     own = spent[1] / spent[0]
     results["workers"] = {
         "claims": [

@@ -62,7 +62,8 @@ def table(results: dict[str, Any], *, crowded: bool = False) -> str:
 
 def _told(machine: dict[str, Any], rounds: int) -> str:
     cores = f"{machine['cores']} cores ({machine['processor']}), {machine['memory_gib']} GiB"
-    return f"{cores}, Linux {machine['kernel']}, fsync {machine['fsync_ms']} ms; medians of {rounds} rounds in one run."
+    system = f"Linux {machine['kernel']}, Python {machine['python']}, fsync {machine['fsync_ms']} ms"
+    return f"{cores}, {system}; medians of {rounds} rounds in one run."
 
 
 def put_between(text: str, content: str) -> str:
