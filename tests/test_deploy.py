@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -200,3 +201,14 @@ def test_the_unit_tries_again_for_as_long_as_the_database_is_away():
 def test_a_secret_is_read_from_a_file(tmp_path):
     (tmp_path / "relay_database").write_text("postgresql://relay@postgres/relay")
     assert Settings(_secrets_dir=tmp_path).database == "postgresql://relay@postgres/relay"
+
+
+HOMELESS = "import pwd; pwd.getpwuid = {}.__getitem__; from relay.cli import main; main()"
+
+
+@pytest.mark.parametrize("given", [["--data", "DATA"], []])
+def test_an_account_without_a_home_as_systemd_makes_has_the_data_folder_that_it_is_given(tmp_path, given):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HOME", "XDG_", "RELAY_"))}
+    command = [sys.executable, "-c", HOMELESS, "migrate", *(word.replace("DATA", str(tmp_path)) for word in given)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ("no home" in ran.stderr, ran.returncode) == ((False, 0) if given else (True, 1)), ran.stderr
