@@ -12,7 +12,7 @@ from platformdirs import user_data_path
 from pydantic import Field, FilePath, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from relay.protocol.errors import Malformed
+from relay.protocol.errors import LiaisonError, Malformed
 from relay.protocol.tlog import check_origin
 
 if TYPE_CHECKING:
@@ -27,10 +27,18 @@ _URL = re.compile(r"(https?)://([a-z0-9._-]+|\[[0-9a-f:.]+\])(?::([1-9][0-9]{0,4
 _PORTS = {"http": 80, "https": 443}
 
 
+def _own_folder() -> Path:
+    """Of this account. Raises LiaisonError if it has no home, as systemd's dynamic users may have none."""
+    try:
+        return user_data_path("liaison-relay")
+    except RuntimeError:
+        raise LiaisonError("this account has no home for a data folder", hint="give --data or RELAY_DATA") from None
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RELAY_", extra="ignore", secrets_dir=_SECRETS)
 
-    data: Path = user_data_path("liaison-relay")
+    data: Path = Field(default_factory=_own_folder)
     host: _Text = "127.0.0.1"
     port: int = Field(8440, ge=0, le=65535)
     database: _Text | None = None  # default: SQLite in the data folder

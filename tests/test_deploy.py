@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -104,6 +105,29 @@ def test_the_manifests_are_whole():
     assert services["relay"]["read_only"]
 
 
+def test_the_probes_are_content_with_a_relay_that_serves_and_with_no_other(tmp_path):
+    (container,) = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]["containers"]
+    probes = [container[f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert {ports[each["port"]] for each in probes} == {Settings().port}
+    healthcheck = documents("compose.yaml")[0]["services"]["relay"]["healthcheck"]["test"]
+    assert healthcheck[:3] == ["CMD", "python", "-c"]
+    served = Served(tmp_path / "relay").start()
+    try:
+        assert {httpx2.get(served.url + each["path"]).status_code for each in probes} == {200}
+        asked = [sys.executable, "-c", healthcheck[3].replace(":8440/", f":{served.port}/")]
+        assert subprocess.run(asked, check=False).returncode == 0
+    finally:
+        served.kill()
+    assert subprocess.run(asked, check=False, capture_output=True).returncode != 0
+
+
+def test_the_api_takes_the_manifests():
+    api = pytest.importorskip("kubernetes_validate", reason="no kubernetes-validate: pip install it")
+    for document in documents("kubernetes.yaml"):
+        api.validate(document, api.latest_version(), strict=True)
+
+
 def test_a_relay_writes_to_nothing_that_the_manifest_mounts_to_be_read(tmp_path):
     pod = documents("kubernetes.yaml")[0]["spec"]["template"]["spec"]
     (container,) = pod["containers"]
@@ -114,9 +138,12 @@ def test_a_relay_writes_to_nothing_that_the_manifest_mounts_to_be_read(tmp_path)
     data, database = tmp_path / "data", f"sqlite:///{tmp_path / 'relay.sqlite'}"
     migrate = [Path(sys.executable).parent / "relay", "migrate", "--data", data, "--database", database]
     subprocess.run(migrate, check=True, capture_output=True)
+    (data / "..data").mkdir()  # as a secret is mounted: a link, and the group may read
+    (data / "log-keys.json").rename(data / "..data/log-keys.json").chmod(0o440)
+    (data / "log-keys.json").symlink_to("..data/log-keys.json")
     served = Served(data, database=database, parts=tmp_path / "parts").start()
     assert served.stop() == 0
-    assert [path.name for path in data.iterdir()] == ["log-keys.json"]
+    assert {path.name for path in data.iterdir()} == {"log-keys.json", "..data"}
 
 
 def test_a_relay_has_the_time_to_drain_before_it_is_killed():
@@ -200,3 +227,14 @@ def test_the_unit_tries_again_for_as_long_as_the_database_is_away():
 def test_a_secret_is_read_from_a_file(tmp_path):
     (tmp_path / "relay_database").write_text("postgresql://relay@postgres/relay")
     assert Settings(_secrets_dir=tmp_path).database == "postgresql://relay@postgres/relay"
+
+
+HOMELESS = "import pwd; pwd.getpwuid = {}.__getitem__; from relay.cli import main; main()"
+
+
+@pytest.mark.parametrize("given", [["--data", "DATA"], []])
+def test_an_account_without_a_home_as_systemd_makes_has_the_data_folder_that_it_is_given(tmp_path, given):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("HOME", "XDG_", "RELAY_"))}
+    command = [sys.executable, "-c", HOMELESS, "migrate", *(word.replace("DATA", str(tmp_path)) for word in given)]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert ("no home" in ran.stderr, ran.returncode) == ((False, 0) if given else (True, 1)), ran.stderr
