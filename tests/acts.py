@@ -46,6 +46,11 @@ def as_json(client: Client, *words: str, body: str = "") -> dict:
     return json.loads(line)
 
 
+def waiting(client: Client) -> list[bytes]:
+    """The ids of the messages in the outbox, oldest first."""
+    return [message_id for message_id, _ in client.profile.cabinet.outbox()]
+
+
 def warnings(client: Client) -> list[str]:
     """What this profile warns of, oldest first."""
     return [warning.text for warning in client.profile.cabinet.warnings()]

@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from databases import fresh_database
 from forge import Forge, call
+from jobs import log_one
 from logcheck import verify_all_consistent, verify_receipt
 from postgres import replicated
 from processes import Serving, relay
@@ -24,7 +25,6 @@ from relay.settings import Settings
 from relay.store.engine import open_readers, open_writer
 from test_backup import last_resort
 from test_crash import everything_logged
-from test_relay_concurrency import log_one
 
 pytestmark = pytest.mark.postgres
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
