@@ -14,6 +14,8 @@ from sqlalchemy import select
 
 import relay.core.accept
 import relay.core.open
+from liaison.audit.pull import AuditPull
+from liaison.audit.pulled import PulledEntry
 from liaison.authority import Authority
 from liaison.cli import main
 from liaison.client import Client
@@ -44,6 +46,18 @@ def screen(client: Client, *words: str, body: str = "") -> list[str]:
 def as_json(client: Client, *words: str, body: str = "") -> dict:
     (line,) = screen(client, *words, "--json", body=body)
     return json.loads(line)
+
+
+def waiting(client: Client) -> list[bytes]:
+    """The ids of the messages in the outbox, oldest first."""
+    return [message_id for message_id, _ in client.profile.cabinet.outbox()]
+
+
+def pulled(auditor: Client) -> list[PulledEntry]:
+    """The access log as this auditor has it after a pull."""
+    pull = AuditPull(auditor)
+    pull.pull()
+    return list(pull.entries())
 
 
 def warnings(client: Client) -> list[str]:

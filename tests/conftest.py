@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import functools
 import sqlite3
+from functools import partial
 
 import pytest
 
 import liaison.home.vault
-from databases import fresh_database
+from cabinets import STATE_KEY
+from databases import BOTH, migrated_database
+from evidence_packages import ANNA, opened_and_recalled, two_with_auditors, verdict_of_both
 from forge import Forge
+from go_programs import GO, GOPATH, built
+from liaison.evidence.collect import collect
+from liaison.home.cabinet import Cabinet, create_cabinet
+from recalls import two_with_security_officers
 from relay.protocol.errors import Unknown
 from relay.protocol.identity import Kind
-from relay.store.engine import open_writer
-from relay.store.migrate import upgrade
 from retained import JEAN, two_offices_with_periods
 from simulator import Forger, double
+from witnessed import three_at_work, two_witnessed_offices
 from world import clearance, world
 
 pytest.register_assert_rewrite("model")  # whose modules compare, too
@@ -29,6 +35,18 @@ _LONGEST = ("test_transcripts.py", "test_tampering.py", "test_walkthrough.py")
 def pytest_collection_modifyitems(items):
     """The longest files first: begun as the last, they would run on one core while the others are idle."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
+
+
+@pytest.fixture(scope="session")
+def verify(tmp_path_factory):
+    return built(tmp_path_factory, "verify")
+
+
+@pytest.fixture(scope="session")
+def sumdb(tmp_path_factory):
+    if not (GOPATH / "src/golang.org/x/mod/sumdb/tlog").is_dir():
+        pytest.skip("no golang.org/x/mod here (apt-get install golang-golang-x-mod-dev)")
+    return built(tmp_path_factory, "sumdb", GO111MODULE="off", GOPATH=str(GOPATH))
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +109,68 @@ def auditor(two_offices):
     return made
 
 
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    """Warsaw and Paris with an auditor each, for evidence packages."""
+    with two_with_auditors(tmp_path_factory.mktemp("evidence")) as built:
+        yield built
+
+
+@pytest.fixture(scope="module")
+def recalled(audited):
+    """The id of a message that was opened and acknowledged by one, destroyed unread for the other."""
+    return opened_and_recalled(audited)
+
+
+@pytest.fixture(scope="module")
+def right(audited, recalled):
+    """An evidence package of that message, by its originator; with nothing wrong."""
+    return collect(audited.clients[ANNA], recalled)
+
+
+@pytest.fixture
+def verdict(request, tmp_path):
+    """What both verifiers say of an evidence package; where there is no Go, the first one alone."""
+    program = request.getfixturevalue("verify") if GO is not None else None
+    return partial(verdict_of_both, program, tmp_path / "package.zip")
+
+
+@pytest.fixture(scope="module")
+def three_witnesses(tmp_path_factory):
+    """Three witnesses at work: (their folder, the witnesses)."""
+    folder = tmp_path_factory.mktemp("witnessed")
+    with three_at_work(folder) as some:
+        yield folder, some
+
+
+@pytest.fixture(scope="module")
+def witnessed(three_witnesses):
+    """Warsaw and Paris, with an auditor each, at a relay whose logs these three cosign."""
+    with two_witnessed_offices(three_witnesses[0]) as built:
+        yield built
+
+
+@pytest.fixture
+def cabinet_path(tmp_path):
+    create_cabinet(tmp_path / "cabinet", STATE_KEY)
+    return tmp_path / "cabinet"
+
+
+@pytest.fixture
+def cabinet(cabinet_path):
+    with Cabinet(cabinet_path, STATE_KEY) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=BOTH)
+def secured(tmp_path_factory, request):
+    """Warsaw and Paris with a security officer each, over either kind of database."""
+    folder = tmp_path_factory.mktemp("recall")
+    database = migrated_database(request.param, folder / "database")
+    with database as url, two_with_security_officers(folder, url) as built:
+        yield built
+
+
 @pytest.fixture
 def fresh_offices(tmp_path, request):
     """For the tests in which an auditor verifies: his log has no entry of a clock that was set back.
@@ -101,12 +181,9 @@ def fresh_offices(tmp_path, request):
         with two_offices_with_periods(tmp_path) as built:
             yield built
         return
-    with fresh_database(request.param, tmp_path / "database") as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        engine.dispose()
-        with two_offices_with_periods(tmp_path, url) as built:
-            yield built
+    database = migrated_database(request.param, tmp_path / "database")
+    with database as url, two_offices_with_periods(tmp_path, url) as built:
+        yield built
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from postgres import postgres_url
+from relay.store.engine import open_writer
+from relay.store.migrate import upgrade
 
 BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)]
 
@@ -29,6 +31,16 @@ def fresh_database(kind: str, folder):
         yield make_url(server).set(database=name).render_as_string(hide_password=False)
     finally:
         administer(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def migrated_database(kind: str, folder):
+    """The same with a relay's tables in it."""
+    with fresh_database(kind, folder) as url:
+        engine = open_writer(url)
+        upgrade(engine, "relay-test")
+        engine.dispose()
+        yield url
 
 
 def administer(server: str, statement: str) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from relay.protocol.decision import SAME_OFFICE, Action, NeedToKnow, decide
 from relay.protocol.label import Category, Clearance, Label
 from relay.protocol.policy import Policy
 from relay.protocol.spif import read_spif
 
 HERE = Path(__file__).parent
 VECTORS = HERE / "vectors"
+NEED = NeedToKnow("addressee", "anna.nowak@lo-warsaw")
 NOW = 1_790_000_000  # 21 September 2026
 
 
@@ -79,3 +81,22 @@ def clearance(
     not_after: int = 4_000_000_000,
 ) -> Clearance:
     return Clearance(policy.name, policy.oid, tuple(ranks), categories(policy, chosen or {}), not_before, not_after)
+
+
+def chosen(**rows: list[str]) -> dict[str, list[str]]:
+    """The rows that have a value, by the names of their tag sets."""
+    return {name.replace("_", " "): values for name, values in rows.items() if values}
+
+
+def may_read(policy: Policy, one: Label, grant: Clearance) -> bool:
+    decision = decide(Action.READ, one, grant, SAME_OFFICE, NEED, policy, NOW)
+    return not set(decision.failing) - {"label-valid"}  # a bound need not be a valid label
+
+
+MERIDIAN = (VECTORS / "label" / "meridian.spif.xml").read_text()
+
+
+def edited(text: str, old: str, new: str) -> Policy:
+    """The policy of this SPIF after one replacement."""
+    assert old in text
+    return read_spif(text.replace(old, new, 1).encode())[0]

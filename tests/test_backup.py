@@ -15,6 +15,7 @@ import pytest
 
 from databases import fresh_database
 from forge import Forge, call
+from jobs import cheap_entry
 from liaison.holding import state_hold
 from logcheck import read_checkpoint, verify_all_consistent
 from processes import RELAY, Serving, relay, told
@@ -23,7 +24,6 @@ from relay.protocol.hold import Action
 from relay.settings import Settings
 from relay.store.engine import open_readers
 from relay.upkeep.backup import write_backup
-from test_relay_concurrency import cheap_entry
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
 OFFICERS = ("ewa.lis@lo-warsaw", "ola.zak@lo-warsaw")

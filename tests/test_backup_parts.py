@@ -11,17 +11,23 @@ from contextlib import closing
 import httpx2
 import pytest
 
+from buckets import s3_bucket
 from forge import call
+from large_parts import a_file, sha256
 from liaison.meter import no_meter
 from liaison.sealed import save
 from processes import Serving, relay
 from relay.protocol.canonical import decode, encode
 from relay.protocol.parts import CHUNK
-from test_parts import a_file, sha256
-from test_parts_bucket import bucket  # noqa: F401 - a fixture
 from world import clearance
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    with s3_bucket() as url:
+        yield url
 
 
 def sent_film(folder, home):

@@ -6,19 +6,19 @@ Each class of bad package is refused by both verifiers, repaired as far as an op
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import pytest
 
-import test_go
 from acts import as_json, run
+from evidence_packages import changed_entry, members_of, relogged, resigned
 from liaison.composing import Attachment
 from liaison.evidence.collect import collect
 from liaison.evidence.verify import verify_evidence
 from liaison.recalling import recall
 from liaison.record import kept, read_record
+from octets import flipped
 from relay.protocol.canonical import decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import Change, Event, parse_access_entry, parse_directory_entry
@@ -27,8 +27,6 @@ from relay.protocol.errors import Malformed, Unknown, Unverified
 from relay.protocol.identity import CERTIFICATE, read_certificate
 from relay.store.log import Log
 from simulator import Forger, double, lying
-from test_evidence import changed_entry, flipped, members_of, relogged, resigned, verdict_of_both
-from test_go import built
 from world import clearance, world
 
 LABEL = "TEST CLOSED RELEASABLE TO FRA, NOR, POL"
@@ -77,16 +75,6 @@ def right(setting, message_id):
 @pytest.fixture(scope="module")
 def by_hash(setting, message_id):
     return collect(setting.clients[PETIT], message_id, hash_only=True)
-
-
-@pytest.fixture(scope="module")
-def go(tmp_path_factory):
-    return built(tmp_path_factory, "verify") if test_go.GO is not None else None
-
-
-@pytest.fixture
-def verdict(go, tmp_path) -> Callable[..., bool]:
-    return partial(verdict_of_both, go, tmp_path / "package.zip")
 
 
 # -- what it shows

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from databases import fresh_database
 from forge import Forge, call
+from jobs import log_one
 from logcheck import verify_all_consistent, verify_receipt
 from postgres import replicated
 from processes import Serving, relay
@@ -26,7 +27,6 @@ from relay.store.engine import open_readers, open_writer
 from relay.store.schema import setting
 from test_backup import last_resort
 from test_crash import everything_logged
-from test_relay_concurrency import log_one
 
 pytestmark = pytest.mark.postgres
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"

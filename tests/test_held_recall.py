@@ -6,16 +6,14 @@ import pytest
 from sqlalchemy import select
 
 from acts import as_json, gets_nothing, run
-from databases import BOTH, fresh_database
+from databases import BOTH, migrated_database
 from forge import call
 from liaison.holding import state_hold
 from liaison.recalling import recall
 from relay.house import check_all
 from relay.protocol.entry import Event, parse_access_entry
 from relay.protocol.hold import Action
-from relay.store.engine import open_writer
 from relay.store.log import Log
-from relay.store.migrate import upgrade
 from relay.store.schema import part, slot
 from simulator import Forger
 from world import clearance, world
@@ -28,19 +26,15 @@ LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
 @pytest.fixture(scope="module", params=BOTH)
 def offices(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("held-recall")
-    with fresh_database(request.param, folder / "database") as url:
-        engine = open_writer(url)
-        upgrade(engine, "relay-test")
-        engine.dispose()
-        with world(folder, database=url) as built:
-            built.office("lo-warsaw", "POL")
-            built.office("lo-paris", "FRA")
-            built.agreement("lo-warsaw", "lo-paris")
-            for address in (ANNA, JEAN, LEA):
-                built.device(address, clearances=[clearance(nations=["FRA", "POL"])])
-            for address in (EWA, OLA, LUC, ZOE):
-                built.device(address, clearances=[], roles=["security"])
-            yield built
+    with migrated_database(request.param, folder / "database") as url, world(folder, database=url) as built:
+        built.office("lo-warsaw", "POL")
+        built.office("lo-paris", "FRA")
+        built.agreement("lo-warsaw", "lo-paris")
+        for address in (ANNA, JEAN, LEA):
+            built.device(address, clearances=[clearance(nations=["FRA", "POL"])])
+        for address in (EWA, OLA, LUC, ZOE):
+            built.device(address, clearances=[], roles=["security"])
+        yield built
 
 
 def sent(built) -> bytes:

@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-import test_go
+from go_programs import needs_go, run_go
 from octets import flipped
 from processes import Serving
 from relay.protocol.armor import armor, dearmor
@@ -19,8 +19,7 @@ from relay.protocol.canonical import decode
 from relay.protocol.identity import Kind
 from world import clearance
 
-pytestmark = test_go.pytestmark
-verify = test_go.verify
+pytestmark = needs_go
 ANNA, FEED, DUTY = "anna.nowak@lo-warsaw", "feed@lo-paris", "duty@lo-paris"
 
 
@@ -42,7 +41,7 @@ def partner(offices, verify):
     folder.mkdir()
 
     def run(*words):
-        return test_go.run(verify, "partner", folder, *words)
+        return run_go(verify, "partner", folder, *words)
 
     statement = folder / "lo-paris.statement"
     statement.write_text(armor(offices.statements["lo-paris"], "STATEMENT"))

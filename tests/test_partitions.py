@@ -14,6 +14,7 @@ from sqlalchemy import create_engine, func, make_url, select, text, update
 
 from databases import administer, fresh_database
 from forge import Forge, call
+from jobs import log_one
 from logcheck import verify_all_consistent, verify_receipt
 from processes import told
 from relay.core.accept import _BY_ID
@@ -29,7 +30,6 @@ from relay.store.log_schema import log_entry
 from relay.store.migrate import _config, upgrade
 from relay.store.partitions import BY_DAY, BY_INDEX, Widths, _holds_any, _ranges, tend
 from relay.store.schema import message, message_place, part, slot
-from test_relay_concurrency import log_one
 from world import clearance, world
 
 pytestmark = pytest.mark.postgres

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 
-import httpx2
 import pytest
-from moto.server import ThreadedMotoServer
 
+from buckets import s3_bucket
 from liaison.meter import no_meter
 from liaison.sealed import save
 from relay.protocol.errors import Unavailable
@@ -18,22 +17,8 @@ from world import clearance, world
 
 @pytest.fixture(scope="module")
 def bucket():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = {
-        "AWS_ENDPOINT": f"http://{host}:{port}",
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in endpoint.items():
-            patch.setenv(name, value)
-        httpx2.put(f"http://{host}:{port}/liaison").raise_for_status()
-        yield "s3://liaison/parts"
-    server.stop()
+    with s3_bucket() as url:
+        yield url
 
 
 def test_a_bucket_keeps_chunks_as_files_do_and_never_replaces_one(bucket, tmp_path):

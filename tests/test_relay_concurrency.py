@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
-
-import httpx2
 import pytest
 
-from forge import Forge, rows, signed_headers
+from forge import Forge, rows
+from jobs import cheap_entry, log_one, post_all, together
 from logcheck import verify_all_consistent, verify_receipt
-from relay.protocol.entry import AccessEntry, Change, Event, parse_access_entry, parse_logged_entry
+from relay.protocol.entry import Change, Event, parse_access_entry, parse_logged_entry
 from relay.protocol.envelope import parse_message
 from relay.protocol.errors import Malformed, TooLarge, Unknown
 from relay.protocol.header import Addressee, AddresseeKind
@@ -21,28 +17,6 @@ from relay.store.schema import message
 
 ANNA, JEAN, LUC = "anna.nowak@lo-warsaw", "jean.petit@lo-paris", "luc.bas@lo-paris"
 CLIENTS, EACH = 64, 4
-
-
-def post_all(world, anna, batches) -> list[list[httpx2.Response]]:
-    """Each batch by a client of its own, all clients at once."""
-
-    async def one(bodies, go):
-        async with httpx2.AsyncClient(timeout=60) as client:
-            await go.wait()
-            return [
-                await client.post(
-                    world.url + "/v1/messages", content=body, headers=signed_headers(anna, "POST", "/v1/messages", body)
-                )
-                for body in bodies
-            ]
-
-    async def everyone():
-        go = asyncio.Event()
-        waiting = [asyncio.create_task(one(bodies, go)) for bodies in batches]
-        go.set()
-        return await asyncio.gather(*waiting)
-
-    return asyncio.run(everyone())
 
 
 def test_sixty_four_clients_at_once_leave_one_gapless_history_and_no_bad_request_harms_another(two_offices):
@@ -97,15 +71,6 @@ def entry_at(world, index):
 # -- jobs in one batch --------------------------------------------------------------------------------------------
 
 
-def cheap_entry(detail: str = "") -> AccessEntry:
-    return AccessEntry(Event.OPERATOR, 1, os.urandom(16), bytes(16), "operator", "", detail=detail)
-
-
-def log_one(batch):
-    index = batch.log(cheap_entry())
-    return lambda committed: committed.prove(index)
-
-
 def blow_up(batch):
     return 1 // 0
 
@@ -133,27 +98,6 @@ def answer_badly(batch):
 def swell(batch):
     batch.log(cheap_entry("x" * 70_000))
     return lambda _committed: None
-
-
-def together(relay, jobs):
-    """All jobs in one batch: the writer is held up until they wait behind each other."""
-    held, go = threading.Event(), threading.Event()
-
-    def hold_up(_batch):
-        held.set()
-        go.wait(20)
-        return lambda _committed: None
-
-    async def submit():
-        first = asyncio.create_task(relay._writer.submit(hold_up))
-        await asyncio.to_thread(held.wait, 20)
-        rest = [asyncio.create_task(relay._writer.submit(job)) for job in jobs]
-        await asyncio.sleep(0)
-        go.set()
-        await first
-        return await asyncio.gather(*rest, return_exceptions=True)
-
-    return asyncio.run(submit())
 
 
 @pytest.mark.parametrize(

