@@ -6,7 +6,7 @@
 # to drain, and Docker alone would kill it after 10. PostgreSQL: RELAY_DATABASE, and `relay migrate` before the first start.
 # What it is made of, Debian's packages aside (CycloneDX): docker run --rm liaison-relay cat /opt/relay/sbom.json
 
-FROM python:3.13-slim AS build
+FROM python:3.14-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY relay relay
@@ -18,7 +18,7 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /wheel . \
  && pip install --no-cache-dir cyclonedx-bom \
  && cyclonedx-py environment --spec-version 1.6 --output-file /opt/relay/sbom.json /opt/relay
 
-FROM python:3.13-slim
+FROM python:3.14-slim
 RUN useradd --system --uid 8440 --no-create-home --shell /usr/sbin/nologin relay \
  && install --directory --owner relay --group relay --mode 0700 /data
 COPY --from=build /opt/relay /opt/relay

@@ -82,17 +82,18 @@ class Stage:
 @contextmanager
 def serving(stage: Stage) -> Iterator[str]:
     """A relay on a free loopback port; its URL."""
-    log = (stage.folder / "relay.log").open("w")
-    process = subprocess.Popen(  # noqa: S603 - our own program
-        [str(_BIN / "relay"), "serve", "--data", str(stage.folder / "relay"), "--port", "0"],
-        stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder, env=stage.environment(),
-    )  # fmt: skip
-    try:
-        line = process.stdout.readline() if process.stdout else ""
-        if "serving on" not in line:
-            raise ClaimFailed("the relay did not start: " + (stage.folder / "relay.log").read_text()[-500:])
-        yield line.split()[3]
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+    command = [str(_BIN / "relay"), "serve", "--data", str(stage.folder / "relay"), "--port", "0"]
+    with (
+        (stage.folder / "relay.log").open("w") as log,
+        subprocess.Popen(  # noqa: S603 - our own program
+            command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=stage.folder, env=stage.environment()
+        ) as process,
+    ):
+        try:
+            line = process.stdout.readline() if process.stdout else ""
+            if "serving on" not in line:
+                raise ClaimFailed("the relay did not start: " + (stage.folder / "relay.log").read_text()[-500:])
+            yield line.split()[3]
+        finally:
+            process.terminate()
+            process.wait(20)

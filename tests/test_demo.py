@@ -16,12 +16,14 @@ ESCAPE = b"\x1b["
 
 def test_the_demonstration_holds_every_claim_and_is_plain_on_a_pipe(tmp_path: Path) -> None:
     real = {"RELAY_PARTS": str(tmp_path / "parts"), "relay_data": str(tmp_path / "relay")}  # of a relay that works here
+    leaks = {"PYTHONWARNINGS": "default::ResourceWarning"}  # of the demonstration and of each command in it
     told = subprocess.run(
-        [RELAY, "demo"], cwd=tmp_path, env=os.environ | real, capture_output=True, timeout=180, check=False
+        [RELAY, "demo"], cwd=tmp_path, env=os.environ | real | leaks, capture_output=True, timeout=180, check=False
     )
     assert told.returncode == 0, told.stdout[-2000:] + told.stderr[-2000:]
     assert told.stderr == b""
     assert ESCAPE not in told.stdout
+    assert b"ResourceWarning" not in told.stdout
     last = told.stdout.decode().splitlines()[-1]
     assert f"{told.stdout.decode().count('  ✓ ')} claims held" in last
     assert "✗" not in told.stdout.decode()
