@@ -1,7 +1,7 @@
-"""Separation of duties: whoever operates does not audit.
+"""Separation of duties: whoever operates does not audit, and no key is anybody else's.
 
 The rules:
-  - a *key* that has ever operated never audits, and the reverse, in any office: signature key, either half of it, and
+  - a *key* is one device's for good, in any office, and so does one of both: either half of a signature key and the
     request key are compared with those of every statement and certificate;
   - an *address* does one of both at a time: its standing certificates, the roles that stand at it and the communities
     it manages say which. Who changes sides is revoked first;
@@ -59,8 +59,8 @@ def check_duty(directory: Directory, certificate: Certificate) -> None:
             )
 
 
-def take_duty(directory: Directory, duty: Duty, keys: tuple[bytes, ...]) -> None:
-    """Note what these keys do from now on. Raises Conflict."""
-    if any(directory.duties.get(key, duty) is not duty for key in keys):
-        raise Conflict("a key of this was used for the other duty: who operates does not audit", hint="make new keys")
-    directory.duties |= dict.fromkeys(keys, duty)
+def take_keys(directory: Directory, device_id: bytes, keys: tuple[bytes, ...]) -> None:
+    """Note whose these keys are from now on. Raises Conflict."""
+    if any(directory.keys.get(key, device_id) != device_id for key in keys):
+        raise Conflict("a key of this is another's already, in whole or as a half", hint="make new keys")
+    directory.keys |= dict.fromkeys(keys, device_id)

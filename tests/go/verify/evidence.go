@@ -49,6 +49,7 @@ type evidence struct {
 	vkeys      map[string][]string
 	offices    map[string]office
 	devices    map[string]*certified // by device id
+	keys       map[string]string     // key, or half of one → signature key of whose it is
 	policies   []published
 	agreements map[string]map[string]int64 // payload → when each office's signature was logged, in milliseconds
 	entries    []map[int64]any
@@ -96,7 +97,8 @@ func verifyEvidence(path string, trusted []string) (found any, err error) {
 	}()
 	e := &evidence{
 		members: map[string][]byte{}, vkeys: map[string][]string{}, offices: map[string]office{},
-		devices: map[string]*certified{}, agreements: map[string]map[string]int64{}, grants: map[string][]int64{},
+		devices: map[string]*certified{}, keys: map[string]string{},
+		agreements: map[string]map[string]int64{}, grants: map[string][]int64{},
 	}
 	e.readFile(path)
 	e.readManifest()
@@ -267,6 +269,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 	}
 	switch change {
 	case "office":
+		if err := e.takeKeys(octets(5), octets(6)); err != nil {
+			return err
+		}
 		_, kid, _, err := verifySign1(encoded, octets(5), "application/relay-statement+cose")
 		if _, taken := e.offices[text(2)]; err != nil || taken {
 			return fmt.Errorf("statement: registered already, or %v", err)
@@ -278,6 +283,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		kid := thumbprint(algSignature, octets(9))
 		if e.devices[string(octets(2))] != nil || !bytes.Equal(kid[:16], octets(2)) {
 			return fmt.Errorf("the device is known, or not named by its key")
+		}
+		if err := e.takeKeys(octets(9), octets(10)); err != nil {
+			return err
 		}
 		e.devices[string(octets(2))] = &certified{
 			text(3), text(4), name, octets(9), number(11), number(12), 1 << 62, fields[5], fields[6],
@@ -309,6 +317,21 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		return fmt.Errorf("signed by none of its parties")
 	}
 	return fmt.Errorf("a change that is no evidence")
+}
+
+// takeKeys notes whose these keys are. No key, nor half of one, is anybody else's, or does two things.
+func (e *evidence) takeKeys(public, request []byte) error {
+	half := min(len(public), 1952)
+	if bytes.Equal(public[half:], request) {
+		return fmt.Errorf("the request key is half of the signature key")
+	}
+	for _, key := range [][]byte{public[:half], public[half:], request} {
+		if holder, taken := e.keys[string(key)]; taken && holder != string(public) {
+			return fmt.Errorf("a key of this is another's already")
+		}
+		e.keys[string(key)] = string(public)
+	}
+	return nil
 }
 
 func officeOf(address string) string {
