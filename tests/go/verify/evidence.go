@@ -538,34 +538,44 @@ func (e *evidence) checkPolicy() {
 
 // checkAgreements asks for one at each time that the rules were asked: at the acceptance, and at every opening.
 func (e *evidence) checkAgreements() {
+	own, _ := e.accept[7].(string)
+	joined := e.joined(own)
+	check := func(other string, at int64) {
+		valid := func(each window) bool { return each.from <= at && at < each.until }
+		refuse(other != own && !slices.ContainsFunc(joined[other], valid),
+			"agreement: none that %s and %s had signed, valid then", own, other)
+	}
 	for device := range e.grants {
-		e.checkAgreement(e.devices[device].office, entryTime(e.accept[3]))
+		check(e.devices[device].office, entryTime(e.accept[3]))
 	}
 	for _, entry := range e.entries {
 		if entry[2] == "open" {
-			e.checkAgreement(entry[7].(string), entryTime(entry[3]))
+			check(entry[7].(string), entryTime(entry[3]))
 		}
 	}
 }
 
-// checkAgreement refuses if none that both offices and all its parties had signed by then, in milliseconds, was valid.
-func (e *evidence) checkAgreement(other string, at int64) {
-	own, _ := e.accept[7].(string)
+type window struct{ from, until int64 } // in milliseconds, the end not included
+
+// joined reads each agreement once: by office, when one that all its parties had signed joined it with this one.
+func (e *evidence) joined(own string) map[string][]window {
+	found := map[string][]window{}
 	for payload, signed := range e.agreements {
 		terms := must(decode([]byte(payload))).(map[int64]any)
-		parties := must(asArray(terms[3], -1, "parties"))
 		from, until := must(asTime(terms[10], "not before")), must(asTime(terms[11], "not after"))
-		valid := len(signed) == len(parties) && from <= at/1000 && at/1000 <= until
-		for _, logged := range signed {
-			valid = valid && logged <= at+60_000
+		_, ours := signed[own]
+		if !ours || len(signed) != len(must(asArray(terms[3], -1, "parties"))) {
+			continue
 		}
-		_, left := signed[own]
-		_, right := signed[other]
-		if valid && left && right {
-			return
+		from *= 1000
+		for _, logged := range signed {
+			from = max(from, logged-60_000)
+		}
+		for name := range signed {
+			found[name] = append(found[name], window{from, (until + 1) * 1000})
 		}
 	}
-	refuse(other != own, "agreement: none that %s and %s had signed, valid then", own, other)
+	return found
 }
 
 // readPortions reads what namePortions writes, with which the caller compares it.
