@@ -46,13 +46,11 @@ def check_duty(directory: Directory, certificate: Certificate) -> None:
     if audits and any(state.community.manager == certificate.address for state in directory.communities.values()):
         raise Conflict(f"{certificate.address} manages a community", hint="give it another manager first")
     own = (certificate.address, *(f"{role}@{certificate.office}" for role in certificate.roles))
-    held = [
-        each
-        for address in own
-        for each in (*directory.by_address.get(address, ()), *directory.by_role.get(address, ()))
-    ]
-    for device in (directory.devices[device_id] for device_id in held if directory.stands(device_id)):
-        if duty_of(device.kind) is not duty_of(certificate.kind):
+    held = [each for address in own for each in directory.by_address.get(address, ())]
+    if audits:  # else nobody whom a role leads to is of the other duty: who audits has none
+        held += directory.by_role.get(certificate.address, ())
+    for device in (directory.devices[device_id] for device_id in held):
+        if (device.kind is Kind.AUDITOR) is not audits and directory.stands(device.device_id):
             raise Conflict(
                 f"{device.address} {duty_of(device.kind)} in {device.office} already: nobody does both",
                 hint="revoke every device of one duty before the first of the other is enrolled",

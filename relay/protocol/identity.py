@@ -8,7 +8,7 @@ makes requests to the relay too; its device name is derived from its own key in 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -69,10 +69,12 @@ class Statement:
     request_public: bytes  # Ed25519, signs the authority's requests to the relay
     created: int
     relay_keys: tuple[str, ...]  # the relay's log verifier keys as the authority compared them; may be empty
+    kid: bytes = field(init=False, repr=False, compare=False)
 
-    @property
-    def kid(self) -> bytes:
-        return thumbprint(suite_numbered(self.suite).signature_alg, self.authority_public)
+    def __post_init__(self) -> None:
+        # Once: whoever looks at a device asks for its authority's.
+        alg = suite_numbered(self.suite).signature_alg
+        object.__setattr__(self, "kid", thumbprint(alg, self.authority_public))
 
     @property
     def device_id(self) -> bytes:
