@@ -172,12 +172,13 @@ def check(*, checkpoints: Any, as_json: bool, **given: Any) -> None:
 @main.command("sweep")
 @data_option
 @database_option
+@click.option("--trust-clock", is_flag=True, help="Go by this machine's clock although the last sweep was long before.")
 @json_option
-def sweep_now(*, as_json: bool, **given: Any) -> None:
+def sweep_now(*, trust_clock: bool, as_json: bool, **given: Any) -> None:
     """Destroy now what is due by the offices' policies; a relay that serves does so by itself."""
     from relay.house import sweep  # noqa: PLC0415
 
-    swept = sweep(settings_of(**given))
+    swept = sweep(settings_of(**given), trust_clock=trust_clock)
     if as_json:
         put({"messages": swept.messages, "entries": swept.entries})
     say(f"{swept.messages} messages and the contents of {swept.entries} entries destroyed")

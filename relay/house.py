@@ -185,11 +185,11 @@ def _take_up_witnessing(relay: Relay, settings: Settings) -> None:
         require_own_logs(relay.witness_policy, relay.vkeys)
 
 
-def sweep(settings: Settings) -> Swept:
-    """Destroy what is due, beside a relay that may be serving."""
+def sweep(settings: Settings, *, trust_clock: bool) -> Swept:
+    """Destroy what is due, beside a relay that may be serving. Raises ClockAhead, unless the operator trusts it."""
     with closing(reopen_relay(settings)) as relay:
         relay.start()
-        return asyncio.run(relay.sweeper.sweep())
+        return asyncio.run(relay.sweeper.sweep(trust_clock=trust_clock))
 
 
 def draft_approvers(settings: Settings, people: Sequence[str], needed: int) -> bytes:

@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     partition_days: int = Field(28, ge=1, le=36_500)
     partition_entries: int = Field(1 << 24, ge=1, le=1 << 40)  # of the access log, likewise
     # seconds between sweeps of what is due for destruction
-    sweep_every: float = Field(3600, ge=0.1, le=30 * 86400, allow_inf_nan=False)
+    sweep_every: float = Field(3600, ge=0.1, le=3 * 86400, allow_inf_nan=False)
 
     @field_validator("database")
     @classmethod

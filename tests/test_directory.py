@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import time
 from dataclasses import replace
 
@@ -30,8 +31,12 @@ def entry(change, payload, at=0):
     return DirectoryEntry(change, NOW * 1000 + at, bytes(16), payload).encoded()
 
 
-def office(key, name, nation="POL"):
-    statement = Statement(name, nation, 1, key.public, bytes(32), NOW, ())
+def request_key(device):
+    return hashlib.sha256(device.public).digest()
+
+
+def office(key, name, nation="POL", request_public=None):
+    statement = Statement(name, nation, 1, key.public, request_public or request_key(key), NOW, ())
     return entry(Change.OFFICE, key.sign_object(STATEMENT, statement.payload()))
 
 
@@ -45,7 +50,7 @@ def certificate(authority, device, address, **fields):
         scope=(),
         suite=1,
         signature_public=device.public,
-        request_public=bytes(32),
+        request_public=request_key(device),
         not_before=NOW - 60,
         not_after=NOW + 86400,
         serial=bytes(16),

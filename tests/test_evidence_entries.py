@@ -168,6 +168,21 @@ def test_an_expired_certificate_is_refused_also_if_its_authority_signed_it(audit
         assert not verdict(relogged(audited, right, Log.DIRECTORY, future)), who
 
 
+def test_a_certificate_for_anybody_elses_key_or_for_half_of_its_own_is_refused(audited, right, verdict):
+    anna, jean = (audited.clients[each].profile for each in (ANNA, PETIT))
+    statement = audited.authorities["lo-paris"].profile.statement
+    shared = {
+        "its own Ed25519 key": anna.signing.public[1952:],
+        "another's Ed25519 key": jean.signing.public[1952:],
+        "another's request key": jean.request.public_key().public_bytes_raw(),
+        "an authority's request key": statement.request_public,
+    }
+    assert verdict(relogged(audited, right, Log.DIRECTORY, recertified(audited, ANNA, request_public=bytes(32))))
+    for what, key in shared.items():
+        altered = relogged(audited, right, Log.DIRECTORY, recertified(audited, ANNA, request_public=key))
+        assert not verdict(altered), what
+
+
 def test_a_certificate_by_another_authority_is_refused(audited, right, verdict):
     paris = audited.authorities["lo-paris"].profile.signing
     honest = recertified(audited, ANNA)

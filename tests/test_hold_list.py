@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import count
 
 import pytest
 
@@ -20,6 +21,7 @@ ANNA, JEAN = "anna.nowak@lo-warsaw", "jean.petit@lo-paris"
 EWA, OLA, LUC, ZOE = "ewa.lis@lo-warsaw", "ola.zak@lo-warsaw", "luc.bas@lo-paris", "zoe.roux@lo-paris"
 WARSAW, PARIS = "audit@lo-warsaw", "audit@lo-paris"
 LABEL = "TEST CLOSED RELEASABLE TO FRA, POL"
+_REASONS = count(3)
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +180,83 @@ def test_a_list_of_more_than_a_page_is_whole(offices, held, monkeypatch):
     found = [each for each in listed(offices, EWA) if each.by is not None]
     assert [each.message_id for each in found] == held
     assert about(offices, EWA, held[0]).waits is not None
+
+
+def say(built, action, message_id, officers):
+    """A word of each, which was not said before."""
+    for officer in officers:
+        state_hold(built.clients[officer], action, message_id, f"inquiry {next(_REASONS)}")
+
+
+def meanwhile(offices, monkeypatch, message_id, happen):
+    """Something that happens once EWA was given the page with all that her office has said of this message."""
+    known = about(offices, EWA, message_id)
+    last = max(word.index for word in (known.by, known.waits) if word is not None)
+    client, waiting = offices.clients[EWA], [happen]
+    get = client.transport.get
+
+    def answer(path, **query):
+        if path == "/v1/holds" and query["after"] > last and waiting:
+            waiting.pop()()
+        return get(path, **query)
+
+    monkeypatch.setattr(relay_hold, "PAGE", 1)
+    monkeypatch.setattr(client.transport, "get", answer)
+    found = listed(offices, EWA)
+    monkeypatch.undo()
+    assert not waiting
+    return next(each for each in found if each.message_id == message_id)
+
+
+def test_a_hold_that_is_lifted_and_placed_anew_between_two_pages_is_listed_as_it_is_now(offices, held, monkeypatch):
+    def anew():
+        say(offices, Action.LIFT, held[0], (OLA, EWA))
+        say(offices, Action.PLACE, held[0], (OLA, EWA))
+        say(offices, Action.LIFT, held[0], [OLA])
+
+    found = meanwhile(offices, monkeypatch, held[0], anew)
+    assert found == about(offices, EWA, held[0])
+    assert (found.by.action, found.waits.action) == (Action.PLACE, Action.LIFT)
+
+
+def test_a_hold_that_is_lifted_and_asked_for_anew_between_two_pages_is_listed_as_none(offices, held, monkeypatch):
+    def begun():
+        say(offices, Action.LIFT, held[0], (OLA, EWA))
+        say(offices, Action.PLACE, held[0], [OLA])
+
+    found = meanwhile(offices, monkeypatch, held[0], begun)
+    assert found == about(offices, EWA, held[0])
+    assert (found.by, found.waits.action) == (None, Action.PLACE)
+    say(offices, Action.PLACE, held[0], [EWA])
+
+
+def test_a_word_to_lift_that_lapses_between_two_pages_makes_room_for_another(offices, held, monkeypatch):
+    uma = "uma.rek@lo-warsaw"
+    offices.device(uma, clearances=[], roles=["security"])
+    say(offices, Action.LIFT, held[0], [uma])
+
+    def lapse():
+        offices.authorities["lo-warsaw"].revoke(uma, "moved on")
+        say(offices, Action.LIFT, held[0], [OLA])
+
+    found = meanwhile(offices, monkeypatch, held[0], lapse)
+    assert found == about(offices, EWA, held[0])
+    assert (found.by.action, found.waits.words[0].address) == (Action.PLACE, OLA)
+
+
+def test_what_was_in_the_log_before_the_first_page_is_no_news_on_the_second(offices, held, monkeypatch):
+    placed = held_by(offices, EWA)[0].index
+    say(offices, Action.LIFT, held[0], (OLA, EWA))
+    say(offices, Action.PLACE, held[0], (OLA, EWA))
+    again = next(each.index for each in held_by(offices, EWA) if each.entry.message_id == held[0])
+
+    def past(_connection, _office, after, _count):
+        return [each for each in (placed, again) if each >= after][:1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(relay_hold, "standing_entries", past)
+        with pytest.raises(Unverified, match="or no other one"):
+            listed(offices, EWA)
 
 
 def lie(offices, monkeypatch, change):

@@ -104,6 +104,12 @@ def test_a_statement_reads_back(office, created, relay_keys):
     assert parse_statement(KEY.sign_object(STATEMENT, statement.payload())) == statement
 
 
+def test_a_request_for_half_of_its_own_key_is_malformed():
+    half = _request(request_public=KEY.public[1952:])
+    with pytest.raises(Malformed, match="half of the signature key"):
+        parse_request(KEY.sign_object(REQUEST, half.payload()))
+
+
 @settings(max_examples=20, deadline=None)
 @given(LOCALS, OFFICES, TIMES)
 def test_a_request_reads_back(local, office, created):

@@ -197,7 +197,7 @@ def test_a_second_authority_under_an_offices_name_is_believed_by_nobody(anna, je
     """The operator removes Warsaw, admits "Warsaw" with a key of his own and certifies an Anna of his own."""
     rogue, device = SigningKey.generate(), SigningKey.generate()
     statement = Statement("lo-warsaw", "POL", 1, rogue.public, bytes(32), int(time.time()), ())
-    certificate = rogue.sign_object(CERTIFICATE, _certificate(device, ANNA).payload())
+    certificate = rogue.sign_object(CERTIFICATE, _certificate(device, ANNA, request_public=b"\1" * 32).payload())
 
     def coup(entries):
         return [

@@ -84,8 +84,9 @@ def held_by_office(client: Client, office: str) -> list[Held]:
     Raises Unverified; Refused to who is told of none.
     """
     warrants = Warrants(lambda start: client.profile.cabinet.entries(DIRECTORY, start))
-    found, after = dict[bytes, Held](), 0
+    found, until, after = dict[bytes, Held](), dict[bytes, int](), 0  # until: how long the log was when it was read
     while page := _page(client, after):
+        size = client.trust.seen()
         for index, entry in page:
             warrants.take(index, entry)
             if warrants.fault is not None:
@@ -93,10 +94,20 @@ def held_by_office(client: Client, office: str) -> list[Held]:
             with relayed():
                 word = _word(index, entry)
             message_id = entry.message_id or b""
-            if word is None or entry.office != office or index < after or not _follows(word, found.get(message_id)):
+            said = found.get(message_id)
+            if word is not None and said is not None and index >= until[message_id]:
+                said = _undone(said, word)
+            if word is None or entry.office != office or index < after or not _follows(word, said):
                 raise Unverified(f"entry {index} of the access log is no hold of {office}, or no other one")
-            found[message_id], after = _after(found.get(message_id), word), index + 1
+            found[message_id], until[message_id], after = _after(said, word), size, index + 1
     return _standing(found.values(), client)
+
+
+def _undone(said: Held, word: Word) -> Held | None:
+    """What is left of what stood on an earlier page, given a word that was not in the log then: a relay shows none of
+    those between, by which the one was lifted or the other lapsed.
+    """
+    return replace(said, waits=None) if word.action is Action.LIFT else None
 
 
 def _follows(word: Word, said: Held | None) -> bool:

@@ -34,6 +34,7 @@ from relay.store.mail import Ear
 from . import accept, acknowledge, alarm, audit, hold, keyroom, open, reading, recall, register, uploads  # noqa: A004 - the field's verb
 from .bell import Bell
 from .caller import Caller, Request, require_mailbox
+from .clock import SweepClock
 from .door import Door
 from .policies import PolicyShelf
 from .pulse import Pulse
@@ -65,10 +66,11 @@ class Relay:
             readers, lambda: self._committer.directory, self.judge, self._writer.catch_up, self._bell, chunks
         )
         self.door = Door(self._writer, self.room, shared=shared)
-        self.sweeper = Sweeper(readers, self._writer, self.room, self.judge, chunks)
+        self.origins = self._committer.origins
+        clock = SweepClock(keys, self.origins[Log.ACCESS])
+        self.sweeper = Sweeper(readers, self._writer, self.room, self.judge, chunks, clock)
         self.pulse = Pulse(self._writer)
         self.name = name
-        self.origins = self._committer.origins
         self.vkeys = keys.vkeys(tuple(self.origins.values()))
         self.witness_desk = WitnessDesk()  # whose checkpoints we cosign
         self.witness_policy: WitnessPolicy | None = None  # who cosigns ours

@@ -6,7 +6,7 @@ The rules:
   - an office's authority certifies, revokes and publishes for its own office only;
   - what a list of approvers governs does not hold without their approvals, whoever else signed it. A list outlives the
     removal of its office: the same authority, registered again, finds it in force;
-  - whoever operates does not audit (duties.py).
+  - whoever operates does not audit, and no key is anybody else's (duties.py).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .canonical import expect_bytes, read_array
 from .community import COMMUNITY, ROSTER, read_community, read_roster
 from .cose import Sign1, parse_sign1, verify_sign1
 from .directory_terms import AgreementState, CommunityState, Device, authority_device, certified_device
-from .duties import Duty, check_duty, duty_of, key_names, take_duty
+from .duties import check_duty, key_names, take_keys
 from .entry import Change, DirectoryEntry
 from .errors import Conflict, Malformed, Unknown, Unverified
 from .identity import (
@@ -63,9 +63,8 @@ def _office(directory: Directory, entry: DirectoryEntry) -> None:
         raise Conflict(f"the key of this authority is {known.address}'s", hint="make a new one")
     ref = parse_sign1(entry.payload, STATEMENT).ref
     _require_approvals(directory, entry, directory.approvers_of(""), Question(Matter.ADMISSION, ref, ""))
-    take_duty(
-        directory, Duty.OPERATES, key_names(statement.suite, statement.authority_public, statement.request_public)
-    )
+    keys = key_names(statement.suite, statement.authority_public, statement.request_public)
+    take_keys(directory, statement.device_id, keys)
     directory.offices[statement.office] = statement
     directory.statements[statement.kid] = statement
     _admit(directory, device, statement.kid)
@@ -93,7 +92,7 @@ def _certificate(directory: Directory, entry: DirectoryEntry) -> None:
         _require_approvals(directory, entry, directory.approvers_of(certificate.office), question)
     check_duty(directory, certificate)
     keys = key_names(certificate.suite, certificate.signature_public, certificate.request_public)
-    take_duty(directory, duty_of(certificate.kind), keys)
+    take_keys(directory, certificate.device_id, keys)
     device = certified_device(certificate, statement.nation)
     _admit(directory, device, statement.kid)
     directory.certificates[device.device_id] = directory.size

@@ -22,7 +22,6 @@ from .audit_scope import AuditGrant, is_asked_for
 from .changes import CHANGES
 from .dating import CLOCKS_APART, goes_back
 from .directory_terms import AgreementState, CommunityState, Device
-from .duties import Duty
 from .entry import DirectoryEntry, parse_directory_entry
 from .errors import Unverified
 from .identity import (
@@ -59,7 +58,7 @@ class Directory:
     approvers: dict[tuple[str, bytes], Approvers] = field(default_factory=dict)  # by office and its authority's kid
     audit_grants: dict[tuple[str, bytes], AuditGrant] = field(default_factory=dict)  # (office, device_id) → newest
     vouchers: dict[bytes, bytes] = field(default_factory=dict)  # device_id → kid of the authority that certified it
-    duties: dict[bytes, Duty] = field(default_factory=dict)  # name of every key that was ever here → what it does
+    keys: dict[bytes, bytes] = field(default_factory=dict)  # name of every key that was ever here → whose: device_id
 
     def apply(self, encoded: bytes) -> DirectoryEntry:
         """Verify one entry and take it in. Raises Malformed, Unverified, Conflict, Unknown; then nothing changed."""

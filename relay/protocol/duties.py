@@ -1,8 +1,8 @@
-"""Separation of duties: whoever operates does not audit.
+"""Separation of duties: whoever operates does not audit, and no key is anybody else's.
 
 The rules:
-  - a *key* that has ever operated never audits, and the reverse, in any office: signature key, either half of it, and
-    request key are compared with those of every statement and certificate;
+  - a *key* is one device's for good, in any office, and does one of both with it: either half of a signature key and
+    the request key are compared with those of every statement and certificate;
   - an *address* does one of both at a time: its standing certificates, the roles that stand at it and the communities
     it manages say which. Who changes sides is revoked first;
   - an auditor holds neither a role nor a clearance.
@@ -46,21 +46,19 @@ def check_duty(directory: Directory, certificate: Certificate) -> None:
     if audits and any(state.community.manager == certificate.address for state in directory.communities.values()):
         raise Conflict(f"{certificate.address} manages a community", hint="give it another manager first")
     own = (certificate.address, *(f"{role}@{certificate.office}" for role in certificate.roles))
-    held = [
-        each
-        for address in own
-        for each in (*directory.by_address.get(address, ()), *directory.by_role.get(address, ()))
-    ]
-    for device in (directory.devices[device_id] for device_id in held if directory.stands(device_id)):
-        if duty_of(device.kind) is not duty_of(certificate.kind):
+    held = [each for address in own for each in directory.by_address.get(address, ())]
+    if audits:  # else nobody whom a role leads to is of the other duty: who audits has none
+        held += directory.by_role.get(certificate.address, ())
+    for device in (directory.devices[device_id] for device_id in held):
+        if (device.kind is Kind.AUDITOR) is not audits and directory.stands(device.device_id):
             raise Conflict(
                 f"{device.address} {duty_of(device.kind)} in {device.office} already: nobody does both",
                 hint="revoke every device of one duty before the first of the other is enrolled",
             )
 
 
-def take_duty(directory: Directory, duty: Duty, keys: tuple[bytes, ...]) -> None:
-    """Note what these keys do from now on. Raises Conflict."""
-    if any(directory.duties.get(key, duty) is not duty for key in keys):
-        raise Conflict("a key of this was used for the other duty: who operates does not audit", hint="make new keys")
-    directory.duties |= dict.fromkeys(keys, duty)
+def take_keys(directory: Directory, device_id: bytes, keys: tuple[bytes, ...]) -> None:
+    """Note whose these keys are from now on. Raises Conflict."""
+    if any(directory.keys.get(key, device_id) != device_id for key in keys):
+        raise Conflict("a key of this is another's already, in whole or as a half", hint="make new keys")
+    directory.keys |= dict.fromkeys(keys, device_id)

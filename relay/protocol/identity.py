@@ -8,7 +8,7 @@ makes requests to the relay too; its device name is derived from its own key in 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -69,10 +69,12 @@ class Statement:
     request_public: bytes  # Ed25519, signs the authority's requests to the relay
     created: int
     relay_keys: tuple[str, ...]  # the relay's log verifier keys as the authority compared them; may be empty
+    kid: bytes = field(init=False, repr=False, compare=False)
 
-    @property
-    def kid(self) -> bytes:
-        return thumbprint(suite_numbered(self.suite).signature_alg, self.authority_public)
+    def __post_init__(self) -> None:
+        # Once: whoever looks at a device asks for its authority's.
+        alg = suite_numbered(self.suite).signature_alg
+        object.__setattr__(self, "kid", thumbprint(alg, self.authority_public))
 
     @property
     def device_id(self) -> bytes:
@@ -94,7 +96,7 @@ def parse_statement(encoded: bytes) -> Statement:
         nation=check_nation(fields[3]),
         suite=suite_numbered(fields[4]).number,
         authority_public=expect(fields[5], bytes, "statement: key"),
-        request_public=expect_bytes(fields[6], 32, "statement: request key"),
+        request_public=_request_key(fields[6], fields[4], fields[5], "statement"),
         created=expect_time(fields[7], "statement: created"),
         relay_keys=expect_texts(fields[8], "statement: relay keys"),
     )
@@ -144,7 +146,7 @@ def parse_request(encoded: bytes) -> EnrolmentRequest:
         address=fields[2],
         suite=suite_numbered(fields[3]).number,
         signature_public=expect(fields[4], bytes, "request: key"),
-        request_public=expect_bytes(fields[5], 32, "request: request key"),
+        request_public=_request_key(fields[5], fields[3], fields[4], "request"),
         authority_kid=expect_bytes(fields[6], 32, "request: authority"),
         created=expect_time(fields[7], "request: created"),
     )
@@ -205,7 +207,7 @@ def read_certificate(signed: Sign1) -> Certificate:
         scope=tuple(check_scope_term(term) for term in expect_texts(fields[7], "certificate: scope")),
         suite=suite_numbered(fields[8]).number,
         signature_public=expect(fields[9], bytes, "certificate: key"),
-        request_public=expect_bytes(fields[10], 32, "certificate: request key"),
+        request_public=_request_key(fields[10], fields[8], fields[9], "certificate"),
         not_before=expect_time(fields[11], "certificate: not before"),
         not_after=expect_time(fields[12], "certificate: not after"),
         serial=expect_bytes(fields[13], 16, "certificate: serial"),
@@ -264,6 +266,12 @@ def read_revocation(signed: Sign1) -> Revocation:
         reason=expect(fields[4], str, "revocation: reason"),
         at=expect_time(fields[5], "revocation: time"),
     )
+
+
+def _request_key(value: Any, suite: int, signature_public: bytes, what: str) -> bytes:
+    if value == signature_public[suite_numbered(suite).signature.mldsa_public :]:
+        raise Malformed(f"{what}: the request key is half of the signature key", hint="make new keys")
+    return expect_bytes(value, 32, f"{what}: request key")
 
 
 def _fields(signed: Sign1, last: int) -> dict[int, Any]:

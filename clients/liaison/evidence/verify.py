@@ -14,9 +14,8 @@ from typing import Any
 
 from relay.protocol.actor import verify_actor, verify_concerns
 from relay.protocol.cose import parse_sign1, verify_sign1
-from relay.protocol.dating import goes_back
+from relay.protocol.dating import TOLERANCE
 from relay.protocol.directory import Device, Directory
-from relay.protocol.directory_terms import AgreementState
 from relay.protocol.entry import AccessEntry, Event, parse_access_entry
 from relay.protocol.envelope import RECEIPT, Message, parse_message, read_receipt
 from relay.protocol.errors import LiaisonError, Malformed, Unverified
@@ -227,18 +226,35 @@ def _check_agreements(found: Evidence) -> None:
     own, devices = found.accept.office, found.directory.devices
     sealed = {(devices[device].office, found.accept.time) for device, _granted in found.grants}
     opened = {(entry.office, entry.time) for _index, entry in found.entries if entry.event is Event.OPEN}
-    for office, at in sorted(sealed | opened):
-        states = found.directory.agreements_between(own, office)
-        if office != own and not any(_is_valid(state, at) for state in states):
+    joined, reached = _joined(found.directory, own), dict[str, int]()
+    # Who forged it chose how many of each there are, and none is looked at for every one of the others.
+    for at, office in sorted((at, office) for office, at in sealed | opened if office != own):
+        windows = joined.get(office, [])
+        while windows and windows[-1][0] <= at:
+            reached[office] = max(reached.get(office, 0), windows.pop()[1])
+        if reached.get(office, 0) <= at:
             raise Unverified(
                 f"the package lacks an agreement that {own} and {office} had signed, valid when the message was "
                 f"accepted and opened"
             )
 
 
-def _is_valid(state: AgreementState, at: int) -> bool:
-    """Whether every party had signed by then, in milliseconds, and the terms say that it held then."""
-    agreement = state.agreement
-    signed = [state.signed.get(party.office) for party in agreement.parties]
-    is_signed = all(each is not None and not goes_back(at, each) for each in signed)
-    return is_signed and agreement.not_before <= at // 1000 <= agreement.not_after
+def _joined(directory: Directory, own: str) -> dict[str, list[tuple[int, int]]]:
+    """By office, from when and until before when an agreement joined it with `own`, which all parties had signed.
+
+    In milliseconds, the latest start first.
+    """
+    found, offices = dict[str, list[tuple[int, int]]](), directory.offices
+    for state in directory.agreements.values():
+        agreement = state.agreement
+        if own not in state.signed or len(state.signed) < len(agreement.parties):
+            continue
+        window = (
+            max(agreement.not_before * 1000, max(state.signed.values()) - TOLERANCE),
+            (agreement.not_after + 1) * 1000,
+        )
+        kids = {each.office: each.authority_kid for each in agreement.parties}
+        named = {office for office, kid in kids.items() if office in offices and offices[office].kid == kid}
+        for office in named if own in named else ():
+            found.setdefault(office, []).append(window)
+    return {office: sorted(windows, reverse=True) for office, windows in found.items()}

@@ -49,6 +49,7 @@ type evidence struct {
 	vkeys      map[string][]string
 	offices    map[string]office
 	devices    map[string]*certified // by device id
+	keys       map[string]string     // key, or half of one → signature key of whose it is
 	policies   []published
 	agreements map[string]map[string]int64 // payload → when each office's signature was logged, in milliseconds
 	entries    []map[int64]any
@@ -96,7 +97,8 @@ func verifyEvidence(path string, trusted []string) (found any, err error) {
 	}()
 	e := &evidence{
 		members: map[string][]byte{}, vkeys: map[string][]string{}, offices: map[string]office{},
-		devices: map[string]*certified{}, agreements: map[string]map[string]int64{}, grants: map[string][]int64{},
+		devices: map[string]*certified{}, keys: map[string]string{},
+		agreements: map[string]map[string]int64{}, grants: map[string][]int64{},
 	}
 	e.readFile(path)
 	e.readManifest()
@@ -267,6 +269,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 	}
 	switch change {
 	case "office":
+		if err := e.takeKeys(octets(5), octets(6)); err != nil {
+			return err
+		}
 		_, kid, _, err := verifySign1(encoded, octets(5), "application/relay-statement+cose")
 		if _, taken := e.offices[text(2)]; err != nil || taken {
 			return fmt.Errorf("statement: registered already, or %v", err)
@@ -278,6 +283,9 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		kid := thumbprint(algSignature, octets(9))
 		if e.devices[string(octets(2))] != nil || !bytes.Equal(kid[:16], octets(2)) {
 			return fmt.Errorf("the device is known, or not named by its key")
+		}
+		if err := e.takeKeys(octets(9), octets(10)); err != nil {
+			return err
 		}
 		e.devices[string(octets(2))] = &certified{
 			text(3), text(4), name, octets(9), number(11), number(12), 1 << 62, fields[5], fields[6],
@@ -309,6 +317,21 @@ func (e *evidence) apply(change string, at int64, encoded []byte) error {
 		return fmt.Errorf("signed by none of its parties")
 	}
 	return fmt.Errorf("a change that is no evidence")
+}
+
+// takeKeys notes whose these keys are. No key, nor half of one, is anybody else's, or does two things.
+func (e *evidence) takeKeys(public, request []byte) error {
+	half := min(len(public), 1952)
+	if bytes.Equal(public[half:], request) {
+		return fmt.Errorf("the request key is half of the signature key")
+	}
+	for _, key := range [][]byte{public[:half], public[half:], request} {
+		if holder, taken := e.keys[string(key)]; taken && holder != string(public) {
+			return fmt.Errorf("a key of this is another's already")
+		}
+		e.keys[string(key)] = string(public)
+	}
+	return nil
 }
 
 func officeOf(address string) string {
@@ -515,34 +538,44 @@ func (e *evidence) checkPolicy() {
 
 // checkAgreements asks for one at each time that the rules were asked: at the acceptance, and at every opening.
 func (e *evidence) checkAgreements() {
+	own, _ := e.accept[7].(string)
+	joined := e.joined(own)
+	check := func(other string, at int64) {
+		valid := func(each window) bool { return each.from <= at && at < each.until }
+		refuse(other != own && !slices.ContainsFunc(joined[other], valid),
+			"agreement: none that %s and %s had signed, valid then", own, other)
+	}
 	for device := range e.grants {
-		e.checkAgreement(e.devices[device].office, entryTime(e.accept[3]))
+		check(e.devices[device].office, entryTime(e.accept[3]))
 	}
 	for _, entry := range e.entries {
 		if entry[2] == "open" {
-			e.checkAgreement(entry[7].(string), entryTime(entry[3]))
+			check(entry[7].(string), entryTime(entry[3]))
 		}
 	}
 }
 
-// checkAgreement refuses if none that both offices and all its parties had signed by then, in milliseconds, was valid.
-func (e *evidence) checkAgreement(other string, at int64) {
-	own, _ := e.accept[7].(string)
+type window struct{ from, until int64 } // in milliseconds, the end not included
+
+// joined reads each agreement once: by office, when one that all its parties had signed joined it with this one.
+func (e *evidence) joined(own string) map[string][]window {
+	found := map[string][]window{}
 	for payload, signed := range e.agreements {
 		terms := must(decode([]byte(payload))).(map[int64]any)
-		parties := must(asArray(terms[3], -1, "parties"))
 		from, until := must(asTime(terms[10], "not before")), must(asTime(terms[11], "not after"))
-		valid := len(signed) == len(parties) && from <= at/1000 && at/1000 <= until
-		for _, logged := range signed {
-			valid = valid && logged <= at+60_000
+		_, ours := signed[own]
+		if !ours || len(signed) != len(must(asArray(terms[3], -1, "parties"))) {
+			continue
 		}
-		_, left := signed[own]
-		_, right := signed[other]
-		if valid && left && right {
-			return
+		from *= 1000
+		for _, logged := range signed {
+			from = max(from, logged-60_000)
+		}
+		for name := range signed {
+			found[name] = append(found[name], window{from, (until + 1) * 1000})
 		}
 	}
-	refuse(other != own, "agreement: none that %s and %s had signed, valid then", own, other)
+	return found
 }
 
 // readPortions reads what namePortions writes, with which the caller compares it.

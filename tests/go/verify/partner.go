@@ -140,7 +140,8 @@ func (p *partner) look() {
 	}
 	refuse(int64(len(p.Entries)) != p.head.size || p.rootAt(p.head.size) != p.head.root, "directory: not the signed one")
 	p.directory = &evidence{
-		offices: map[string]office{}, devices: map[string]*certified{}, agreements: map[string]map[string]int64{},
+		offices: map[string]office{}, devices: map[string]*certified{}, keys: map[string]string{},
+		agreements: map[string]map[string]int64{},
 	}
 	p.withdrawn, p.batches = map[string]bool{}, map[string]bool{}
 	dated := &dating{log: "directory", signedAt: p.head.signedAt}
